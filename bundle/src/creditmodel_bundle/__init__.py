@@ -1,0 +1,1 @@
+"""Formats shared by every part of CreditModel: bundle, data contract, measurement."""

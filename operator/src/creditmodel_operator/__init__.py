@@ -1,0 +1,1 @@
+"""Kopf operator that gates, rolls and watches credit-scoring models."""

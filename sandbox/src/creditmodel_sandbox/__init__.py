@@ -1,0 +1,1 @@
+"""A one-machine Kubernetes API, controllers and node for laptops and CI without Docker."""

@@ -1,0 +1,1 @@
+"""PyTorch training, ONNX export, parity and benchmark."""
