@@ -1,0 +1,80 @@
+"""Errors of the shared formats.
+
+BundleError                  anything wrong with a bundle
+├── BundleUnreachable        the URI cannot be read now; trying again may help
+├── BundleCorrupt            the bytes are not what the manifest promises; trying again cannot help
+│   └── DigestMismatch       a sound bundle, but not the one that was asked for
+└── BundleInvalid            a document of the bundle breaks its schema
+MeasurementError             a Job's message is not a measurement
+ContractViolation            an applicant's values break the data contract
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "BundleCorrupt",
+    "BundleError",
+    "BundleInvalid",
+    "BundleUnreachable",
+    "ContractViolation",
+    "DigestMismatch",
+    "MeasurementError",
+    "Violation",
+]
+
+
+class BundleError(Exception):
+    """Anything wrong with a bundle. `reason` is a CamelCase constant that conditions and measurements repeat."""
+
+    reason = "BundleError"
+
+
+class BundleUnreachable(BundleError):
+    """The URI cannot be read now; trying again may help."""
+
+    reason = "Unreachable"
+
+
+class BundleCorrupt(BundleError):
+    """The bytes are not what the manifest promises; trying again cannot help."""
+
+    reason = "Corrupt"
+
+
+class DigestMismatch(BundleCorrupt):
+    """A sound bundle, but not the one that was asked for."""
+
+    reason = "DigestMismatch"
+
+
+class BundleInvalid(BundleError):
+    """A document of the bundle breaks its schema."""
+
+    reason = "Invalid"
+
+
+class MeasurementError(Exception):
+    """A Job's message is not a measurement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One value that breaks the contract.
+
+    `kind` is one of missing, unknown, type, range, category. `allowed` says what would have been accepted.
+    """
+
+    feature: str
+    kind: str
+    message: str
+    allowed: object = None
+
+
+class ContractViolation(ValueError):
+    """An applicant's values break the data contract; `violations` has every one of them."""
+
+    def __init__(self, violations: list[Violation]) -> None:
+        super().__init__("; ".join(f"{v.feature}: {v.message}" for v in violations))
+        self.violations = violations

@@ -1,0 +1,134 @@
+"""manifest.json: every file of a bundle with its size and SHA-256. The SHA-256 of its own bytes is the digest."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from creditmodel_bundle._model import Document
+from creditmodel_bundle.errors import BundleCorrupt, BundleInvalid, DigestMismatch
+
+__all__ = [
+    "CONTRACT",
+    "EVALUATION",
+    "GOLDEN",
+    "MANIFEST",
+    "MAX_MANIFEST_BYTES",
+    "ONNX",
+    "PYTORCH",
+    "REFERENCE",
+    "REQUIRED",
+    "FileEntry",
+    "Manifest",
+    "digest_of",
+    "seal",
+]
+
+MANIFEST = "manifest.json"
+ONNX = "model.onnx"
+PYTORCH = "model.pt"
+CONTRACT = "contract.json"
+EVALUATION = "evaluation.json"
+GOLDEN = "golden.json"
+REFERENCE = "reference.parquet"
+REQUIRED = (ONNX, PYTORCH, CONTRACT, REFERENCE, EVALUATION, GOLDEN)
+"""Files without which a directory is no bundle."""
+
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 32
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class FileEntry(Document):
+    """One file, directly in the bundle's directory."""
+
+    path: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(ge=0, le=MAX_FILE_BYTES)
+
+    @field_validator("path")
+    @classmethod
+    def _plain(cls, path: str) -> str:
+        if not _FILE_NAME.fullmatch(path) or path == MANIFEST:
+            raise ValueError(f"{path!r} is no plain file name")
+        return path
+
+
+class Manifest(Document):
+    """What a bundle holds."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(min_length=1, max_length=253)
+    version: str = Field(min_length=1, max_length=128)
+    created: datetime
+    files: list[FileEntry] = Field(max_length=64)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        paths = [entry.path for entry in self.files]
+        if len(set(paths)) != len(paths):
+            raise ValueError("a file stands twice")
+        if absent := sorted(set(REQUIRED) - set(paths)):
+            raise ValueError(f"without {', '.join(absent)}")
+        return self
+
+    @classmethod
+    def parse(cls, raw: bytes, expected_digest: str | None = None) -> Self:
+        """The manifest in these bytes. Raises DigestMismatch before anything in it is believed, and BundleInvalid."""
+        if expected_digest is not None and digest_of(raw) != check_digest(expected_digest):
+            raise DigestMismatch(f"the bundle's digest is {digest_of(raw)}, not {expected_digest}")
+        try:
+            return cls.model_validate_json(raw)
+        except ValidationError as e:
+            raise BundleInvalid(f"{MANIFEST}: {e.errors(include_url=False)[0]['msg']}") from e
+
+
+def digest_of(manifest: bytes) -> str:
+    """A model's digest from the bytes of its manifest.json."""
+    return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+
+
+def check_digest(digest: str) -> str:
+    """The digest itself. Raises BundleInvalid for anything not of the form sha256:<64 hex digits>."""
+    if not _DIGEST.fullmatch(digest):
+        raise BundleInvalid(f"{digest!r} is no digest: it takes the form sha256:<64 lower-case hex digits>")
+    return digest
+
+
+def seal(directory: Path, name: str, version: str, created: datetime | None = None) -> str:
+    """Write manifest.json over the directory's files and return the digest. Called last: a directory without a
+    manifest is no bundle, so an interrupted writer leaves nothing that could be taken for one."""
+    entries = [_entry(path) for path in sorted(directory.iterdir()) if path.name != MANIFEST]
+    manifest = Manifest(name=name, version=version, created=created or datetime.now(UTC), files=entries)
+    raw = manifest.model_dump_json(indent=1).encode() + b"\n"
+    partial = directory.with_name(directory.name + ".manifest-partial")
+    partial.write_bytes(raw)
+    partial.replace(directory / MANIFEST)
+    return digest_of(raw)
+
+
+def check_files(entries: Iterable[FileEntry], directory: Path) -> None:
+    """Compare files on disk with their entries. Raises BundleCorrupt naming the first that differs."""
+    for entry in entries:
+        path = directory / entry.path
+        if not path.is_file():
+            raise BundleCorrupt(f"{entry.path} is missing")
+        found = _entry(path)
+        if found != entry:
+            raise BundleCorrupt(
+                f"{entry.path} has {found.size} bytes with SHA-256 {found.sha256[:12]}…, "
+                f"the manifest says {entry.size} with {entry.sha256[:12]}…"
+            )
+
+
+def _entry(path: Path) -> FileEntry:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(path=path.name, sha256=digest, size=path.stat().st_size)
