@@ -1,0 +1,86 @@
+# Every task a person needs; `make help` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DISTRIBUTIONS := bundle training inference drift operator sandbox
+SOURCES := $(DISTRIBUTIONS:%=%/src)
+READY := $(VENV)/.ready
+# The index that serves PyTorch's CPU builds, for machines whose pip configuration names none: the default index
+# may bring 2.6 GB of CUDA packages along.
+TORCH_INDEX_URL ?=
+NAME ?= default
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help
+help: ## every task, one line each
+	@awk -F ':.*## ' '/^[a-z][a-z0-9 -]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## install everything into .venv
+
+$(READY): constraints.txt requirements-dev.txt .ci/venv $(DISTRIBUTIONS:%=%/pyproject.toml)
+	@.ci/venv $(PYTHON) $(VENV)
+	@echo "Installing PyTorch, then the six distributions and the tools (about two minutes on a cold cache)"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt torch \
+		$(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
+	@$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt \
+		--requirement requirements-dev.txt $(DISTRIBUTIONS:%=--editable %)
+	@touch $@
+
+.PHONY: demo
+demo: $(READY) ## the whole loop on a sandbox with real data, told step by step
+	@$(BIN)/python tests/e2e/demo.py
+
+.PHONY: up
+up: $(READY) ## leave a sandbox with the operator running, to play with
+	@$(BIN)/python tests/e2e/playground.py up --name $(NAME)
+
+.PHONY: down
+down: $(READY) ## stop what `make up` started
+	@$(BIN)/python tests/e2e/playground.py down --name $(NAME)
+
+.PHONY: test
+test: $(READY) ## every test that needs nothing but this machine
+	env -u KUBECONFIG $(PYTEST) -n auto --dist loadgroup tests
+
+.PHONY: e2e
+e2e: $(READY) ## the end-to-end suite on the cluster of KUBECONFIG=… (default: a sandbox of its own)
+	$(PYTEST) tests/e2e
+
+.PHONY: conformance
+conformance: $(READY) ## what the sandbox claims about Kubernetes, on KUBECONFIG=… (default: a sandbox of its own)
+	$(PYTEST) tests/conformance
+
+.PHONY: lint
+lint: $(READY) ## static checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(SOURCES) tests
+	$(BIN)/lint-imports
+	$(BIN)/creditmodel-operator crd --check crds
+
+.PHONY: fmt
+fmt: $(READY) ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: crds
+crds: $(READY) ## write the CRD again from the operator's models
+	$(BIN)/creditmodel-operator crd --write crds
+
+.PHONY: bench-serving bench-drift
+bench-serving: $(READY) ## scoring server beside its floors
+	$(BIN)/python tests/bench/serving/run.py
+bench-drift: $(READY) ## drift check beside reading the file once and beside Evidently
+	$(BIN)/python tests/bench/drift/run.py
+
+.PHONY: clean
+clean: ## remove the environment and every cache
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
