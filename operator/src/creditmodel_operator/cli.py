@@ -1,0 +1,99 @@
+"""creditmodel-operator: run the operator, or write the CRD that it serves."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from creditmodel_operator.api import crd
+
+__all__ = ["main"]
+
+EXIT_USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0 success, 1 the CRD is stale or the operator failed, 2 bad input."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except OSError as e:
+        print(f"creditmodel-operator: {e}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def _crd(arguments: argparse.Namespace) -> int:
+    if arguments.write is not None:
+        print(crd.write(arguments.write))
+        return 0
+    if arguments.check is not None:
+        return _check(arguments.check)
+    print(crd.render(), end="")
+    return 0
+
+
+def _check(directory: Path) -> int:
+    if not crd.stale(directory):
+        return 0
+    print(
+        f"creditmodel-operator: {directory / crd.FILE_NAME} is not what the models generate; "
+        f"run `creditmodel-operator crd --write {directory}`",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from creditmodel_operator import runtime  # the CRD can be written without loading a Kubernetes client
+
+    return runtime.main(runtime.Settings.from_arguments(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="creditmodel-operator", description=__doc__)
+    parser.add_argument(
+        "--version", action="version", version=f"creditmodel-operator {version('creditmodel-operator')}"
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    _add_run(commands.add_parser("run", help="watch CreditModels, gate them and roll them out"))
+    definition = commands.add_parser("crd", help="print the CustomResourceDefinition, write it, or check a written one")
+    where = definition.add_mutually_exclusive_group()
+    where.add_argument("--write", type=Path, metavar="DIR", help="write it into this directory")
+    where.add_argument("--check", type=Path, metavar="DIR", help="fail when the file in this directory is stale")
+    definition.set_defaults(command=_crd)
+    return parser
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    env = os.environ.get
+    scope = run.add_mutually_exclusive_group()
+    scope.add_argument("--namespace", action="append", metavar="NS", help="watch this namespace; may be repeated")
+    scope.add_argument("--all-namespaces", action="store_true", help="watch every namespace (the default)")
+    run.add_argument("--serving-image", default=env("CREDITMODEL_SERVING_IMAGE", "creditmodel-serving:dev"))
+    run.add_argument("--jobs-image", default=env("CREDITMODEL_JOBS_IMAGE", "creditmodel-jobs:dev"))
+    run.add_argument("--workers", type=_positive, default=8, help="objects that are worked on at the same time")
+    run.add_argument("--host", default=env("POD_IP", "127.0.0.1"), help="address of the health and metrics endpoint")
+    run.add_argument("--metrics-port", type=_port, default=0, help="its port; 0 takes a free one and logs it")
+    run.add_argument("--leader-elect", action="store_true", help="act only while holding the Lease")
+    run.add_argument("--lease-namespace", default=env("POD_NAMESPACE", "default"), help="where the Lease lies")
+    run.add_argument("--identity", default=env("POD_NAME"), help="name in the Lease; default: host name and process id")
+    run.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    run.set_defaults(command=_run)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port")
+    return value
