@@ -1,0 +1,148 @@
+"""The instance's own certificates, tokens and kubeconfig. Nothing outside the state directory is read or written."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import hmac
+import ipaddress
+import json
+import secrets
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+__all__ = ["Credentials", "TokenError", "server_context"]
+
+JSON = dict[str, Any]
+
+YEARS = datetime.timedelta(days=3650)
+
+
+class TokenError(Exception):
+    """A bearer token that this server did not give out, or that is no longer valid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the server proves itself with, and what it accepts."""
+
+    certificate: Path
+    key: Path
+    token: str
+    """The administrator's bearer token; service accounts' tokens are signed with it."""
+
+    @classmethod
+    def open(cls, directory: Path) -> Credentials:
+        """Those of a state directory, made at first use and readable by the user alone."""
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = cls(directory / "tls.crt", directory / "tls.key", _token(directory / "token"))
+        if not (found.certificate.exists() and found.key.exists()):
+            _make_certificate(found.certificate, found.key)
+        return found
+
+    def kubeconfig(self, url: str, name: str) -> str:
+        """A kubeconfig for the administrator, as YAML."""
+        authority = base64.b64encode(self.certificate.read_bytes()).decode()
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": name, "cluster": {"server": url, "certificate-authority-data": authority}}],
+            "users": [{"name": name, "user": {"token": self.token}}],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": "default"}}],
+            "current-context": name,
+        }
+        return yaml.safe_dump(document, sort_keys=False)
+
+    def sign(self, claims: JSON) -> str:
+        """A JSON web token (HS256) for a service account."""
+        body = f"{_encode({'alg': 'HS256', 'typ': 'JWT'})}.{_encode(claims)}"
+        return f"{body}.{self._signature(body)}"
+
+    def verify(self, token: str, now: float) -> JSON:
+        """The claims of a token that `sign` made; `now` in Unix seconds."""
+        body, _, signature = token.rpartition(".")
+        if not hmac.compare_digest(signature, self._signature(body)):
+            raise TokenError("the token is not signed by this server")
+        payload = body.split(".")[1]
+        claims: JSON = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        if claims["exp"] < now:
+            raise TokenError("the token has expired")
+        return claims
+
+    def _signature(self, body: str) -> str:
+        digest = hmac.new(self.token.encode(), body.encode(), hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _encode(part: JSON) -> str:
+    return base64.urlsafe_b64encode(json.dumps(part, separators=(",", ":")).encode()).rstrip(b"=").decode()
+
+
+def _token(path: Path) -> str:
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(32).encode())
+    return path.read_text()
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only the user can read, whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    part.touch(mode=0o600)
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def _make_certificate(certificate: Path, key: Path) -> None:
+    """A self-signed certificate for loopback, which is its own authority."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "creditmodel-sandbox")])
+    names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    identity = x509.SubjectKeyIdentifier.from_public_key(private.public_key())
+    now = datetime.datetime.now(datetime.UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + YEARS)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(), critical=True)
+        .add_extension(identity, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identity), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    write_private(
+        key,
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+    )
+    write_private(certificate, built.public_bytes(serialization.Encoding.PEM))
+
+
+def _key_usage() -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True, key_cert_sign=True, key_encipherment=False, content_commitment=False, data_encipherment=False,
+        key_agreement=False, crl_sign=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+
+
+def server_context(credentials: Credentials) -> ssl.SSLContext:
+    """TLS for the server's side."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(credentials.certificate, credentials.key)
+    return context

@@ -1,0 +1,344 @@
+"""What create, update, apply and delete mean, for any resource: the part between HTTP and the database."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from creditmodel_sandbox.apiserver import kinds, ssa
+from creditmodel_sandbox.apiserver.crd import CRD_STORAGE, serve_definition
+from creditmodel_sandbox.apiserver.errors import (
+    ApiError, Invalid, already_exists, bad_request, conflict, forbidden, not_found,
+)  # fmt: skip
+from creditmodel_sandbox.apiserver.resources import Registry, Resource
+from creditmodel_sandbox.apiserver.schema import TYPE_INVALID, fill, prune, validate
+from creditmodel_sandbox.apiserver.storage import Key, Record, Store
+
+__all__ = ["DeleteOptions", "Objects", "Options", "timestamp"]
+
+JSON = dict[str, Any]
+Change = Callable[[JSON], JSON]
+
+GC_FINALIZERS = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}
+
+
+@dataclass(slots=True)
+class Options:
+    """How a write is to be done; `warnings` collects what its answer warns of."""
+
+    manager: str = "unknown"
+    dry_run: bool = False
+    validation: str = "Warn"
+    force: bool = False
+    user: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    """The body of a delete."""
+
+    grace: int | None = None
+    propagation: str | None = None
+    uid: str | None = None
+    version: str | None = None
+    dry_run: bool = False
+
+
+def timestamp(now: datetime | None = None) -> str:
+    """A metav1.Time: UTC, whole seconds."""
+    return (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Objects:
+    """The stored objects of all resources, with Kubernetes' rules on their life."""
+
+    def __init__(self, store: Store, registry: Registry, addresses: kinds.Addresses) -> None:
+        self.store, self.registry, self.addresses = store, registry, addresses
+
+    # Reading
+
+    def read(self, resource: Resource, key: Key) -> Record:
+        record = self.store.get(resource.storage, key)
+        if record is None:
+            raise not_found(resource, key[1])
+        return record
+
+    def typed(self, resource: Resource, record: Record) -> JSON:
+        """A stored object in a version of its resource, the caller's to change."""
+        return {"apiVersion": resource.api_version, "kind": resource.kind, **record.object()}
+
+    # Creating
+
+    def create(self, resource: Resource, namespace: str, obj: JSON, options: Options) -> Record:
+        self._decode(resource, obj, options)
+        key = self._name(resource, namespace, obj["metadata"])
+        self._check_namespace(resource, key)
+        if self.store.get(resource.storage, key) is not None:
+            raise already_exists(resource, key[1])
+        self._prepare_new(resource, key, obj)
+        obj["metadata"]["managedFields"] = ssa.track({}, obj, resource, options.manager, "")
+        return self._save_new(resource, key, obj, options)
+
+    def _save_new(self, resource: Resource, key: Key, obj: JSON, options: Options) -> Record:
+        kinds.prepare_create(resource, obj, self)
+        self._complete(resource, obj)
+        self._validate(resource, obj, None)
+        kinds.allocate(resource, obj, self.addresses, self.store)
+        return self._put(resource, key, obj, options)
+
+    def _name(self, resource: Resource, namespace: str, meta: JSON) -> Key:
+        if resource.namespaced and meta.setdefault("namespace", namespace) != namespace:
+            raise bad_request(
+                f"the namespace of the provided object does not match the namespace sent on the request"
+            )
+        if not resource.namespaced:
+            meta.pop("namespace", None)
+        if not meta.get("name"):
+            if not meta.get("generateName"):
+                raise Invalid(resource, "", [kinds.NAME_REQUIRED])
+            suffix = "".join(random.choices("bcdfghjklmnpqrstvwxz2456789", k=5))  # noqa: S311 - a name, not a secret
+            meta["name"] = meta["generateName"][:58] + suffix
+        return namespace if resource.namespaced else "", meta["name"]
+
+    def _check_namespace(self, resource: Resource, key: Key) -> None:
+        if not resource.namespaced:
+            return
+        namespaces = self.registry.get("", "v1", "namespaces")
+        assert namespaces is not None, "namespaces are built in"
+        found = self.store.get("namespaces", ("", key[0]))
+        if found is None:
+            raise not_found(namespaces, key[0])
+        if '"deletionTimestamp"' in found.raw.decode() and "deletionTimestamp" in found.object()["metadata"]:
+            cause = {"reason": "NamespaceTerminating", "message": f"namespace {key[0]} is being terminated", "field": "metadata.namespace"}  # fmt: skip
+            why = f"unable to create new content in namespace {key[0]} because it is being terminated"
+            raise forbidden(resource, key[1], why, [cause])
+
+    def _prepare_new(self, resource: Resource, key: Key, obj: JSON) -> None:
+        meta = obj["metadata"]
+        for name in ("resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "generation"):  # fmt: skip
+            meta.pop(name, None)
+        meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": timestamp()}
+        if resource.generation:
+            meta["generation"] = 1
+        if resource.has_status and not kinds.keeps_status(resource):
+            obj.pop("status", None)
+
+    # Updating
+
+    def update(self, resource: Resource, key: Key, change: Change, options: Options, subresource: str = "") -> Record:
+        """Replace an object by what `change` makes of it; nothing is written when nothing changes."""
+        record = self.read(resource, key)
+        old = self.typed(resource, record)
+        new = change(self.typed(resource, record))
+        self._decode(resource, new, options)
+        self._check_identity(resource, key, old["metadata"], new["metadata"])
+        new = self._merge_scope(resource, old, new, subresource)
+        kinds.prepare_update(resource, new, old)
+        self._complete(resource, new)
+        new["metadata"]["managedFields"] = ssa.track(old, new, resource, options.manager, subresource)
+        return self._save_changed(resource, key, record, old, new, options)
+
+    def apply(self, resource: Resource, key: Key, config: JSON, options: Options, subresource: str = "") -> tuple[Record, bool]:
+        """Server-side apply: the object, and whether it was created."""
+        self._decode(resource, config, options)
+        meta = config["metadata"]
+        if meta.get("managedFields"):
+            raise bad_request("metadata.managedFields must be nil")
+        record = self.store.get(resource.storage, key)
+        if record is None:
+            return self._apply_new(resource, key, config, options, subresource), True
+        old = self.typed(resource, record)
+        merged, managed = ssa.apply(old, config, resource, options.manager, subresource, options.force)
+        self._check_identity(resource, key, old["metadata"], {**merged["metadata"], **_given(meta)})
+        new = self._merge_scope(resource, old, merged, subresource)
+        kinds.prepare_update(resource, new, old)
+        self._complete(resource, new)
+        new["metadata"]["managedFields"] = managed
+        return self._save_changed(resource, key, record, old, new, options), False
+
+    def _apply_new(self, resource: Resource, key: Key, config: JSON, options: Options, subresource: str) -> Record:
+        if subresource:
+            raise not_found(resource, key[1])
+        if config["metadata"].get("uid"):
+            why = f"uid mismatch: the provided object specified uid {config['metadata']['uid']}, and no existing object was found"
+            raise conflict(resource, key[1], why)
+        config["metadata"].setdefault("name", key[1])
+        key = self._name(resource, key[0], config["metadata"])
+        self._check_namespace(resource, key)
+        merged, managed = ssa.apply({}, config, resource, options.manager, "", options.force)
+        self._prepare_new(resource, key, merged)
+        merged["metadata"]["managedFields"] = managed
+        return self._save_new(resource, key, merged, options)
+
+    def _check_identity(self, resource: Resource, key: Key, old: JSON, new: JSON) -> None:
+        name = new.setdefault("name", key[1])
+        if name != key[1]:
+            raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({key[1]})")
+        if resource.namespaced and new.setdefault("namespace", key[0]) != key[0]:
+            raise bad_request(f"the namespace of the object ({new['namespace']}) does not match the namespace on the request ({key[0]})")  # fmt: skip
+        if new.get("uid") and new["uid"] != old["uid"]:
+            why = f"Precondition failed: UID in precondition: {new['uid']}, UID in object meta: {old['uid']}"
+            raise conflict(resource, key[1], why)
+        if new.get("resourceVersion") and new["resourceVersion"] != old["resourceVersion"]:
+            raise conflict(resource, key[1])
+
+    def _merge_scope(self, resource: Resource, old: JSON, new: JSON, subresource: str) -> JSON:
+        """Keep what the request's endpoint does not write: the status, or all but the status."""
+        if subresource == "status":
+            new = {**old, "status": new.get("status"), "metadata": {**old["metadata"], **_pick(new["metadata"], "managedFields")}}
+            if new["status"] is None:
+                del new["status"]
+        elif resource.has_status and not kinds.keeps_status(resource):
+            new.pop("status", None)
+            if "status" in old:
+                new["status"] = old["status"]
+        meta = new["metadata"]
+        for name in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion", "generateName"):  # fmt: skip
+            meta.pop(name, None)
+            if name in old["metadata"]:
+                meta[name] = old["metadata"][name]
+        return new
+
+    def _save_changed(self, resource: Resource, key: Key, record: Record, old: JSON, new: JSON, options: Options) -> Record:
+        if resource.generation and _spec(new, resource) != _spec(old, resource):
+            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+        self._validate(resource, new, old)
+        if new == old:
+            return record
+        if "deletionTimestamp" in new["metadata"] and not self._held(resource, new):
+            return record if options.dry_run else self._remove(resource, key)
+        return self._put(resource, key, new, options)
+
+    # Deleting
+
+    def delete(self, resource: Resource, key: Key, options: DeleteOptions) -> tuple[Record, bool]:
+        """Delete, or begin to: the last state, and whether the object is gone."""
+        record = self.read(resource, key)
+        obj = self.typed(resource, record)
+        meta = obj["metadata"]
+        self._check_preconditions(resource, key, meta, options)
+        grace = kinds.grace_period(resource, obj, options.grace)
+        self._set_finalizers(resource, meta, options.propagation)
+        if not self._held(resource, obj, grace):
+            return (record, True) if options.dry_run else (self._remove(resource, key), True)
+        if "deletionTimestamp" not in meta or grace < meta.get("deletionGracePeriodSeconds", 0):
+            deadline = datetime.fromtimestamp(datetime.now(UTC).timestamp() + grace, UTC)
+            if "generation" in meta and "deletionTimestamp" not in meta:
+                meta["generation"] += 1
+            meta |= {"deletionTimestamp": timestamp(deadline), "deletionGracePeriodSeconds": grace}
+            kinds.begin_delete(resource, obj)
+        if obj == self.typed(resource, record):
+            return record, False
+        saved = self._put(resource, key, obj, Options(dry_run=options.dry_run))
+        if resource.storage == CRD_STORAGE and not options.dry_run:
+            self._delete_instances(key[1])
+        return saved, False
+
+    def _check_preconditions(self, resource: Resource, key: Key, meta: JSON, options: DeleteOptions) -> None:
+        for wanted, name, label in ((options.uid, "uid", "UID"), (options.version, "resourceVersion", "ResourceVersion")):
+            if wanted is not None and wanted != meta[name]:
+                why = f"Precondition failed: {label} in precondition: {wanted}, {label} in object meta: {meta[name]}"
+                raise conflict(resource, key[1], why)
+
+    def _set_finalizers(self, resource: Resource, meta: JSON, propagation: str | None) -> None:
+        """Leave the garbage collector its orders, as finalizers. A repeated delete without a policy changes none."""
+        if propagation is None:
+            return
+        kept = [name for name in meta.get("finalizers", ()) if name not in GC_FINALIZERS.values()]
+        wanted = GC_FINALIZERS.get(propagation)
+        meta["finalizers"] = [*kept, wanted] if wanted else kept
+        if not meta["finalizers"]:
+            del meta["finalizers"]
+
+    def _held(self, resource: Resource, obj: JSON, grace: int | None = None) -> bool:
+        """Whether something must still happen before a deleted object may go."""
+        remaining = obj["metadata"].get("deletionGracePeriodSeconds", 0) if grace is None else grace
+        return bool(obj["metadata"].get("finalizers") or remaining or kinds.holds(resource, obj))
+
+    def _delete_instances(self, definition: str) -> None:
+        """A terminating CustomResourceDefinition takes its objects with it, and goes when the last one has gone."""
+        resource = self.registry.stored(definition)
+        if resource is not None:
+            for key in list(self.store.collection(resource.storage).records):
+                self.delete(resource, key, DeleteOptions())
+        self._finish_definition(definition)
+
+    def _finish_definition(self, definition: str) -> None:
+        found = self.store.get(CRD_STORAGE, ("", definition))
+        if found is None or self.store.collection(definition).records:
+            return
+        meta = (obj := found.object())["metadata"]
+        if "deletionTimestamp" in meta:
+            resource = self.registry.stored(CRD_STORAGE)
+            assert resource is not None, "CustomResourceDefinitions are built in"
+            meta["finalizers"] = [name for name in meta.get("finalizers", ()) if name != kinds.CRD_FINALIZER]
+            if meta["finalizers"]:
+                self._put(resource, ("", definition), obj, Options())
+            else:
+                self._remove(resource, ("", definition))
+
+    # Shared steps
+
+    def _decode(self, resource: Resource, obj: JSON, options: Options) -> None:
+        """Check that a body is an object of this kind, and drop the fields that its schema does not have."""
+        for name, wanted in (("apiVersion", resource.api_version), ("kind", resource.kind)):
+            given = obj.setdefault(name, wanted)
+            if given != wanted:
+                raise bad_request(f"the {name} in the data ({given}) does not match the expected {name} ({wanted})")
+        if not isinstance(obj.setdefault("metadata", {}), dict):
+            raise bad_request(f"{resource.kind} metadata must be an object")
+        unknown = prune(resource.node, obj)
+        if unknown and options.validation == "Strict":
+            found = ", ".join(f'unknown field "{path}"' for path in unknown)
+            raise bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: strict decoding error: {found}')  # fmt: skip
+        if options.validation == "Warn":
+            options.warnings += [f'unknown field "{path}"' for path in unknown]
+
+    def _complete(self, resource: Resource, obj: JSON) -> None:
+        fill(resource.node, obj)
+        kinds.default(resource, obj)
+
+    def _validate(self, resource: Resource, obj: JSON, old: JSON | None) -> None:
+        errors = validate(resource.node, obj) if old is None else validate(resource.node, obj, old)
+        wrong = next((error for error in errors if error.reason == TYPE_INVALID), None)
+        if wrong and (resource.custom is None or wrong.field.startswith("metadata")):
+            raise bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {wrong.text.removeprefix("Invalid value: ")}')  # fmt: skip
+        errors = kinds.relevant(resource, errors) + kinds.check(resource, obj, old)
+        if errors:
+            raise Invalid(resource, obj["metadata"].get("name", ""), errors)
+
+    def _put(self, resource: Resource, key: Key, obj: JSON, options: Options) -> Record:
+        if options.dry_run:
+            raw = {name: value for name, value in obj.items() if name not in ("apiVersion", "kind")}
+            return Record(key, self.store.rv, msgspec.json.encode(raw), {}, {})
+        if resource.storage == CRD_STORAGE:
+            serve_definition(self.registry, obj)
+        return self.store.put(resource.storage, key, obj)
+
+    def _remove(self, resource: Resource, key: Key) -> Record:
+        last = self.store.remove(resource.storage, key)
+        if resource.storage == CRD_STORAGE:
+            self.registry.forget(key[1])
+        elif resource.custom is not None and not self.store.collection(resource.storage).records:
+            self._finish_definition(resource.storage)
+        return last
+
+
+def _spec(obj: JSON, resource: Resource) -> JSON:
+    skipped = ("metadata", "status") if resource.has_status or resource.custom is None else ("metadata",)
+    return {name: value for name, value in obj.items() if name not in skipped}
+
+
+def _pick(source: JSON, *names: str) -> JSON:
+    return {name: source[name] for name in names if name in source}
+
+
+def _given(meta: JSON) -> JSON:
+    return _pick(meta, "name", "namespace", "uid", "resourceVersion")

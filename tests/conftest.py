@@ -1,0 +1,184 @@
+"""Fixtures that several suites share: an API server, and a namespace of one's own in it."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import secrets
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+JSON = dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """What the server said."""
+
+    code: int
+    body: Any
+    warnings: list[str]
+
+
+@dataclass
+class ApiServer:
+    """A running API server, and a way to talk to it that knows nothing but HTTP."""
+
+    kubeconfig: Path
+    url: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
+
+    def __post_init__(self) -> None:
+        config = yaml.safe_load(self.kubeconfig.read_text())
+        context = _named(config["contexts"], config["current-context"])["context"]
+        cluster = _named(config["clusters"], context["cluster"])["cluster"]
+        user = _named(config["users"], context["user"])["user"]
+        self.url = cluster["server"]
+        self.tls = ssl.create_default_context(cadata=_material(cluster, "certificate-authority").decode())
+        if "token" in user:
+            self.headers["Authorization"] = f"Bearer {user['token']}"
+        else:
+            with tempfile.NamedTemporaryFile() as pem:
+                pem.write(_material(user, "client-certificate") + b"\n" + _material(user, "client-key"))
+                pem.flush()
+                self.tls.load_cert_chain(pem.name)
+
+    def connect(self) -> http.client.HTTPSConnection:
+        """A connection of one's own, for watches and for closing it early."""
+        address = urlsplit(self.url)
+        return http.client.HTTPSConnection(address.hostname or "", address.port, context=self.tls, timeout=30)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One request on a connection of its own; the body of the answer is decoded if it is JSON."""
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        sent = {**self.headers, "Accept": "application/json", "Content-Type": content_type, **(headers or {})}
+        connection = self.connect()
+        try:
+            connection.request(method, path, data, sent)
+            response = connection.getresponse()
+            text = response.read()
+        finally:
+            connection.close()
+        is_json = "json" in response.headers.get("Content-Type", "")
+        warnings = response.headers.get_all("Warning") or []
+        return Answer(response.status, json.loads(text) if is_json else text.decode(), warnings)
+
+    def get(self, path: str) -> Any:
+        """The body of a GET that must succeed."""
+        return self._succeed(self.request("GET", path))
+
+    def post(self, path: str, body: Any) -> Any:
+        """The body of a POST that must succeed."""
+        return self._succeed(self.request("POST", path, body))
+
+    def put(self, path: str, body: Any) -> Any:
+        """The body of a PUT that must succeed."""
+        return self._succeed(self.request("PUT", path, body))
+
+    def delete(self, path: str, body: Any = None) -> Any:
+        """The body of a DELETE that must succeed."""
+        return self._succeed(self.request("DELETE", path, body))
+
+    def patch(self, path: str, body: Any, kind: str = "merge-patch+json") -> Any:
+        """The body of a PATCH that must succeed."""
+        return self._succeed(self.request("PATCH", path, body, f"application/{kind}"))
+
+    def apply(self, path: str, body: JSON, manager: str, force: bool = False, query: str = "") -> Answer:
+        """Server-side apply; the answer may be a conflict."""
+        full = f"{path}?fieldManager={manager}&force={str(force).lower()}{query}"
+        return self.request("PATCH", full, body, "application/apply-patch+yaml")
+
+    def _succeed(self, answer: Answer) -> Any:
+        assert answer.code < 400, answer.body
+        return answer.body
+
+
+def _named(entries: list[JSON], name: str) -> JSON:
+    return next(entry for entry in entries if entry["name"] == name)
+
+
+def _material(entry: JSON, name: str) -> bytes:
+    data = entry.get(f"{name}-data")
+    return base64.b64decode(data) if data else Path(entry[name]).read_bytes()
+
+
+@pytest.fixture(scope="session")
+def start_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ApiServer]]:
+    """Starts API servers on free ports; `state` continues an earlier one's. They end with the session."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, state: Path | None = None) -> ApiServer:
+        directory = state or tmp_path_factory.mktemp("apiserver")
+        kubeconfig = directory / "kubeconfig"
+        command = [sys.executable, "-m", "creditmodel_sandbox.cli", "apiserver", "--state-dir", str(directory), *arguments]
+        with (directory / "log").open("a") as log:
+            process = subprocess.Popen(
+                [*command, "--kubeconfig", str(kubeconfig)], stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        running.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("https://"), (directory / "log").read_text()
+        server = ApiServer(kubeconfig)
+        server.process = process  # type: ignore[attr-defined]  # only for tests that end it themselves
+        return server
+
+    yield start
+    for process in running:
+        process.terminate()
+    for process in running:
+        process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def apiserver(start_apiserver: Callable[..., ApiServer]) -> ApiServer:
+    """The cluster that KUBECONFIG_UNDER_TEST names, or else an API server of the sandbox without controllers or node."""
+    given = os.environ.get("KUBECONFIG_UNDER_TEST")
+    return ApiServer(Path(given)) if given else start_apiserver()
+
+
+@pytest.fixture
+def namespace(apiserver: ApiServer) -> Iterator[str]:
+    """The name of a new namespace, deleted afterwards."""
+    name = f"test-{secrets.token_hex(4)}"
+    apiserver.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    apiserver.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="session")
+def kubectl(apiserver: ApiServer) -> Callable[..., str]:
+    """Runs kubectl on the API server; its standard output. `fails=True` expects an error and gives its text."""
+    binary = Path(sys.executable).parent / "kubectl"
+
+    def run(*arguments: str, stdin: str | None = None, fails: bool = False, env: Mapping[str, str] | None = None) -> str:
+        done = subprocess.run(
+            [str(binary), "--kubeconfig", str(apiserver.kubeconfig), *arguments],
+            input=stdin, capture_output=True, text=True, timeout=60, check=False,
+            env={"PATH": os.environ["PATH"], "HOME": str(apiserver.kubeconfig.parent), **(env or {})},
+        )  # fmt: skip
+        assert bool(done.returncode) == fails, done.stdout + done.stderr
+        return done.stderr if fails else done.stdout
+
+    return run
