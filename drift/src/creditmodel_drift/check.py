@@ -1,0 +1,71 @@
+"""One drift check: find, look, count, judge. A broken part is named and left out, and the rest counted again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from creditmodel_drift.baseline import Baseline
+from creditmodel_drift.errors import NoUsableData
+from creditmodel_drift.parts import Survey, find, survey
+from creditmodel_drift.scan import Census, Counts, Scan, broken_parts, open_scan
+from creditmodel_drift.verdict import Settings, Verdict, judge
+from creditmodel_drift.window import Period
+
+__all__ = ["Checked", "check"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A verdict with everything it was drawn from. `scan` is None when there was no row to read."""
+
+    verdict: Verdict
+    counts: Counts
+    survey: Survey
+    scan: Scan | None
+    period: Period | None
+
+
+def check(
+    connection: duckdb.DuckDBPyConnection,
+    baseline: Baseline,
+    uri: str,
+    settings: Settings,
+    period: Period | None = None,
+    revision: str | None = None,
+) -> Checked:
+    """Check the current data at a URI. Raises NoUsableData when files are there and none of them can be used."""
+    source, parts = find(uri, period, revision)
+    broken: dict[str, str] = {}
+    while True:
+        found = survey(uri, source, parts, baseline, broken)
+        if not found.usable:
+            return _without_rows(found, baseline, settings, period)
+        try:
+            scan = open_scan(connection, found, baseline, period, revision)
+            counts = scan.counts()
+        except (duckdb.Error, pa.ArrowException, OSError) as e:
+            newly = broken_parts(connection, found, baseline)
+            if not newly:
+                raise NoUsableData(f"{uri} cannot be read: {' '.join(str(e).split())[:300]}") from e
+            broken |= newly
+            continue
+        return Checked(judge(baseline, counts, _schema_changes(found), settings), counts, found, scan, period)
+
+
+def _schema_changes(found: Survey) -> Mapping[str, str]:
+    """By feature: its column is gone, or every part stores it as another type."""
+    return dict.fromkeys(found.absent, "the column is missing") | found.wrong_types
+
+
+def _without_rows(found: Survey, baseline: Baseline, settings: Settings, period: Period | None) -> Checked:
+    """Nothing to count: inconclusive where there is nothing, an error where there is something that cannot be used."""
+    unusable = found.corrupt | found.foreign
+    if unusable:
+        name, why = next(iter(unusable.items()))
+        raise NoUsableData(f"{found.uri}: none of {len(unusable)} parts can be used; {name} {why}")
+    counts = Counts(0, {c.name: [0] * len(c.table.counts) for c in baseline.features}, Census(0))
+    return Checked(judge(baseline, counts, {}, settings), counts, found, None, period)

@@ -1,0 +1,185 @@
+"""creditmodel-drift: compare current applicants with those that the model was built on.
+
+With a bundle the comparison uses the bins that training froze; alone, it freezes the bins of a reference file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+import duckdb
+
+from creditmodel_bundle.contract import Contract
+from creditmodel_bundle.errors import BundleError
+from creditmodel_bundle.manifest import CONTRACT, REFERENCE
+from creditmodel_bundle.measurement import Drift, Failure, FailureDetail, Quality, dump
+from creditmodel_bundle.storage import fetch
+from creditmodel_drift.baseline import Baseline, from_contract
+from creditmodel_drift.check import check
+from creditmodel_drift.errors import BadInput, DriftError, ReportFailed
+from creditmodel_drift.freeze import freeze
+from creditmodel_drift.measure import measurement
+from creditmodel_drift.parts import Survey, find, survey
+from creditmodel_drift.publish import Destinations, publish
+from creditmodel_drift.quality import matured, realised
+from creditmodel_drift.scan import MEMORY_LIMIT, connect
+from creditmodel_drift.terminal import render
+from creditmodel_drift.verdict import Settings
+from creditmodel_drift.window import Period, parse_duration, parse_time, period
+
+__all__ = ["main"]
+
+TOOL = f"creditmodel-drift {version('creditmodel-drift')}"
+SAMPLE_ROWS = 50_000
+MAX_SAMPLE_ROWS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """Frozen bins, where the reference's rows lie, and the model's digest when they came from a bundle."""
+
+    baseline: Baseline
+    rows: Survey
+    digest: str | None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0 measured, 1 drift with --fail-on-drift, 2 could not measure."""
+    arguments = _parser().parse_args(argv)
+    try:
+        measured = _run(arguments, datetime.now(UTC))
+        return 1 if arguments.fail_on_drift and measured.verdict == "drift" else 0
+    except ReportFailed as e:
+        return _complain(e.reason, str(e))
+    except (DriftError, BundleError) as e:
+        return _fail(arguments, e.reason, str(e))
+    except (duckdb.Error, OSError, MemoryError) as e:
+        return _fail(arguments, "CouldNotMeasure", f"{type(e).__name__}: {e}")
+
+
+def _run(arguments: argparse.Namespace, now: datetime) -> Drift:
+    """Check, report, measure. Raises ReportFailed after the measurement was written, other DriftErrors before."""
+    settings = _settings(arguments)
+    wanted = _period(arguments, now)
+    destinations = Destinations(arguments.html, arguments.json, arguments.sample_rows, arguments.seed)
+    with tempfile.TemporaryDirectory(prefix="creditmodel-drift-") as fetched, connect(arguments.memory) as connection:
+        reference = _reference(arguments, connection, Path(fetched))
+        checked = check(connection, reference.baseline, arguments.current, settings, wanted, arguments.revision)
+        quality = _quality(arguments, connection, reference.baseline, wanted or Period(None, now))
+        measured = measurement(checked, TOOL, reference.digest, destinations.uris, quality)
+        try:
+            publish(destinations, checked, measured, reference.baseline, reference.rows, now)
+        except ReportFailed as e:
+            _write_measurement(arguments, measurement(checked, TOOL, reference.digest, {}, quality, problem=str(e)))
+            print(render(checked, quality, {}))
+            raise
+    _write_measurement(arguments, measured)
+    print(render(checked, quality, destinations.uris))
+    return measured
+
+
+def _reference(arguments: argparse.Namespace, connection: duckdb.DuckDBPyConnection, directory: Path) -> _Reference:
+    if arguments.reference is not None:
+        baseline, rows = freeze(connection, arguments.reference, arguments.seed)
+        return _Reference(baseline, rows, None)
+    bundle = fetch(arguments.bundle, directory, arguments.digest)
+    baseline = from_contract(Contract.read(bundle.path(CONTRACT)))
+    uri = str(bundle.path(REFERENCE))
+    return _Reference(baseline, survey(uri, *find(uri), baseline, {}), bundle.digest)
+
+
+def _quality(
+    arguments: argparse.Namespace, connection: duckdb.DuckDBPyConnection, baseline: Baseline, wanted: Period
+) -> Quality | None:
+    if arguments.labels is None:
+        return None
+    old = matured(timedelta(days=arguments.maturity_days), wanted)
+    return realised(connection, baseline, arguments.current, arguments.labels, old, arguments.revision)
+
+
+def _period(arguments: argparse.Namespace, now: datetime) -> Period | None:
+    length = None if arguments.window is None else parse_duration(arguments.window)
+    return period(length, None if arguments.until is None else parse_time(arguments.until), now)
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    limits = (
+        ("--psi", arguments.psi, 0, 100),
+        ("--alpha", arguments.alpha, 1e-9, 0.5),
+        ("--max-drifted-share", arguments.max_drifted_share, 0, 1),
+        ("--min-rows", arguments.min_rows or 1, 1, 1 << 40),
+        ("--maturity-days", arguments.maturity_days, 0, 36_500),
+        ("--sample-rows", arguments.sample_rows, 1, MAX_SAMPLE_ROWS),
+    )
+    for option, value, low, high in limits:
+        if not low <= value <= high:
+            raise BadInput(f"{option} is {value:g}; it lies between {low:g} and {high:g}")
+    return Settings(
+        psi=arguments.psi,
+        alpha=arguments.alpha,
+        max_drifted_share=arguments.max_drifted_share,
+        min_rows=arguments.min_rows,
+    )
+
+
+def _fail(arguments: argparse.Namespace, reason: str, message: str) -> int:
+    detail = FailureDetail(reason=reason, message=message)
+    _write_measurement(arguments, Failure(tool=TOOL, kind="drift", digest=None, error=detail))
+    return _complain(reason, message)
+
+
+def _complain(reason: str, message: str) -> int:
+    print(f"creditmodel-drift: {reason}: {message}", file=sys.stderr)
+    return 2
+
+
+def _write_measurement(arguments: argparse.Namespace, measured: Drift | Failure) -> None:
+    if arguments.measurement is not None:
+        arguments.measurement.write_bytes(dump(measured))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="creditmodel-drift", description=__doc__)
+    against = parser.add_argument_group("what to compare with").add_mutually_exclusive_group(required=True)
+    against.add_argument("--bundle", metavar="URI", help="model bundle: file://, http(s)://, s3://, gs:// or a path")
+    against.add_argument(
+        "--reference", metavar="FILE", help="reference table alone, Parquet or CSV; bins are frozen from it"
+    )
+    current = parser.add_argument_group("current data")
+    current.add_argument(
+        "--current", metavar="URI", required=True, help="scoring log, Parquet or CSV; a file, directory or glob"
+    )
+    current.add_argument("--window", metavar="24h", help="length of time to look at; everything when left out")
+    current.add_argument("--until", metavar="TIME", help="end of the window, ISO 8601; now when left out")
+    current.add_argument("--revision", help="only rows that this revision scored")
+    current.add_argument("--labels", metavar="URI", help="outcomes by _request_id and _row, for realised quality")
+    current.add_argument("--maturity-days", type=int, default=0, help="age of a score at which its outcome is known")
+    judging = parser.add_argument_group("judging")
+    judging.add_argument("--psi", type=float, default=Settings().psi, help="practical limit of a PSI (%(default)s)")
+    judging.add_argument(
+        "--alpha", type=float, default=Settings().alpha, help="probability of any false alarm (%(default)s)"
+    )
+    judging.add_argument(
+        "--max-drifted-share", type=float, default=0.0, help="share of features that may drift (%(default)s)"
+    )
+    judging.add_argument("--min-rows", type=int, help="rows that a verdict needs; computed when left out")
+    judging.add_argument("--fail-on-drift", action="store_true", help="exit with 1 when the verdict is drift")
+    output = parser.add_argument_group("output")
+    output.add_argument("--html", metavar="URI", help="write the report's page here")
+    output.add_argument("--json", metavar="URI", help="write the report's document here")
+    output.add_argument("--measurement", type=Path, metavar="PATH", help="write the measurement here as JSON")
+    output.add_argument(
+        "--sample-rows", type=int, default=SAMPLE_ROWS, help="rows of each table for Evidently (%(default)s)"
+    )
+    parser.add_argument("--digest", help="refuse any other bundle than sha256:…")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every sample (%(default)s)")
+    parser.add_argument("--memory", default=MEMORY_LIMIT, help="memory for counting (%(default)s)")
+    parser.add_argument("--version", action="version", version=TOOL)
+    return parser

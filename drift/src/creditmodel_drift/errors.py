@@ -1,0 +1,35 @@
+"""Errors of the drift check. Each ends the command with exit code 2, one sentence and a measurement that says why.
+
+DriftError                  the check could not be made
+├── BadInput                an argument or a document is wrong; trying again cannot help
+├── NoUsableData            nothing that was found can be read as applicants of this model
+└── ReportFailed            the verdict stands, but a report could not be made or stored
+"""
+
+from __future__ import annotations
+
+__all__ = ["BadInput", "DriftError", "NoUsableData", "ReportFailed"]
+
+
+class DriftError(Exception):
+    """The check could not be made. `reason` is a CamelCase constant that measurements repeat."""
+
+    reason = "DriftError"
+
+
+class BadInput(DriftError):
+    """An argument or a document is wrong; trying again cannot help."""
+
+    reason = "BadInput"
+
+
+class NoUsableData(DriftError):
+    """Nothing that was found can be read as applicants of this model."""
+
+    reason = "NoUsableData"
+
+
+class ReportFailed(DriftError):
+    """The verdict stands, but a report could not be made or stored."""
+
+    reason = "ReportFailed"

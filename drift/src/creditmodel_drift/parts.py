@@ -1,0 +1,259 @@
+"""The files that hold current data: found, and each looked at before anything is read from it.
+
+A part is *usable*, or *empty*, *corrupt* (cannot be read), or *foreign* (no applicants of this model). Only usable
+parts are read; the others are named in the report, and the check goes on without them. A column that no usable part
+has, or that every part stores as another type, is a change of schema and so drift. Parts that lack a column others have
+are usable: their values are missing, which shows in the missing rate by as many rows as they have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pv
+import pyarrow.parquet as pq
+
+from creditmodel_bundle.errors import BundleError
+from creditmodel_bundle.storage import filesystem, local_path
+from creditmodel_drift.baseline import SCORE, Baseline, Column
+from creditmodel_drift.binning import Physical
+from creditmodel_drift.errors import BadInput, NoUsableData
+from creditmodel_drift.window import Period
+
+__all__ = ["Part", "Survey", "find", "survey"]
+
+_PARTITION = re.compile(r"(date|revision)=([^/]+)")
+_GLOB = re.compile(r"[*?\[]")
+_SUFFIXES = (".parquet", ".csv")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file: `path` on its file system, and its schema where it could be read."""
+
+    path: str
+    schema: pa.Schema | None = None
+
+    @property
+    def is_csv(self) -> bool:
+        """Whether the file is text, in which every column is stored as text."""
+        return self.path.endswith(".csv")
+
+    @property
+    def name(self) -> str:
+        """The end of the path, enough to find the file again."""
+        return "/".join(PurePosixPath(self.path).parts[-3:])
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found at a URI. `corrupt` and `foreign` say why, by part name."""
+
+    uri: str
+    filesystem: Any
+    local: bool
+    usable: tuple[Part, ...]
+    physical: dict[str, Physical]
+    names: frozenset[str] = frozenset()
+    empty: int = 0
+    corrupt: dict[str, str] = field(default_factory=dict)
+    foreign: dict[str, str] = field(default_factory=dict)
+    wrong_types: dict[str, str] = field(default_factory=dict)
+    extra: tuple[str, ...] = ()
+
+    @property
+    def is_csv(self) -> bool:
+        """Whether the usable parts are text."""
+        return bool(self.usable) and self.usable[0].is_csv
+
+    @property
+    def absent(self) -> list[str]:
+        """Features that no usable part has."""
+        return [name for name in self.physical if name not in self.names and name != SCORE]
+
+
+def find(uri: str, period: Period | None = None, revision: str | None = None) -> tuple[Any, list[Part]]:
+    """The file system of a URI and the data files there: one file, a glob, or a directory with everything below it.
+
+    Partitions named date= and revision= that cannot hold what is asked for are left out without a look. Hidden and
+    unfinished files (their names begin with '.' or '_') are none. Raises BadInput and NoUsableData.
+    """
+    try:
+        source, root = filesystem(uri)
+    except BundleError as e:
+        raise BadInput(str(e)) from e
+    try:
+        paths = _listing(source, root)
+    except (OSError, ValueError) as e:
+        raise NoUsableData(f"{uri} cannot be listed: {e}") from e
+    wanted = [path for path in paths if _wanted(path.removeprefix(root), period, revision)]
+    return source, [Part(path) for path in sorted(wanted)]
+
+
+def _listing(source: Any, root: str) -> list[str]:
+    if _GLOB.search(root):
+        return [path for path in source.glob(root) if source.isfile(path)]
+    if source.isfile(root):
+        return [root]
+    if not source.exists(root):
+        raise FileNotFoundError("there is nothing at this place")
+    return [path for path in source.find(root) if path.endswith(_SUFFIXES)]
+
+
+def _wanted(path: str, period: Period | None, revision: str | None) -> bool:
+    if PurePosixPath(path).name.startswith((".", "_")):
+        return False
+    partitions = dict(_PARTITION.findall(path))
+    if revision is not None and partitions.get("revision", revision) != revision:
+        return False
+    return period is None or "date" not in partitions or _may_hold(period, partitions["date"])
+
+
+def _may_hold(period: Period, day: str) -> bool:
+    try:
+        return period.may_hold(date.fromisoformat(day))
+    except ValueError:
+        return True
+
+
+def survey(uri: str, source: Any, parts: Iterable[Part], baseline: Baseline, broken: dict[str, str]) -> Survey:
+    """Look at every part's schema. `broken` names parts, by path, already known to be corrupt."""
+    looked = [_look(source, part) for part in parts if part.path not in broken]
+    corrupt = {Part(path).name: why for path, why in broken.items()}
+    corrupt |= {part.name: found for part, found in looked if isinstance(found, str)}
+    readable = [found for _, found in looked if isinstance(found, Part)]
+    empty = sum(found is None for _, found in looked)
+    ours, foreign = _ours(readable, baseline)
+    kinds = _majority_format(ours)
+    foreign |= {part.name: "is of another format than the other parts" for part in ours if part.is_csv != kinds}
+    usable = [part for part in ours if part.is_csv == kinds]
+    physical, wrong, odd = _reconcile(usable, baseline.columns)
+    foreign |= odd
+    usable = [part for part in usable if part.name not in odd]
+    return Survey(
+        uri=uri,
+        filesystem=source,
+        local=local_path(uri) is not None,
+        usable=tuple(usable),
+        physical=physical,
+        names=frozenset(name for part in usable for name in _names(part)),
+        empty=empty,
+        corrupt=corrupt,
+        foreign=foreign,
+        wrong_types=wrong,
+        extra=tuple(_extra(usable, baseline)),
+    )
+
+
+def _look(source: Any, part: Part) -> tuple[Part, Part | str | None]:
+    """The part with its schema, None where it is empty, or what is wrong with it."""
+    try:
+        size = source.size(part.path)
+        if part.is_csv:
+            return part, _look_at_csv(source, part) if size else None
+        if size == 0:
+            return part, "has no bytes"
+        with source.open(part.path, "rb") as file, pq.ParquetFile(file) as parquet:
+            return part, Part(part.path, parquet.schema_arrow) if parquet.metadata.num_rows else None
+    except (OSError, pa.ArrowException, ValueError) as e:
+        return part, _sentence(e)
+
+
+def _look_at_csv(source: Any, part: Part) -> Part | None:
+    with source.open(part.path, "rb") as file:
+        header = file.readline()
+        if not file.readline().strip():
+            return None
+    names = pv.read_csv(pa.BufferReader(header.rstrip(b"\r\n") + b"\n"))
+    return Part(part.path, pa.schema([(name, pa.string()) for name in names.column_names]))
+
+
+def _ours(parts: Sequence[Part], baseline: Baseline) -> tuple[list[Part], dict[str, str]]:
+    """Parts with at least half of the features; the rest are tables of something else."""
+    features = {column.name for column in baseline.features}
+    ours = [part for part in parts if 2 * len(features.intersection(_names(part))) >= len(features)]
+    known = {part.path for part in ours}
+    why = f"has under half of the {len(features)} features"
+    return ours, {part.name: why for part in parts if part.path not in known}
+
+
+def _majority_format(parts: Sequence[Part]) -> bool:
+    return 2 * sum(part.is_csv for part in parts) > len(parts)
+
+
+def _reconcile(
+    parts: Sequence[Part], columns: Sequence[Column]
+) -> tuple[dict[str, Physical], dict[str, str], dict[str, str]]:
+    """How each column is stored, columns of a wrong type in every part, and parts of a type that no others share."""
+    physical: dict[str, Physical] = {}
+    wrong: dict[str, str] = {}
+    odd: dict[str, str] = {}
+    for column in columns:
+        stored = {part.name: (_physical(_type(part, column.name), column, part.is_csv)) for part in parts}
+        right = {kind for kind in stored.values() if kind not in ("wrong", "absent")}
+        refused = [name for name, kind in stored.items() if kind == "wrong"]
+        if refused and not right:
+            wrong[column.name] = f"is stored as {_stored_as(parts, column.name)}"
+        elif refused:
+            odd |= dict.fromkeys(refused, f"stores {column.name} as another type than the other parts")
+        physical[column.name] = _common(right, bool(refused))
+    return physical, wrong, odd
+
+
+def _common(kinds: set[Physical], refused: bool) -> Physical:
+    """One type for a column over all parts: integers and floating point together are read as numbers."""
+    if not kinds:
+        return "wrong" if refused else "absent"
+    return "number" if "number" in kinds else next(iter(kinds))
+
+
+def _physical(stored: pa.DataType | None, column: Column, is_csv: bool) -> Physical:
+    if stored is None or pa.types.is_null(stored):
+        return "absent"
+    if is_csv:
+        return "text"
+    kind = _kind_of(stored)
+    if kind == "boolean" and column.kind == "text":
+        return "boolean"
+    numeric = column.kind != "text"
+    return kind if kind is not None and numeric == (kind in ("integer", "number")) and kind != "boolean" else "wrong"
+
+
+def _kind_of(stored: pa.DataType) -> Physical | None:
+    if pa.types.is_dictionary(stored):
+        return _kind_of(stored.value_type)
+    if pa.types.is_integer(stored):
+        return "integer"
+    if pa.types.is_floating(stored) or pa.types.is_decimal(stored):
+        return "number"
+    if pa.types.is_string(stored) or pa.types.is_large_string(stored):
+        return "text"
+    return "boolean" if pa.types.is_boolean(stored) else None
+
+
+def _stored_as(parts: Sequence[Part], name: str) -> str:
+    return " and ".join(sorted({str(kind) for part in parts if (kind := _type(part, name)) is not None}))
+
+
+def _names(part: Part) -> list[str]:
+    return [] if part.schema is None else list(part.schema.names)
+
+
+def _type(part: Part, name: str) -> pa.DataType | None:
+    schema = part.schema
+    return None if schema is None or name not in schema.names else schema.field(schema.names.index(name)).type
+
+
+def _extra(parts: Sequence[Part], baseline: Baseline) -> list[str]:
+    known = {column.name for column in baseline.columns} | set(baseline.skipped)
+    return sorted({name for part in parts for name in _names(part) if not name.startswith("_")} - known)
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,81 @@
+"""Reports made and stored: each a whole file under its URI, or the one that was there before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import urlsplit
+
+import duckdb
+import pyarrow as pa
+
+from creditmodel_bundle.errors import BundleError
+from creditmodel_bundle.measurement import Drift
+from creditmodel_bundle.storage import local_path, write_bytes
+from creditmodel_drift.baseline import Baseline
+from creditmodel_drift.check import Checked
+from creditmodel_drift.errors import BadInput, ReportFailed
+from creditmodel_drift.evidently_report import EvidentlyReport, evidently_report
+from creditmodel_drift.page import page
+from creditmodel_drift.parts import Survey
+from creditmodel_drift.report import report_json
+from creditmodel_drift.scan import open_scan
+
+__all__ = ["Destinations", "publish"]
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """Where reports go, and how large and which the sample is that Evidently gets."""
+
+    html: str | None = None
+    json: str | None = None
+    sample_rows: int = 50_000
+    seed: int = 0
+
+    @property
+    def uris(self) -> dict[str, str]:
+        """The URI of each report asked for. Raises BadInput for one that cannot be written to."""
+        given = {"html": self.html, "json": self.json}
+        return {kind: _uri(place) for kind, place in given.items() if place is not None}
+
+
+def publish(
+    destinations: Destinations, checked: Checked, measured: Drift, baseline: Baseline, reference: Survey, now: datetime
+) -> None:
+    """Make and store the reports that are asked for. Raises ReportFailed."""
+    uris = destinations.uris
+    if not uris:
+        return
+    evidently = _evidently(destinations, checked, baseline, reference)
+    try:
+        if "html" in uris:
+            write_bytes(uris["html"], page(baseline.name, checked, measured, evidently, now))
+        if "json" in uris:
+            write_bytes(uris["json"], report_json(checked, measured, evidently, now))
+    except (BundleError, OSError) as e:
+        raise ReportFailed(f"the report could not be stored: {e}") from e
+
+
+def _evidently(destinations: Destinations, checked: Checked, baseline: Baseline, reference: Survey) -> EvidentlyReport:
+    """Evidently's report on a sample of both; without current rows or readable reference rows it says so instead."""
+    nothing = EvidentlyReport(None, None, (0, 0), {}, "there are no rows to compare")
+    if checked.scan is None or not checked.verdict.rows or not reference.usable:
+        return nothing
+    rows, seed = destinations.sample_rows, destinations.seed
+    try:
+        current = checked.scan.sample(rows, seed)
+        before = open_scan(checked.scan.connection, reference, baseline).sample(rows, seed)
+    except (duckdb.Error, pa.ArrowException) as e:
+        return EvidentlyReport(None, None, (0, 0), {}, f"the sample could not be read: {e}"[:300])
+    return evidently_report(before, current, baseline.columns)
+
+
+def _uri(place: str) -> str:
+    if urlsplit(place).scheme in ("http", "https"):
+        raise BadInput(f"{place!r}: a report goes to a path, file://, s3:// or gs://")
+    try:
+        path = local_path(place)
+    except BundleError as e:
+        raise BadInput(str(e)) from e
+    return place if path is None else path.as_uri()
