@@ -1,0 +1,111 @@
+"""From what the graph says to what a client is told: points, decision, reasons, JSON.
+
+The rules are creditmodel_bundle's (`ScoreScale.to_points`, `Contract.cutoff`, `top_reasons`). Here they are laid out
+for speed, with the same results: where a short cut could differ by rounding, the rule itself is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from creditmodel_bundle.contract import Contract
+from creditmodel_bundle.reasons import DECIMALS, MAX_REASONS, top_reasons
+from creditmodel_inference.errors import Unscorable
+
+__all__ = ["Answers", "Identity", "Verdict", "reasons_of"]
+
+_GRAIN = 1.001 * 10.0**-DECIMALS
+"""Two contributions further apart than this are in the same order before and after rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which model answers."""
+
+    name: str
+    version: str
+    revision: str
+    digest: str
+
+    def document(self) -> dict[str, str]:
+        """As every answer carries it."""
+        return {"name": self.name, "version": self.version, "revision": self.revision, "digest": self.digest}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer for one applicant. `decision` and `reasons` are indices into the contract's lists."""
+
+    probability: float
+    log_odds: float
+    points: int
+    decision: int
+    reasons: tuple[int, ...]
+    json: bytes
+
+
+class Answers:
+    """Makes verdicts and response bodies for one model."""
+
+    def __init__(self, contract: Contract, identity: Identity) -> None:
+        self._bounds = [cutoff.min_probability for cutoff in contract.cutoffs]
+        scale = contract.scale
+        self._points, self._factor, self._shift = scale.points, scale.pdo / math.log(2), math.log(scale.odds)
+        self._decisions = [
+            _text({"decision": c.decision})[1:-1] + ',"cutoff":' + _text(c.model_dump()) + ',"reasons":['
+            for c in contract.cutoffs
+        ]
+        self._reasons = [
+            _text({"code": f.reason.code, "text": f.reason.text, "feature": f.name})[:-1] + ',"contribution":'
+            for f in contract.features
+        ]
+        model = msgspec.json.encode(identity.document())
+        self._opening, self._middle = b'{"request_id":"', b'","model":' + model + b',"results":['
+
+    def verdict(self, probability: float, log_odds: float, contributions: list[float]) -> Verdict:
+        """The answer for one row of the graph's outputs, as doubles. Raises Unscorable where they are not finite."""
+        if not (0.0 <= probability <= 1.0 and -math.inf < log_odds < math.inf and math.isfinite(sum(contributions))):
+            raise Unscorable("The model gave no finite answer for this applicant.")
+        points = math.floor(self._points - self._factor * (log_odds + self._shift) + 0.5)
+        decision = bisect_right(self._bounds, probability) - 1
+        reasons = reasons_of(contributions)
+        texts = self._reasons
+        told = ",".join([f"{texts[index]}{contributions[index]:.6f}}}" for index in reasons])
+        json = (
+            f'{{"probability":{probability!r},"log_odds":{log_odds!r},"points":{points},'
+            f"{self._decisions[decision]}{told}]}}"
+        )
+        return Verdict(probability, log_odds, points, decision, tuple(reasons), json.encode())
+
+    def body(self, request_id: bytes, results: Sequence[bytes]) -> bytes:
+        """The response body for rows already written as JSON."""
+        return b"".join((self._opening, request_id, self._middle, b",".join(results), b"]}"))
+
+
+def reasons_of(contributions: list[float]) -> list[int]:
+    """What `top_reasons` says of these contributions, without rounding them all.
+
+    Rounding keeps the order of two values unless they lie within one step of each other. So the largest few are taken
+    as they are, and the rule itself is asked when two neighbours among them, or the last and zero, are that close.
+    """
+    leading = sorted(range(len(contributions)), key=contributions.__getitem__, reverse=True)[: MAX_REASONS + 1]
+    count = 0
+    previous = math.inf
+    for index in leading:
+        value = contributions[index]
+        if previous - value <= _GRAIN or 0.0 < value <= _GRAIN:
+            return top_reasons(contributions)
+        if value <= 0.0:
+            break
+        count += 1
+        previous = value
+    return leading[: min(count, MAX_REASONS)]
+
+
+def _text(document: object) -> str:
+    return msgspec.json.encode(document).decode()

@@ -1,0 +1,379 @@
+"""From the bytes of a request to rows of numbers.
+
+Two readers share one contract. The fast one decodes into struct types generated from the contract and accepts nothing
+that the contract refuses. What it does not accept goes to the careful one, which reads the JSON again, finds every
+violation and names it, or accepts what the fast one was too strict about. `Encoder` is the judge in both: the types
+below say no more than it does, and a property test holds them to that.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import astuple
+
+from creditmodel_bundle.contract import FLOAT32_LIMIT, Contract, Feature
+from creditmodel_bundle.encoder import Encoder, describe
+from creditmodel_bundle.errors import ContractViolation
+from creditmodel_inference.errors import FieldError, Malformed, Problem, TooLarge, Unacceptable
+
+__all__ = ["Intake", "Request", "check_request_id"]
+
+MAX_ERRORS = 50
+"""Violations listed in one answer."""
+
+CAREFUL_BYTES = 256 * 1024
+"""Bodies above this are read once, by the fast reader: their answer names the first violation only."""
+
+MAX_INTEGER_DIGITS = 400
+"""A longer integer is beyond every float, whatever its digits say."""
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asked: one row of floats per applicant, in the graph's order, NaN where missing."""
+
+    rows: list[Sequence[float]]
+    request_id: str | None
+
+
+class _Envelope(msgspec.Struct):
+    """What both readers agree on; the generated type has these two fields."""
+
+    applicants: list[Any]
+    request_id: str | UnsetType = UNSET
+
+
+class Intake:
+    """Reads the bodies of /v1/score for one contract."""
+
+    def __init__(self, contract: Contract, max_rows: int) -> None:
+        self._contract = contract
+        self._encoder = Encoder(contract)
+        self._max_rows = max_rows
+        self._features = {feature.name: feature for feature in contract.features}
+        self._decode = _decoder(contract)
+        self._to_floats = _row_reader(contract)
+        self._quotes = _quote_counter(contract)
+
+    def read(self, body: bytes) -> Request:
+        """The request in these bytes. Raises Malformed, TooLarge, or Unacceptable naming every violation."""
+        if len(body) > CAREFUL_BYTES and body.count(b"{") > self._max_rows + 1:
+            raise self._too_many()
+        try:
+            envelope = self._decode(body)
+        except msgspec.ValidationError as e:
+            return self._explain(body, e)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+            return self._explain(body, e)
+        applicants, request_id = envelope.applicants, envelope.request_id
+        if not 0 < len(applicants) <= self._max_rows:
+            raise self._too_many() if applicants else _no_rows()
+        if b"\\" in body or body.count(b'"') != self._quotes(envelope):
+            # An escape, or a key that stands twice: the fast reader would keep the last one in silence.
+            return self._explain(body, None)
+        to_floats = self._to_floats
+        return Request(
+            [to_floats(row) for row in applicants], None if request_id is UNSET else check_request_id(request_id)
+        )
+
+    def _explain(self, body: bytes, cause: Exception | None) -> Request:
+        if len(body) <= CAREFUL_BYTES:
+            return self._read_carefully(body)
+        if isinstance(cause, msgspec.ValidationError):
+            error = _translate(str(cause), self._features)
+            raise Unacceptable("The request breaks the model's contract; only its first violation is named.", [error])
+        if cause is None:
+            raise Unacceptable(
+                f"A body of over {CAREFUL_BYTES} bytes is taken only without repeated keys and without escapes.",
+                [FieldError("", "repeats a key, or has a backslash in a string", "duplicate")],
+            )
+        raise _malformed(cause)
+
+    def _read_carefully(self, body: bytes) -> Request:
+        document = _parse(body)
+        if type(document) is not _Object:
+            raise Unacceptable("The request is no object.", [FieldError("", "is no object", "type", "object")])
+        applicants, request_id, errors = self._open(document)
+        rows: list[Sequence[float]] = []
+        for index, applicant in enumerate(applicants):
+            rows.extend(self._row(applicant, f"/applicants/{index}", errors))
+            if len(errors) > MAX_ERRORS:
+                break
+        if errors:
+            detail = f"{len(errors) if len(errors) <= MAX_ERRORS else f'Over {MAX_ERRORS}'} values break the contract."
+            raise Unacceptable(
+                "One value breaks the contract." if len(errors) == 1 else detail,
+                errors[:MAX_ERRORS],
+                rows=len(applicants),
+            )
+        return Request(rows, request_id)
+
+    def _open(self, document: _Object) -> tuple[list[object], str | None, list[FieldError]]:
+        """Applicants, request id and the violations of the envelope itself."""
+        errors = [_repeated("", key) for key in document.repeated]
+        known = ["applicants", "request_id"]
+        errors.extend(
+            FieldError(_pointer("", key), "is no field of this request", "unknown", known)
+            for key in document
+            if key not in known
+        )
+        request_id = document.get("request_id")
+        if "request_id" in document and not (isinstance(request_id, str) and REQUEST_ID.fullmatch(request_id)):
+            errors.append(_bad_request_id())
+        applicants = document.get("applicants")
+        if not isinstance(applicants, list):
+            kind = "type" if "applicants" in document else "missing"
+            message = "is no array" if "applicants" in document else "is required"
+            raise Unacceptable(
+                "The request has no list of applicants.",
+                [*errors, FieldError("/applicants", message, kind, "array of applicants")],
+            )
+        if not 0 < len(applicants) <= self._max_rows:
+            raise self._too_many() if applicants else _no_rows()
+        return applicants, request_id if isinstance(request_id, str) else None, errors
+
+    def _row(self, applicant: object, path: str, errors: list[FieldError]) -> list[list[float]]:
+        """The row in a list, or nothing and its violations added to `errors`."""
+        if type(applicant) is not _Object:
+            errors.append(FieldError(path, "is no object", "type", "object"))
+            return []
+        repeated = [_repeated(path, key) for key in applicant.repeated]
+        errors.extend(repeated)
+        try:
+            row = self._encoder.encode(applicant)
+        except ContractViolation as e:
+            errors.extend(FieldError(_pointer(path, v.feature), v.message, v.kind, v.allowed) for v in e.violations)
+            return []
+        return [row] if not repeated else []
+
+    def _too_many(self) -> TooLarge:
+        return TooLarge(
+            f"A request takes at most {self._max_rows} applicants; send them in several.",
+            [FieldError("/applicants", "has too many items", "rows", {"maximum": self._max_rows})],
+        )
+
+
+def check_request_id(request_id: str) -> str:
+    """The id itself. Raises Unacceptable for anything but 1 to 128 letters, digits and ._:+/=-"""
+    if not REQUEST_ID.fullmatch(request_id):
+        raise Unacceptable("The request id is not acceptable.", [_bad_request_id()])
+    return request_id
+
+
+def _bad_request_id() -> FieldError:
+    return FieldError("/request_id", "is no acceptable request id", "type", {"pattern": f"^{REQUEST_ID.pattern}$"})
+
+
+def _no_rows() -> Unacceptable:
+    return Unacceptable(
+        "The request has no applicants.", [FieldError("/applicants", "has no items", "rows", {"minimum": 1})]
+    )
+
+
+def _repeated(path: str, key: str) -> FieldError:
+    return FieldError(_pointer(path, key), "stands more than once in one object", "duplicate")
+
+
+def _pointer(path: str, key: str) -> str:
+    """JSON Pointer (RFC 6901) of a key, cut where a hostile key would be repeated at length."""
+    shown = key[:128].encode("utf-8", "backslashreplace").decode()
+    return f"{path}/{shown.replace('~', '~0').replace('/', '~1')}"
+
+
+# The fast reader: types generated from the contract.
+
+
+def _decoder(contract: Contract) -> Callable[[bytes], Any]:
+    fields = [(f"f{i}", *_field(feature)) for i, feature in enumerate(contract.features)]
+    applicant = msgspec.defstruct(
+        "Applicant",
+        fields,
+        rename={f"f{i}": feature.name for i, feature in enumerate(contract.features)},
+        forbid_unknown_fields=True,
+        gc=False,
+        kw_only=True,
+    )
+    envelope = msgspec.defstruct(
+        "ScoreRequest",
+        [("applicants", list[applicant]), ("request_id", str | UnsetType, UNSET)],  # type: ignore[valid-type]
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    return msgspec.json.Decoder(envelope).decode
+
+
+def _field(feature: Feature) -> tuple[Any, ...]:
+    """Type, and the default where a missing value is allowed."""
+    annotation = _category_type(feature) if feature.dtype == "category" else _number_type(feature)
+    if feature.missing == "forbidden":
+        return (annotation,)
+    return (annotation | None | UnsetType, UNSET)
+
+
+def _category_type(feature: Feature) -> Any:
+    return Literal[tuple(category.value for category in feature.categories)]
+
+
+def _number_type(feature: Feature) -> Any:
+    low = -FLOAT32_LIMIT if feature.minimum is None else feature.minimum
+    high = FLOAT32_LIMIT if feature.maximum is None else feature.maximum
+    if feature.dtype == "integer":
+        return Annotated[float, msgspec.Meta(ge=low, le=high, multiple_of=1)]
+    return Annotated[float, msgspec.Meta(ge=low, le=high)]
+
+
+def _row_reader(contract: Contract) -> Callable[[Any], Sequence[float]]:
+    """A function from a decoded applicant to its floats. It does only what this contract needs."""
+    tables = [
+        (index, table) for index, feature in enumerate(contract.features) if (table := _table(feature)) is not None
+    ]
+    gaps = [
+        index
+        for index, feature in enumerate(contract.features)
+        if feature.dtype != "category" and feature.missing == "allowed"
+    ]
+    if not tables and not gaps:
+        return astuple
+
+    def read(applicant: Any) -> Sequence[float]:
+        values = list(astuple(applicant))
+        for index, table in tables:
+            values[index] = table[values[index]]
+        for index in gaps:
+            value = values[index]
+            if value is None or value is UNSET:
+                values[index] = math.nan
+        return values
+
+    return read
+
+
+def _table(feature: Feature) -> dict[object, float] | None:
+    """Category values to codes; None where every value is its own code and none may be missing."""
+    if feature.dtype != "category":
+        return None
+    table: dict[object, float] = {category.value: float(category.code) for category in feature.categories}
+    if feature.missing == "allowed":
+        return table | {None: math.nan, UNSET: math.nan}
+    return None if all(value == code for value, code in table.items()) else table
+
+
+def _quote_counter(contract: Contract) -> Callable[[_Envelope], int]:
+    """A function giving the quotation marks that a body without escapes and repeated keys must have."""
+    optional = [index for index, feature in enumerate(contract.features) if feature.missing == "allowed"]
+    texts = [
+        index
+        for index, feature in enumerate(contract.features)
+        if any(isinstance(category.value, str) for category in feature.categories)
+    ]
+    full = 2 * len(contract.features)
+    # Where every text column always holds text, and none may be left out, a row's count is a constant.
+    constant = not optional and all(isinstance(c.value, str) for i in texts for c in contract.features[i].categories)
+    constant_row = full + 2 * len(texts)
+
+    def of_row(applicant: Any) -> int:
+        values = astuple(applicant)
+        absent = sum(values[index] is UNSET for index in optional)
+        return full - 2 * absent + 2 * sum(isinstance(values[index], str) for index in texts)
+
+    def of_envelope(envelope: _Envelope) -> int:
+        head = 2 if envelope.request_id is UNSET else 6
+        if constant:
+            return head + constant_row * len(envelope.applicants)
+        return head + sum(map(of_row, envelope.applicants))
+
+    return of_envelope
+
+
+_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
+_APPLICANT = re.compile(r"\.applicants\[(?P<row>\d+)\](?:\.(?P<feature>.+))?")
+_FIELD = re.compile(r"Object (?P<fault>missing required field|contains unknown field) `(?P<field>.*)`", re.DOTALL)
+
+
+def _translate(message: str, features: dict[str, Feature]) -> FieldError:
+    """The fast reader's message as a violation."""
+    found = _MESSAGE.fullmatch(message)
+    what, where = (found["what"], found["path"] or "") if found else (message, "")
+    place = _APPLICANT.fullmatch(where)
+    path = f"/applicants/{place['row']}" if place else where.replace(".", "/")
+    name = place["feature"] if place else None
+    if field := _FIELD.fullmatch(what):
+        kind, message = ("missing", "is required") if "missing" in field["fault"] else ("unknown", "is not known here")
+        feature = features.get(field["field"])
+        return FieldError(_pointer(path, field["field"]), message, kind, describe(feature) if feature else None)
+    feature = features.get(name or "")
+    path = _pointer(path, name) if name else path
+    return FieldError(path, what[:200], _kind(what), describe(feature) if feature else None)
+
+
+def _kind(message: str) -> str:
+    if message.startswith("Invalid enum value"):
+        return "category"
+    if ">=" in message or "<=" in message or "out of range" in message:
+        return "range"
+    return "type"
+
+
+# The careful reader.
+
+
+class _Object(dict[str, object]):
+    """A JSON object that remembers which of its keys stood more than once."""
+
+    __slots__ = ("repeated",)
+    repeated: tuple[str, ...]
+
+
+class _NotJson(ValueError):
+    pass
+
+
+def _parse(body: bytes) -> object:
+    """Any JSON document, repeated keys noted. Raises Malformed."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise _malformed(e) from e
+    try:
+        return json.loads(
+            text, object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_integer, parse_float=float
+        )
+    except (ValueError, RecursionError) as e:
+        raise _malformed(e) from e
+
+
+def _object(pairs: list[tuple[str, object]]) -> _Object:
+    made = _Object(pairs)
+    made.repeated = ()
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        made.repeated = tuple(dict.fromkeys(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    return made
+
+
+def _no_constant(name: str) -> object:
+    raise _NotJson(f"{name} is no JSON number; a missing value is null")
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else math.inf
+
+
+def _malformed(error: Exception) -> Problem:
+    if isinstance(error, UnicodeDecodeError):
+        return Malformed(f"The body is not UTF-8: byte {error.start} cannot be decoded.")
+    if isinstance(error, RecursionError):
+        return Malformed("The body is nested too deeply.")
+    if isinstance(error, json.JSONDecodeError):
+        return Malformed(f"The body is not JSON: {error.msg} at character {error.pos}.")
+    return Malformed(f"The body is not JSON: {error}.")

@@ -1,0 +1,222 @@
+"""The OpenAPI document of one model: its own field names, ranges, categories and examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from creditmodel_bundle.contract import Contract, Feature
+from creditmodel_bundle.reasons import MAX_REASONS
+from creditmodel_inference.answers import Identity
+from creditmodel_inference.errors import PROBLEM_JSON
+from creditmodel_inference.intake import REQUEST_ID
+from creditmodel_inference.settings import Limits
+
+__all__ = ["example_applicant", "openapi_document"]
+
+Json = dict[str, Any]
+
+
+def openapi_document(contract: Contract, identity: Identity, limits: Limits) -> Json:
+    """OpenAPI 3.1 of the server that serves this model."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": f"{identity.name}: credit scoring",
+            "version": identity.version,
+            "description": f"Revision {identity.revision}, model digest {identity.digest}.",
+        },
+        "paths": {
+            "/v1/score": {"post": _score_operation(contract)},
+            "/v1/model": {"get": _get("What model answers, and its contract", "model")},
+            "/healthz/live": {"get": _get("Whether the process runs", "operation")},
+            "/healthz/ready": {"get": _get("Whether the server wants requests", "operation", unready=True)},
+            "/metrics": {"get": _get("Prometheus metrics", "operation", content="text/plain")},
+            **_inference_paths(identity),
+        },
+        "components": {"schemas": _schemas(contract, limits)},
+    }
+
+
+def example_applicant(contract: Contract) -> Json:
+    """An applicant that the contract accepts, from the features' own examples."""
+    return {feature.name: _example(feature) for feature in contract.features}
+
+
+def _score_operation(contract: Contract) -> Json:
+    example = {"applicants": [example_applicant(contract)]}
+    return {
+        "summary": "Score one or many applicants",
+        "operationId": "score",
+        "tags": ["scoring"],
+        "parameters": [
+            {
+                "name": "X-Request-ID",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string", "pattern": f"^{REQUEST_ID.pattern}$"},
+            }
+        ],
+        "requestBody": {"required": True, "content": {"application/json": _ref("ScoreRequest", example)}},
+        "responses": {
+            "200": {
+                "description": "Probability of default, points, decision and reasons of each applicant, in order",
+                "headers": {name: {"schema": {"type": "string"}} for name in ("X-Request-ID", "X-Model-Digest")},
+                "content": {"application/json": _ref("ScoreResponse")},
+            },
+            **{status: _problem(text) for status, text in _PROBLEMS.items()},
+        },
+    }
+
+
+_PROBLEMS = {
+    "400": "The body is not JSON",
+    "408": "The request did not arrive in time",
+    "413": "Too many bytes or rows",
+    "415": "Not application/json",
+    "422": "Values outside the contract; each is named with what is allowed",
+    "429": "Too much is in flight",
+    "500": "The model gave no finite answer",
+    "503": "Not ready",
+}
+
+
+def _problem(text: str) -> Json:
+    return {"description": text, "content": {PROBLEM_JSON: _ref("Problem")}}
+
+
+def _ref(name: str, example: Json | None = None) -> Json:
+    media: Json = {"schema": {"$ref": f"#/components/schemas/{name}"}}
+    return media if example is None else media | {"example": example}
+
+
+def _get(summary: str, tag: str, *, unready: bool = False, content: str = "application/json") -> Json:
+    responses: Json = {"200": {"description": "OK", "content": {content: {"schema": {}}}}}
+    if unready:
+        responses["503"] = {"description": "Starting, draining or refused", "content": {content: {"schema": {}}}}
+    elif tag in ("model", "inference protocol"):
+        responses["503"] = _problem("Not ready")
+    return {"summary": summary, "tags": [tag], "responses": responses}
+
+
+def _inference_paths(identity: Identity) -> Json:
+    tag = "inference protocol"
+    base = f"/v2/models/{identity.name}"
+    infer = {
+        "summary": "Score rows of encoded numbers (Open Inference Protocol v2)",
+        "tags": [tag],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"type": "object"}}},
+        },
+        "responses": {
+            "200": {"description": "Output tensors", "content": {"application/json": {"schema": {}}}},
+            **{status: _problem(text) for status, text in _PROBLEMS.items()},
+        },
+    }
+    return {
+        "/v2": {"get": _get("Server metadata", tag)},
+        "/v2/health/live": {"get": _get("Liveness", tag)},
+        "/v2/health/ready": {"get": _get("Readiness", tag, unready=True)},
+        base: {"get": _get("Model metadata", tag)},
+        f"{base}/ready": {"get": _get("Model readiness", tag)},
+        f"{base}/infer": {"post": infer},
+    }
+
+
+def _schemas(contract: Contract, limits: Limits) -> Json:
+    decisions = [cutoff.decision for cutoff in contract.cutoffs]
+    return {
+        "Applicant": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": [f.name for f in contract.features if f.missing == "forbidden"],
+            "properties": {feature.name: _property(feature) for feature in contract.features},
+        },
+        "ScoreRequest": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["applicants"],
+            "properties": {
+                "applicants": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": limits.rows,
+                    "items": {"$ref": "#/components/schemas/Applicant"},
+                },
+                "request_id": {"type": "string", "pattern": f"^{REQUEST_ID.pattern}$"},
+            },
+        },
+        "ScoreResponse": _object(
+            request_id={"type": "string"},
+            model=_object(**{key: {"type": "string"} for key in ("name", "version", "revision", "digest")}),
+            results={"type": "array", "items": {"$ref": "#/components/schemas/Result"}},
+        ),
+        "Result": _object(
+            probability={"type": "number", "minimum": 0, "maximum": 1, "description": "Probability of default"},
+            log_odds={"type": "number", "description": "Natural log of bad:good odds"},
+            points={"type": "integer", "description": "Score points: higher is better"},
+            decision={"type": "string", "enum": decisions},
+            cutoff=_object(
+                decision={"type": "string", "enum": decisions},
+                min_probability={"type": "number"},
+            ),
+            reasons={
+                "type": "array",
+                "maxItems": MAX_REASONS,
+                "items": _object(
+                    code={"type": "string"},
+                    text={"type": "string"},
+                    feature={"type": "string"},
+                    contribution={"type": "number", "description": "Log-odds against the baseline, to 6 decimals"},
+                ),
+            },
+        ),
+        "Problem": _problem_schema(),
+    }
+
+
+def _problem_schema() -> Json:
+    field_error = _object(
+        path={"type": "string", "description": "JSON Pointer"},
+        message={"type": "string"},
+        kind={"type": "string"},
+        allowed={},
+    )
+    schema = _object(
+        type={"type": "string"}, title={"type": "string"}, status={"type": "integer"}, detail={"type": "string"}
+    )
+    schema["properties"] |= {"request_id": {"type": "string"}, "errors": {"type": "array", "items": field_error}}
+    return schema
+
+
+def _object(**properties: Json) -> Json:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _property(feature: Feature) -> Json:
+    described = f"{feature.description or feature.name}{f' ({feature.unit})' if feature.unit else ''}"
+    schema: Json = {"description": described, "examples": [_example(feature)]}
+    if feature.dtype == "category":
+        labels = [f"{c.value}: {c.label}" for c in feature.categories if c.label]
+        values: list[Any] = [category.value for category in feature.categories]
+        schema["enum"] = values + ([None] if feature.missing == "allowed" else [])
+        if labels:
+            schema["description"] = f"{described}. {'; '.join(labels)}"
+        return schema
+    schema["type"] = [feature.dtype, "null"] if feature.missing == "allowed" else feature.dtype
+    if feature.minimum is not None:
+        schema["minimum"] = feature.minimum
+    if feature.maximum is not None:
+        schema["maximum"] = feature.maximum
+    return schema
+
+
+def _example(feature: Feature) -> str | int | float | None:
+    if feature.example is not None:
+        return feature.example
+    if feature.categories:
+        return feature.categories[0].value
+    if feature.missing == "allowed":
+        return None
+    low = feature.minimum if feature.minimum is not None else min(0.0, feature.maximum or 0.0)
+    return int(low) if feature.dtype == "integer" else low

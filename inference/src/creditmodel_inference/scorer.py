@@ -1,0 +1,119 @@
+"""One loaded model: from a verified bundle to verdicts, golden rows reproduced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from creditmodel_bundle.contract import Contract
+from creditmodel_bundle.documents import Golden, GoldenRow
+from creditmodel_bundle.encoder import Encoder
+from creditmodel_bundle.errors import BundleError, ContractViolation
+from creditmodel_bundle.manifest import CONTRACT, GOLDEN, ONNX
+from creditmodel_bundle.storage import Bundle, fetch
+from creditmodel_inference.answers import Answers, Identity, Verdict
+from creditmodel_inference.blocks import Blocks, Outputs
+from creditmodel_inference.errors import Refusal
+
+__all__ = ["Scorer", "load"]
+
+REVISION_DIGITS = 10
+"""Hex digits of the digest that name a revision where none is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A model that is fit to serve."""
+
+    contract: Contract
+    identity: Identity
+    blocks: Blocks
+    answers: Answers
+
+    @property
+    def width(self) -> int:
+        """Columns of a row."""
+        return len(self.contract.features)
+
+    def verdicts(self, outputs: Outputs, count: int) -> list[Verdict]:
+        """Verdicts of the first `count` rows of the graph's outputs. Raises Unscorable."""
+        verdict = self.answers.verdict
+        return [
+            verdict(probability, log_odds, contributions)
+            for probability, log_odds, contributions in zip(
+                outputs.probability[:count].tolist(),
+                outputs.log_odds[:count].tolist(),
+                outputs.contributions[:count].tolist(),
+                strict=True,
+            )
+        ]
+
+    def score(self, rows: NDArray[np.float64]) -> list[Verdict]:
+        """Verdicts of rows [n, F]. Raises Unscorable."""
+        return [verdict for _, verdicts in self.score_in_parts(rows) for verdict in verdicts]
+
+    def score_in_parts(self, rows: NDArray[np.float64]) -> Iterator[tuple[Outputs, list[Verdict]]]:
+        """The same block by block, so that a caller can turn to others in between. Raises Unscorable."""
+        for outputs in self.blocks.chunks(rows):
+            yield outputs, self.verdicts(outputs, len(outputs.log_odds))
+
+
+def load(uri: str, digest: str | None, revision: str | None, directory: Path) -> Scorer:
+    """Fetch a bundle into `directory`, verify it, load its graph and reproduce its golden rows.
+
+    Raises Refusal naming what is wrong: nothing is served by halves.
+    """
+    try:
+        bundle = fetch(uri, directory, digest)
+        contract = Contract.read(bundle.path(CONTRACT))
+        golden = Golden.read(bundle.path(GOLDEN))
+    except BundleError as e:
+        raise Refusal(e.reason, str(e)) from e
+    blocks = Blocks(bundle.path(ONNX), len(contract.features))
+    identity = _identity(bundle, revision)
+    scorer = Scorer(contract, identity, blocks, Answers(contract, identity))
+    _reproduce(scorer, golden)
+    return scorer
+
+
+def _identity(bundle: Bundle, revision: str | None) -> Identity:
+    short = bundle.digest.removeprefix("sha256:")[:REVISION_DIGITS]
+    return Identity(
+        name=bundle.manifest.name,
+        version=bundle.manifest.version,
+        revision=revision or f"{bundle.manifest.name}-{short}",
+        digest=bundle.digest,
+    )
+
+
+def _reproduce(scorer: Scorer, golden: Golden) -> None:
+    """Score the golden rows. Raises Refusal naming the first that this machine does not reproduce."""
+    encoder = Encoder(scorer.contract)
+    for index, row in enumerate(golden.rows):
+        try:
+            encoded = encoder.encode(row.features)
+        except ContractViolation as e:
+            raise Refusal("GoldenRowsDiffer", f"golden row {index} breaks the bundle's own contract: {e}") from e
+        verdict = scorer.score(np.array([encoded]))[0]
+        if difference := _difference(scorer.contract, verdict, row, golden.tolerance):
+            raise Refusal("GoldenRowsDiffer", f"golden row {index} is not reproduced: {difference}")
+
+
+def _difference(contract: Contract, verdict: Verdict, row: GoldenRow, tolerance: float) -> str | None:
+    """What differs between an answer and what the bundle expects, or None."""
+    if abs(verdict.probability - row.probability) > tolerance:
+        return f"probability {verdict.probability:.9g}, expected {row.probability:.9g} within {tolerance:g}"
+    decision = contract.cutoffs[verdict.decision].decision
+    if decision != row.decision:
+        return f"decision {decision!r}, expected {row.decision!r}"
+    if abs(verdict.points - row.points) > 1:
+        # One point either way is rounding: the tolerance on the probability does not pin it down further.
+        return f"{verdict.points} points, expected {row.points}"
+    reasons = [contract.features[i].reason.code for i in verdict.reasons]
+    if reasons != row.reasons:
+        return f"reasons {reasons}, expected {row.reasons}"
+    return None

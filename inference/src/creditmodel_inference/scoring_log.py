@@ -1,0 +1,249 @@
+"""The scoring log: every decision with its inputs, as Parquet parts.
+
+The event loop copies rows into a page of memory and goes on. A thread of its own turns full pages into Arrow columns,
+and closes a part every few seconds: written whole, so that no reader meets half a part. Pages are bounded. While the
+sink is slow or dead they fill up, and then rows are dropped and counted; no request ever waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import random
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from creditmodel_bundle.contract import Contract
+from creditmodel_bundle.errors import BundleError
+from creditmodel_bundle.storage import write_bytes
+
+if TYPE_CHECKING:
+    from creditmodel_inference.answers import Identity, Verdict
+    from creditmodel_inference.blocks import Outputs
+    from creditmodel_inference.parts import PartBuilder
+    from creditmodel_inference.settings import LogSettings
+
+__all__ = ["Page", "Record", "ScoringLog"]
+
+logger = logging.getLogger(__name__)
+
+PAGE_ROWS = 1024
+MAX_PAGES = 64
+"""Pages that may wait for the writer: 65,536 rows."""
+
+MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024
+"""Encoded parts kept while the sink fails; beyond that the oldest is given up, and its rows are counted as dropped."""
+
+CLOSE_SECONDS = 15.0
+"""How long a stopping server waits for the sink."""
+
+
+class Record(NamedTuple):
+    """What the log says of one row, beside the numbers. `verdict` is None where `error` says why."""
+
+    request_id: str
+    row: int
+    latency_us: int
+    verdict: Verdict | None
+    error: str | None
+
+
+class Page:
+    """Rows on their way to the writer. `features` holds encoded values: a category's code, NaN where missing."""
+
+    __slots__ = ("features", "log_odds", "probability", "records", "times")
+
+    def __init__(self, width: int) -> None:
+        self.features = np.empty((PAGE_ROWS, width), np.float64)
+        self.log_odds = np.empty(PAGE_ROWS, np.float64)
+        self.probability = np.empty(PAGE_ROWS, np.float64)
+        self.times = np.empty(PAGE_ROWS, np.int64)
+        self.records: list[Record] = []
+
+    @property
+    def room(self) -> int:
+        """Rows that still fit."""
+        return PAGE_ROWS - len(self.records)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flush:
+    """Asks the writer to close its parts; `last` ends it."""
+
+    last: bool = False
+
+
+@dataclass(slots=True)
+class _Part:
+    uri: str
+    content: bytes
+    rows: int
+
+
+class ScoringLog:
+    """The log of one served model. `add` and `add_error` are for the event loop's thread."""
+
+    def __init__(self, settings: LogSettings, contract: Contract, identity: Identity) -> None:
+        self._settings = settings
+        self._contract = contract
+        self._identity = identity
+        self._page = Page(len(contract.features))
+        self._queue: queue.SimpleQueue[Page | _Flush] = queue.SimpleQueue()
+        self._waiting_pages = 0
+        self._dropped = self._abandoned = self._written = self._failures = 0
+        self._lock = threading.Lock()
+        self._instance = f"{socket.gethostname()[:40]}-{os.getpid()}"
+        self._sequence = 0
+        self._unwritten: list[_Part] = []
+        self._thread = threading.Thread(target=self._write_until_last, name="scoring-log", daemon=True)
+
+    def start(self) -> None:
+        """Start the writer."""
+        self._thread.start()
+
+    def statistics(self) -> tuple[int, int, int, int]:
+        """Rows that wait, rows written, rows dropped, failed attempts to write a part."""
+        waiting = self._waiting_pages * PAGE_ROWS + len(self._page.records)
+        waiting += sum(part.rows for part in list(self._unwritten))
+        return waiting, self._written, self._dropped + self._abandoned, self._failures
+
+    def add(self, features: NDArray[np.float64], outputs: Outputs, records: Sequence[Record]) -> None:
+        """Log scored rows: encoded features [n, F], the first n outputs, n records in the same order."""
+        if self._settings.sample_rate < 1.0:
+            kept = self._sample(records)
+            if len(kept) == len(records):
+                self._append(features, outputs.log_odds, outputs.probability, records)
+            elif kept:
+                chosen = [records[i] for i in kept]
+                self._append(features[kept], outputs.log_odds[kept], outputs.probability[kept], chosen)
+            return
+        self._append(features, outputs.log_odds, outputs.probability, records)
+
+    def add_error(self, request_id: str, latency_us: int, error: str) -> None:
+        """Log a request that was answered with a problem."""
+        nothing = np.full(1, np.nan)
+        features = np.full((1, len(self._contract.features)), np.nan)
+        self._append(features, nothing, nothing, [Record(request_id, 0, latency_us, None, error)])
+
+    def flush(self) -> None:
+        """Have everything so far written as parts, without waiting for it."""
+        self._hand_over()
+        self._queue.put(_Flush())
+
+    def close(self) -> None:
+        """Write everything, wait for it at most CLOSE_SECONDS, and end the writer."""
+        self._hand_over()
+        self._queue.put(_Flush(last=True))
+        self._thread.join(CLOSE_SECONDS)
+        left = self.statistics()[0]
+        if self._thread.is_alive() or left:
+            logger.error("the scoring log's sink took too long or failed: %d rows are lost", left)
+
+    def _sample(self, records: Sequence[Record]) -> list[int]:
+        """Rows of the requests that are drawn: all of a request's rows, or none."""
+        drawn = {
+            request_id: random.random() < self._settings.sample_rate  # noqa: S311 - a sample, not a secret
+            for request_id in dict.fromkeys(record.request_id for record in records)
+        }
+        return [i for i, record in enumerate(records) if drawn[record.request_id]]
+
+    def _append(
+        self,
+        features: NDArray[np.float64],
+        log_odds: NDArray[Any],
+        probability: NDArray[Any],
+        records: Sequence[Record],
+    ) -> None:
+        now = time.time_ns() // 1000
+        done = 0
+        while done < len(records):
+            if not self._page.room and not self._hand_over():
+                self._dropped += len(records) - done
+                return
+            page = self._page
+            start = len(page.records)
+            count = min(page.room, len(records) - done)
+            page.features[start : start + count] = features[done : done + count]
+            page.log_odds[start : start + count] = log_odds[done : done + count]
+            page.probability[start : start + count] = probability[done : done + count]
+            page.times[start : start + count] = now
+            page.records += records[done : done + count]
+            done += count
+
+    def _hand_over(self) -> bool:
+        """Give the page to the writer and begin another; False while too many wait."""
+        if not self._page.records:
+            return True
+        with self._lock:
+            if self._waiting_pages >= MAX_PAGES:
+                return False
+            self._waiting_pages += 1
+        self._queue.put(self._page)
+        self._page = Page(len(self._contract.features))
+        return True
+
+    # The writer's thread.
+
+    def _write_until_last(self) -> None:
+
+        builders: dict[str, PartBuilder] = {}
+        while True:
+            item = self._queue.get()
+            if isinstance(item, _Flush):
+                self._close_parts(builders)
+                if item.last:
+                    return
+                continue
+            try:
+                self._add_page(item, builders)
+            except Exception:  # the log must outlive one bad page
+                logger.exception("a page of the scoring log could not be encoded")
+                self._abandoned += len(item.records)
+            with self._lock:
+                self._waiting_pages -= 1
+            if any(builder.rows >= self._settings.rows for builder in builders.values()):
+                self._close_parts(builders)
+
+    def _add_page(self, page: Page, builders: dict[str, PartBuilder]) -> None:
+        from creditmodel_inference.parts import PartBuilder
+
+        days = page.times[: len(page.records)] // 86_400_000_000
+        for day in np.unique(days).tolist():
+            date = datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
+            if date not in builders:
+                builders[date] = PartBuilder(self._contract, self._identity)
+            builders[date].add(page, np.flatnonzero(days == day))
+
+    def _close_parts(self, builders: dict[str, PartBuilder]) -> None:
+        for date, builder in builders.items():
+            self._unwritten.append(_Part(self._part_uri(date), builder.finish(), builder.rows))
+        builders.clear()
+        while sum(len(part.content) for part in self._unwritten) > MAX_UNWRITTEN_BYTES:
+            self._abandoned += self._unwritten.pop(0).rows
+        while self._unwritten and self._write(self._unwritten[0]):
+            self._unwritten.pop(0)
+
+    def _part_uri(self, date: str) -> str:
+        self._sequence += 1
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        name = f"part-{stamp}-{self._instance}-{self._sequence:06d}.parquet"
+        return f"{self._settings.uri.rstrip('/')}/date={date}/revision={self._identity.revision}/{name}"
+
+    def _write(self, part: _Part) -> bool:
+        try:
+            write_bytes(part.uri, part.content)
+        except (BundleError, OSError) as e:
+            self._failures += 1
+            logger.warning("the scoring log cannot write %s: %s", part.uri, e)
+            return False
+        self._written += part.rows
+        return True

@@ -1,0 +1,217 @@
+"""The scoring of requests: alone, in company, and in bulk, all with the same bits.
+
+Requests that the event loop reads in one turn share a call of the model: each is decoded where it arrives, and what
+has gathered is scored when the turn ends. Nobody waits for company.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from creditmodel_inference.answers import Verdict
+from creditmodel_inference.blocks import Outputs
+from creditmodel_inference.errors import Problem, Unscorable
+from creditmodel_inference.intake import Intake, Request
+from creditmodel_inference.meter import SCORE, Meter
+from creditmodel_inference.scorer import Scorer
+from creditmodel_inference.scoring_log import Record, ScoringLog
+from creditmodel_inference.wire import RequestIds
+
+__all__ = ["ReplyTo", "Service"]
+
+logger = logging.getLogger(__name__)
+
+
+class ReplyTo(Protocol):
+    """A client that waits for an answer."""
+
+    def scored(self, request_id: str, body: bytes) -> None:
+        """Send a 200."""
+
+    def failed(self, problem: Problem, request_id: str) -> None:
+        """Send a problem."""
+
+
+class _Waiting(NamedTuple):
+    client: ReplyTo
+    request_id: str
+    start: int
+    stop: int
+    arrived: float
+
+
+class Service:
+    """One model being served."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        intake: Intake,
+        meter: Meter,
+        log: ScoringLog | None,
+        call_soon: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self.scorer = scorer
+        self.intake = intake
+        self.meter = meter
+        self.request_ids = RequestIds()
+        self._log = log
+        self._call_soon = call_soon
+        self._row = struct.Struct(f"={scorer.width}d")
+        self._capacity = scorer.blocks.capacity
+        self._gathered = np.zeros((self._capacity, scorer.width), np.float64)
+        self._buffer = self._gathered.data.cast("B")
+        self._waiting: list[_Waiting] = []
+        self._filled = 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for the end of this turn."""
+        return len(self._waiting)
+
+    def submit(self, client: ReplyTo, body: bytes, given_id: str | None, arrived: float) -> None:
+        """Decode a request now and answer it when the turn ends; a bad one is answered at once.
+
+        `given_id` is the client's header, already checked; an id in the body comes before it.
+        """
+        try:
+            request = self.intake.read(body)
+        except Problem as problem:
+            self.refuse(client, problem, given_id, arrived)
+            return
+        request_id = request.request_id or given_id or self.request_ids()
+        if self._filled + len(request.rows) > self._capacity:
+            self.flush()
+        if len(request.rows) > self._capacity:
+            self._answer_alone(client, request, request_id, arrived)
+            return
+        start = self._filled
+        size = self._row.size
+        for row in request.rows:
+            self._row.pack_into(self._buffer, self._filled * size, *row)
+            self._filled += 1
+        if not self._waiting:
+            self._call_soon(self.flush)
+        self._waiting.append(_Waiting(client, request_id, start, self._filled, arrived))
+
+    def refuse(self, client: ReplyTo, problem: Problem, given_id: str | None, arrived: float) -> None:
+        """Answer a request that is not scored."""
+        request_id = given_id or self.request_ids()
+        client.failed(problem, request_id)
+        self.note_problem(problem, request_id, arrived)
+
+    def note_problem(self, problem: Problem, request_id: str, arrived: float) -> None:
+        """Count and log a request to score that was answered with a problem."""
+        seconds = time.perf_counter() - arrived
+        self.meter.request(SCORE, problem.status, seconds)
+        self.meter.refused(problem.errors)
+        if self._log is not None:
+            self._log.add_error(request_id, round(seconds * 1e6), problem.summary())
+
+    def flush(self) -> None:
+        """Score and answer everything that waits."""
+        waiting, self._waiting = self._waiting, []
+        count, self._filled = self._filled, 0
+        if not waiting:
+            return
+        try:
+            self._answer(waiting, count)
+        except Exception:  # whatever it was, each client gets an answer and the next turn goes on
+            logger.exception("scoring failed for %d requests", len(waiting))
+            for item in waiting:
+                item.client.failed(Unscorable("The server could not score this request."), item.request_id)
+
+    def _answer(self, waiting: list[_Waiting], count: int) -> None:
+        meter, answers = self.meter, self.scorer.answers
+        outputs = self.scorer.blocks.run_small(self._gathered, count)
+        meter.calls += 1
+        probabilities = outputs.probability[:count].tolist()
+        log_odds = outputs.log_odds[:count].tolist()
+        contributions = outputs.contributions[:count].tolist()
+        records: list[Record] = []
+        for client, request_id, start, stop, arrived in waiting:
+            try:
+                verdicts = [
+                    answers.verdict(probabilities[i], log_odds[i], contributions[i]) for i in range(start, stop)
+                ]
+            except Unscorable as problem:
+                client.failed(problem, request_id)
+                self._note_unscorable(request_id, stop - start, arrived, problem, records)
+                continue
+            client.scored(request_id, answers.body(request_id.encode(), [verdict.json for verdict in verdicts]))
+            seconds = time.perf_counter() - arrived
+            meter.requests[SCORE, 200] += 1
+            meter.score_latency.observe(seconds)
+            meter.verdicts(verdicts)
+            if self._log is not None:
+                records += _records(request_id, verdicts, round(seconds * 1e6))
+        if self._log is not None:
+            self._log.add(self._gathered[:count], outputs, records)
+
+    def _note_unscorable(
+        self, request_id: str, rows: int, arrived: float, problem: Unscorable, records: list[Record]
+    ) -> None:
+        seconds = time.perf_counter() - arrived
+        self.meter.request(SCORE, problem.status, seconds)
+        records += [Record(request_id, i, round(seconds * 1e6), None, problem.summary()) for i in range(rows)]
+
+    def _answer_alone(self, client: ReplyTo, request: Request, request_id: str, arrived: float) -> None:
+        """A request of more rows than gather, small enough in bytes to be answered in one go."""
+        try:
+            results = [part for parts in self._score_in_parts(request, request_id, arrived) for part in parts]
+        except Problem as problem:
+            client.failed(problem, request_id)
+            self.note_problem(problem, request_id, arrived)
+            return
+        client.scored(request_id, self.scorer.answers.body(request_id.encode(), results))
+        self.meter.request(SCORE, 200, time.perf_counter() - arrived)
+
+    async def score(self, body: bytes, given_id: str | None, arrived: float) -> tuple[str, bytes]:
+        """Request id and response body, giving way to other clients between blocks. Raises Problem."""
+        request_id = given_id or self.request_ids()
+        try:
+            request = self.intake.read(body)
+            request_id = request.request_id or request_id
+            results: list[bytes] = []
+            for part in self._score_in_parts(request, request_id, arrived):
+                results += part
+                await asyncio.sleep(0)
+        except Problem as problem:
+            self.note_problem(problem, request_id, arrived)
+            raise
+        body = self.scorer.answers.body(request_id.encode(), results)
+        self.meter.request(SCORE, 200, time.perf_counter() - arrived)
+        return request_id, body
+
+    def _score_in_parts(self, request: Request, request_id: str, arrived: float) -> Iterator[list[bytes]]:
+        """JSON of the results block by block; counted and logged as it goes."""
+        rows = np.array(request.rows, np.float64)
+        done = 0
+        for outputs, verdicts in self.scorer.score_in_parts(rows):
+            self.meter.calls += 1
+            self.meter.verdicts(verdicts)
+            if self._log is not None:
+                latency = round((time.perf_counter() - arrived) * 1e6)
+                records = _records(request_id, verdicts, latency, first=done)
+                self._log.add(rows[done : done + len(verdicts)], outputs, records)
+            done += len(verdicts)
+            yield [verdict.json for verdict in verdicts]
+
+    def infer(self, rows: NDArray[np.float64]) -> tuple[Outputs, list[Verdict]]:
+        """Outputs and verdicts of rows already encoded. Raises Unscorable."""
+        outputs = self.scorer.blocks.run(rows)
+        verdicts = self.scorer.verdicts(outputs, len(rows))
+        self.meter.verdicts(verdicts)
+        return outputs, verdicts
+
+
+def _records(request_id: str, verdicts: list[Verdict], latency: int, first: int = 0) -> list[Record]:
+    return [Record(request_id, first + i, latency, verdict, None) for i, verdict in enumerate(verdicts)]
