@@ -13,7 +13,7 @@ from creditmodel_bundle.documents import Evaluation
 from creditmodel_bundle.errors import BundleCorrupt, BundleError
 from creditmodel_bundle.manifest import EVALUATION
 from creditmodel_bundle.measurement import Artifact, EvaluationSummary, Failure, FailureDetail, Measurement, dump
-from creditmodel_bundle.storage import Bundle, fetch
+from creditmodel_bundle.storage import Bundle, fetch, write_file
 
 __all__ = ["main"]
 
@@ -64,7 +64,7 @@ def _artifact(bundle: Bundle) -> Artifact:
 
 def _write(path: Path | None, measurement: Measurement | Failure) -> None:
     if path is not None:
-        path.write_bytes(dump(measurement))
+        write_file(path, dump(measurement))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ cannot be parsed raises MeasurementError: it is an error of the run and never a 
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -88,8 +89,13 @@ class Parity(_Common):
     not_finite: int = Field(ge=0)
 
     def excess(self, rtol: float, atol: float) -> float:
-        """By how much the worst element exceeds atol + rtol·|pytorch|; above 0 is a breach."""
-        return max(difference - rtol * reference for reference, difference in self.envelope) - atol
+        """By how much the worst element exceeds atol + rtol·|pytorch|; above 0 is a breach.
+
+        Computed exactly, so that rounding neither hides a breach nor makes one.
+        """
+        slope = Fraction(rtol)
+        worst = max(Fraction(difference) - slope * Fraction(reference) for reference, difference in self.envelope)
+        return float(worst - Fraction(atol))
 
 
 class Timing(Document):

@@ -7,6 +7,7 @@ GOOGLE_APPLICATION_CREDENTIALS and so on).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -23,12 +24,13 @@ import fsspec
 from creditmodel_bundle.errors import BundleCorrupt, BundleInvalid, BundleUnreachable
 from creditmodel_bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Manifest, digest_of
 
-__all__ = ["Bundle", "fetch", "filesystem", "local_path", "write_bytes"]
+__all__ = ["Bundle", "fetch", "filesystem", "local_path", "write_bytes", "write_file"]
 
 ATTEMPTS = 3
 BACKOFF_SECONDS = 0.5
 TIMEOUT_SECONDS = 30
 _CHUNK = 1 << 20
+_NO_REPLACING = (errno.EBUSY, errno.EROFS, errno.EACCES, errno.EPERM, errno.EXDEV, errno.ENOENT)
 
 T = TypeVar("T")
 
@@ -74,12 +76,39 @@ def write_bytes(uri: str, content: bytes) -> None:
 
     def write() -> None:
         if _is_local(uri):
-            _write_local(Path(path), content)
+            write_file(Path(path), content)
             return
         with target.open(path, "wb") as file:
             file.write(content)
 
     _retrying(write, uri)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a local file whole: a reader sees the old content, none, or all of the new. Raises OSError.
+
+    A container's termination message is a file mounted on its own: nothing can be created beside it or renamed over it,
+    so such a file is written in place.
+    """
+    try:
+        _replace_file(path, content)
+    except OSError as e:
+        if e.errno not in _NO_REPLACING or not path.is_file():
+            raise
+        path.write_bytes(content)
+
+
+def _replace_file(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(partial).chmod(0o644)
+        Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
 
 
 def local_path(uri: str) -> Path | None:
@@ -151,19 +180,6 @@ def _copy(source: Any, path: str, target: Path, entry: FileEntry) -> None:
             f"{entry.path} has {size} bytes with SHA-256 {sha256.hexdigest()[:12]}…, "
             f"the manifest says {entry.size} with {entry.sha256[:12]}…"
         )
-
-
-def _write_local(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
 
 
 def _retrying(action: Callable[[], T], uri: str) -> T:

@@ -1,0 +1,1 @@
+"""Parity: is the ONNX graph the same model as the PyTorch network?"""
