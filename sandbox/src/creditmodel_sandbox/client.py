@@ -315,7 +315,7 @@ class Client:
         )
         found = list(_resources(core))
         for version, answer in zip(versions, answers, strict=True):
-            if isinstance(answer, ClientError):
+            if isinstance(answer, ApiError):
                 log.warning("discovery of %s failed: %s", version, answer)
             elif isinstance(answer, BaseException):
                 raise answer

@@ -1,0 +1,453 @@
+"""HorizontalPodAutoscaler v2 on resource utilisation: reads metrics every 15 s, moves the scale within its rules.
+
+Without metrics nothing is ever scaled: ScalingActive turns False and says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from creditmodel_sandbox.client import ApiError, Client, ClientError, Obj, Resource, key_of
+from creditmodel_sandbox.controllers.objects import (
+    DEPLOYMENTS,
+    HPAS,
+    PODS,
+    REPLICA_SETS,
+    condition,
+    condition_time,
+    format_time,
+    is_deleting,
+    is_ready,
+    matches,
+    namespace_of,
+    parse_time,
+    phase,
+    quantity,
+    with_condition,
+)
+from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Event, Replace, Wake
+
+__all__ = ["Autoscaler", "Memory", "Metrics", "NoMetrics", "Snapshot", "reconcile"]
+
+PERIOD = timedelta(seconds=15)
+TOLERANCE = 0.1
+START_UP = timedelta(minutes=5)  # a pod's CPU before that may be its start
+FIRST_READINESS = timedelta(seconds=30)
+POD_METRICS = Resource("metrics.k8s.io/v1beta1", "pods", "PodMetrics")
+TARGETS = {("apps", "Deployment"): DEPLOYMENTS, ("apps", "ReplicaSet"): REPLICA_SETS}
+UP: Obj = {
+    "stabilizationWindowSeconds": 0,
+    "selectPolicy": "Max",
+    "policies": [
+        {"type": "Pods", "value": 4, "periodSeconds": 15},
+        {"type": "Percent", "value": 100, "periodSeconds": 15},
+    ],
+}
+DOWN: Obj = {
+    "stabilizationWindowSeconds": 300,
+    "selectPolicy": "Max",
+    "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}],
+}
+
+
+class NoMetrics(Exception):
+    """A utilisation cannot be computed; the message says why."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What the pods used of one resource: {pod name: (amount, when)}, or why that is not known."""
+
+    usage: Mapping[str, tuple[float, datetime]] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass
+class Memory:
+    """What an autoscaler remembers between its passes: what was recommended, and how it scaled."""
+
+    recommendations: list[tuple[datetime, int]] = field(default_factory=list)
+    changes: list[tuple[datetime, int]] = field(default_factory=list)  # pods added or (negative) removed
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An autoscaler, its target's scale (or why there is none), the target's pods, and metrics by resource."""
+
+    hpa: Obj
+    scale: Obj | None
+    scale_error: str = ""
+    pods: tuple[Obj, ...] = ()
+    metrics: Mapping[str, Metrics] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
+    target: Resource = DEPLOYMENTS
+
+
+def reconcile(snapshot: Snapshot, now: datetime) -> Sequence[Action]:
+    """Scale if the metrics ask for it, and say so."""
+    wake = Wake(now + PERIOD)
+    if is_deleting(snapshot.hpa):
+        return []
+    run = _Pass(snapshot, now)
+    return [*run.actions(), wake]
+
+
+# --- how many --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What one metric asks for."""
+
+    replicas: int
+    utilization: int  # percent of the requests
+    average: float  # per pod
+
+
+def propose(pods: Sequence[Obj], metrics: Metrics, resource: str, target: int, current: int, now: datetime) -> Proposal:
+    """Replicas that would bring the utilisation to `target` percent. Raises NoMetrics.
+
+    Pods that are not ready yet count as idle when scaling up, pods without metrics as idle when scaling up and as fully
+    used when scaling down, so that what is unknown only ever dampens.
+    """
+    if metrics.error:
+        raise NoMetrics(metrics.error)
+    considered = [pod for pod in pods if not is_deleting(pod) and phase(pod) != "Failed"]
+    requests = {pod["metadata"]["name"]: _request(pod, resource) for pod in considered}
+    missing = {n for n in requests if n not in metrics.usage}
+    unready = {p["metadata"]["name"] for p in considered if _is_unready(p, metrics, resource, now)}
+    missing -= unready
+    usage = {n: metrics.usage[n][0] for n in requests if n not in missing | unready}
+    if not usage:
+        raise NoMetrics("did not receive metrics for targeted pods (pods might be unready)")
+    utilization = 100 * sum(usage.values()) / sum(requests[name] for name in usage)
+    result = Proposal(current, int(utilization), sum(usage.values()) / len(usage))
+    ratio = utilization / target
+    if not missing and not (unready and ratio > 1):
+        replicas = current if abs(1 - ratio) <= TOLERANCE else math.ceil(round(ratio * len(usage), 6))
+        return Proposal(replicas, result.utilization, result.average)
+    full = max(target, 100) / 100
+    assumed = dict(usage) | {name: requests[name] * full if ratio < 1 else 0.0 for name in missing}
+    assumed |= dict.fromkeys(unready, 0.0) if ratio > 1 else {}
+    damped = 100 * sum(assumed.values()) / sum(requests[name] for name in assumed) / target
+    if abs(1 - damped) <= TOLERANCE or (damped < 1) != (ratio < 1):
+        return result
+    replicas = math.ceil(round(damped * len(assumed), 6))
+    if (replicas < current) != (damped < 1):
+        return result
+    return Proposal(replicas, result.utilization, result.average)
+
+
+def _request(pod: Obj, resource: str) -> float:
+    total = 0.0
+    for container in pod["spec"].get("containers") or []:
+        amount = ((container.get("resources") or {}).get("requests") or {}).get(resource)
+        if amount is None:
+            name = pod["metadata"]["name"]
+            raise NoMetrics(f"missing request for {resource} in container {container['name']} of Pod {name}")
+        total += quantity(amount)
+    return total
+
+
+def _is_unready(pod: Obj, metrics: Metrics, resource: str, now: datetime) -> bool:
+    """Not running yet or, for CPU, not known to be past its start."""
+    if phase(pod) in ("", "Pending"):
+        return True
+    name = pod["metadata"]["name"]
+    if resource != "cpu" or name not in metrics.usage:
+        return False
+    started, ready = parse_time((pod.get("status") or {}).get("startTime")), condition(pod, "Ready")
+    changed = condition_time(ready)
+    if started is None or changed is None:
+        return True
+    if started + START_UP > now:
+        return not is_ready(pod) or metrics.usage[name][1] < changed
+    return not is_ready(pod) and started + FIRST_READINESS > changed
+
+
+# --- within which rules ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The bounds of one autoscaler and how fast it may move."""
+
+    least: int
+    most: int
+    up: Obj
+    down: Obj
+
+    @classmethod
+    def of(cls, hpa: Obj) -> Limits:
+        """Read them from the spec, Kubernetes' defaults where it is silent."""
+        spec, behavior = hpa["spec"], hpa["spec"].get("behavior") or {}
+        up, down = ({**base, **_given(behavior.get(name))} for name, base in (("scaleUp", UP), ("scaleDown", DOWN)))
+        return cls(spec.get("minReplicas", 1), spec["maxReplicas"], up, down)
+
+
+def _given(rules: Obj | None) -> Obj:
+    return {name: value for name, value in (rules or {}).items() if value is not None}
+
+
+def stabilize(wanted: int, current: int, limits: Limits, memory: Memory, now: datetime) -> int:
+    """The recommendation nearest to `current` that no recommendation of the two windows contradicts."""
+
+    def recent(rules: Obj) -> list[int]:
+        since = now - timedelta(seconds=rules.get("stabilizationWindowSeconds") or 0)
+        return [replicas for when, replicas in memory.recommendations if when > since]
+
+    lowest, highest = min([wanted, *recent(limits.up)]), max([wanted, *recent(limits.down)])
+    return min(max(current, lowest), highest)
+
+
+def limit(wanted: int, current: int, limits: Limits, memory: Memory, now: datetime) -> tuple[int, str, str]:
+    """(replicas, reason, message): `wanted` within the policies and bounds, and what bounded it."""
+    if wanted > current:
+        allowed = max(current, _policy_bound(limits.up, current, memory, now, 1))
+        if allowed < min(wanted, limits.most):
+            return allowed, "ScaleUpLimit", "the desired replica count is increasing faster than the maximum scale rate"
+        if wanted > limits.most:
+            return limits.most, *_TOO_MANY
+    elif wanted < current:
+        allowed = min(current, _policy_bound(limits.down, current, memory, now, -1))
+        if allowed > max(wanted, limits.least):
+            message = "the desired replica count is decreasing faster than the maximum scale rate"
+            return allowed, "ScaleDownLimit", message
+    if wanted > limits.most:
+        return limits.most, *_TOO_MANY
+    if wanted < limits.least:
+        return limits.least, "TooFewReplicas", "the desired replica count is less than the minimum replica count"
+    return wanted, "DesiredWithinRange", "the desired count is within the acceptable range"
+
+
+_TOO_MANY = ("TooManyReplicas", "the desired replica count is more than the maximum replica count")
+
+
+def _policy_bound(rules: Obj, current: int, memory: Memory, now: datetime, direction: int) -> int:
+    """How far the policies let the count move in one direction now."""
+    if rules.get("selectPolicy") == "Disabled":
+        return current
+    bounds: list[int] = []
+    for policy in rules["policies"]:
+        since = now - timedelta(seconds=policy["periodSeconds"])
+        start = current - sum(change for when, change in memory.changes if when > since)
+        if policy["type"] == "Pods":
+            bounds.append(start + direction * policy["value"])
+        elif direction > 0:
+            bounds.append(math.ceil(start * (1 + policy["value"] / 100)))
+        else:
+            bounds.append(int(start * (1 - policy["value"] / 100)))
+    widest = (rules.get("selectPolicy") or "Max") == "Max"
+    return max(bounds) if widest == (direction > 0) else min(bounds)
+
+
+# --- one pass --------------------------------------------------------------------------------------------------------
+
+
+class _Pass:
+    """The working state of one pass."""
+
+    def __init__(self, snapshot: Snapshot, now: datetime) -> None:
+        self.snapshot, self.hpa, self.now = snapshot, snapshot.hpa, now
+        self.status: Obj = dict(self.hpa.get("status") or {})
+        self.conditions: list[Obj] = list(self.status.get("conditions") or [])
+        self.events: list[Event] = []
+        self.limits = Limits.of(self.hpa)
+        self.metrics: list[Obj] = []
+
+    def actions(self) -> list[Action]:
+        scale = self.snapshot.scale
+        if scale is None:
+            message = f"the HPA controller was unable to get the target's current scale: {self.snapshot.scale_error}"
+            self._condition("AbleToScale", "False", "FailedGetScale", message)
+            self._warn("FailedGetScale", self.snapshot.scale_error)
+            return self._write()
+        current = int(scale["spec"].get("replicas", 0))
+        self.status["currentReplicas"] = current
+        self._condition(
+            "AbleToScale", "True", "SucceededGetScale", "the HPA controller was able to get the target's current scale"
+        )
+        try:
+            wanted, reason = self._desired(current)
+        except NoMetrics as e:
+            self._no_metrics(str(e))
+            return self._write()
+        self.status["desiredReplicas"] = wanted
+        if self.metrics:
+            self.status["currentMetrics"] = self.metrics
+        if wanted == current:
+            return self._write()
+        message = f"the HPA controller was able to update the target scale to {wanted}"
+        self._condition("AbleToScale", "True", "SucceededRescale", message)
+        self.status["lastScaleTime"] = format_time(self.now)
+        self.snapshot.memory.changes.append((self.now, wanted - current))
+        self.events.append(Event(self.hpa, "SuccessfulRescale", f"New size: {wanted}; reason: {reason}"))
+        # The scale comes first: should it be refused, nothing claims that it was done.
+        rescaled = Replace(self.snapshot.target, scale | {"spec": {"replicas": wanted}}, "scale")
+        return [rescaled, *self._write()]
+
+    def _desired(self, current: int) -> tuple[int, str]:
+        """(replicas, reason). Raises NoMetrics."""
+        memory = self.snapshot.memory
+        memory.recommendations = memory.recommendations or [(self.now, current)]
+        if current == 0 and self.limits.least != 0:
+            message = "scaling is disabled since the replica count of the target is zero"
+            self._condition("ScalingActive", "False", "ScalingDisabled", message)
+            return 0, ""
+        if current > self.limits.most:
+            return self.limits.most, "Current number of replicas above Spec.MaxReplicas"
+        if current < self.limits.least:
+            return self.limits.least, "Current number of replicas below Spec.MinReplicas"
+        proposed, name = self._proposed(current)
+        longest = max(rules.get("stabilizationWindowSeconds") or 0 for rules in (self.limits.up, self.limits.down))
+        memory.recommendations = [r for r in memory.recommendations if r[0] > self.now - timedelta(seconds=longest)]
+        memory.changes = [change for change in memory.changes if change[0] > self.now - timedelta(hours=1)]
+        stable = stabilize(proposed, current, self.limits, memory, self.now)
+        memory.recommendations.append((self.now, proposed))
+        self._say_stabilized(stable, proposed)
+        wanted, reason, message = limit(stable, current, self.limits, memory, self.now)
+        within = reason == "DesiredWithinRange"
+        self._condition("ScalingLimited", "False" if within else "True", reason, message)
+        return wanted, f"{name} above target" if wanted > current else "All metrics below target"
+
+    def _say_stabilized(self, stable: int, proposed: int) -> None:
+        if stable == proposed:
+            new = ("ReadyForNewScale", "recommended size matches current size")
+        elif stable > proposed:
+            message = "recent recommendations were higher than current one, applying the highest recent recommendation"
+            new = ("ScaleDownStabilized", message)
+        else:
+            message = "recent recommendations were lower than current one, applying the lowest recent recommendation"
+            new = ("ScaleUpStabilized", message)
+        self._condition("AbleToScale", "True", *new)
+
+    def _proposed(self, current: int) -> tuple[int, str]:
+        """The largest that any metric asks for; one that cannot be read vetoes scaling down."""
+        proposals, errors = [], []
+        for metric in self.hpa["spec"].get("metrics") or []:
+            try:
+                proposals.append(self._of_metric(metric, current))
+            except NoMetrics as e:
+                errors.append(str(e))
+        if not proposals or (errors and max(proposals)[0] < current):
+            raise NoMetrics(errors[0] if errors else "no metric is given")
+        replicas, name = max(proposals)
+        found: str = f"the HPA was able to successfully calculate a replica count from {name}"
+        self._condition("ScalingActive", "True", "ValidMetricFound", found)
+        return replicas, name
+
+    def _of_metric(self, metric: Obj, current: int) -> tuple[int, str]:
+        spec = metric.get("resource") or {}
+        resource, target = spec.get("name", ""), (spec.get("target") or {}).get("averageUtilization")
+        if metric["type"] != "Resource" or target is None:
+            raise NoMetrics(f"the sandbox scales on averageUtilization of a Resource only, not on {metric['type']}")
+        metrics = self.snapshot.metrics.get(resource, Metrics(error="no metrics known"))
+        try:
+            found = propose(self.snapshot.pods, metrics, resource, target, current, self.now)
+        except NoMetrics as e:
+            raise NoMetrics(f"failed to get {resource} utilization: {e}") from e
+        average = f"{math.ceil(found.average * 1000)}m" if resource == "cpu" else str(math.ceil(found.average))
+        value = {"averageUtilization": found.utilization, "averageValue": average}
+        self.metrics.append({"type": "Resource", "resource": {"name": resource, "current": value}})
+        return found.replicas, f"{resource} resource utilization (percentage of request)"
+
+    def _no_metrics(self, error: str) -> None:
+        message = f"the HPA was unable to compute the replica count: {error}"
+        self._warn("FailedGetResourceMetric", error)
+        self._condition("ScalingActive", "False", "FailedGetResourceMetric", message)
+
+    def _warn(self, reason: str, message: str) -> None:
+        """Every period would repeat it, so only a new message is an Event."""
+        said = [c.get("message", "") for c in self.conditions]
+        if not any(message in text for text in said):
+            self.events.append(Event(self.hpa, reason, message, "Warning"))
+
+    def _condition(self, kind: str, status: str, reason: str, message: str) -> None:
+        new = {"type": kind, "status": status, "reason": reason, "message": message}
+        self.conditions = with_condition(self.conditions, new, self.now)
+
+    def _write(self) -> list[Action]:
+        self.status["conditions"] = self.conditions
+        self.status.setdefault("desiredReplicas", 0)
+        if self.status == (self.hpa.get("status") or {}):
+            return []
+        return [Replace(HPAS, self.hpa | {"status": self.status}, "status"), *self.events]
+
+
+# --- wiring ----------------------------------------------------------------------------------------------------------
+
+
+class Autoscaler:
+    """Takes the snapshots: the target's scale, and its pods' metrics from metrics.k8s.io."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._memory: defaultdict[str, Memory] = defaultdict(Memory)  # by uid
+        self._reading = asyncio.Lock()
+        self._read_at = -math.inf
+        self._items: list[Obj] = []
+        self._error = ""
+
+    async def observe(self, cache: Cache, key: str) -> Snapshot | None:
+        """The snapshot of the autoscaler `key`, None when it is gone."""
+        hpa = cache.get(HPAS, key)
+        if hpa is None:
+            return None
+        memory = self._memory[hpa["metadata"]["uid"]]
+        reference = hpa["spec"]["scaleTargetRef"]
+        target = TARGETS.get(((reference.get("apiVersion") or "").partition("/")[0], reference["kind"]))
+        name = f"{namespace_of(hpa)}/{reference['name']}"
+        if target is None or (obj := cache.get(target, name)) is None:
+            return Snapshot(hpa, None, f"{reference['kind'].lower()}s.apps {reference['name']!r} not found")
+        selector = obj["spec"]["selector"]
+        pods = tuple(pod for pod in cache.all(PODS, namespace_of(hpa)) if matches(selector, pod))
+        return Snapshot(hpa, _scale_of(obj), "", pods, await self._metrics(namespace_of(hpa)), memory, target)
+
+    async def _metrics(self, namespace: str) -> Mapping[str, Metrics]:
+        """One request for all autoscalers of a period."""
+        async with self._reading:
+            if time.monotonic() > self._read_at + 0.6 * PERIOD.total_seconds():
+                self._items, self._error = await self._read()
+                self._read_at = time.monotonic()
+        items = [item for item in self._items if namespace_of(item) == namespace]
+        return {resource: _usage(items, resource, self._error) for resource in ("cpu", "memory")}
+
+    async def _read(self) -> tuple[list[Obj], str]:
+        try:
+            answer = await self._client.list(POD_METRICS)
+        except ClientError as e:
+            reason = e.message if isinstance(e, ApiError) else str(e)
+            return [], f"unable to fetch metrics from resource metrics API: {reason}"
+        return answer.get("items") or [], ""
+
+    @property
+    def controller(self) -> Controller:
+        """How the runtime runs it. The clock drives it: only a new spec makes it look before the period ends."""
+        return Controller("horizontal-pod-autoscaler", {HPAS: lambda _, obj: [key_of(obj)]}, self.observe, reconcile)
+
+
+def _scale_of(obj: Obj) -> Obj:
+    """What the scale subresource would answer, at the version that was seen."""
+    meta = {name: obj["metadata"].get(name) for name in ("name", "namespace", "uid", "resourceVersion")}
+    spec = {"replicas": obj["spec"].get("replicas", 1)}
+    return {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": meta, "spec": spec}
+
+
+def _usage(items: Sequence[Obj], resource: str, error: str) -> Metrics:
+    if error or not items:
+        error = error or "no metrics returned from resource metrics API"
+        return Metrics(error=f"unable to get metrics for resource {resource}: {error}")
+    usage: dict[str, tuple[float, datetime]] = {}
+    for item in items:
+        amounts: list[Any] = [container["usage"].get(resource) for container in item.get("containers") or []]
+        taken = parse_time(item.get("timestamp"))
+        if taken and amounts and None not in amounts:
+            usage[item["metadata"]["name"]] = (sum(map(quantity, amounts)), taken)
+    return Metrics(usage)

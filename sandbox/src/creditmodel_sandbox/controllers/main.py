@@ -1,0 +1,88 @@
+"""`creditmodel-sandbox controllers --kubeconfig FILE`: run every controller against one API server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from creditmodel_sandbox.client import Client, Kubeconfig, KubeconfigError, load_kubeconfig
+from creditmodel_sandbox.controllers import cronjob, deployment, disruption, endpointslice, replicaset, scheduler
+from creditmodel_sandbox.controllers.autoscaler import Autoscaler
+from creditmodel_sandbox.controllers.garbage import GarbageCollector
+from creditmodel_sandbox.controllers.job import JobController
+from creditmodel_sandbox.controllers.namespace import NamespaceController
+from creditmodel_sandbox.controllers.runtime import Controller, Runtime
+
+__all__ = ["controllers", "main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT. 0 after a stop that was asked for, 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="creditmodel-sandbox controllers", description=__doc__)
+    parser.add_argument("--kubeconfig", required=True, help="how to reach the API server")
+    parser.add_argument("--context", default="", help="context of the kubeconfig (default: its current one)")
+    parser.add_argument("--without-scheduler", action="store_true", help="leave pods to another scheduler")
+    parser.add_argument("--verbose", action="store_true", help="log every decision that was tried again too")
+    arguments = parser.parse_args(argv)
+    _log_to_stderr(logging.DEBUG if arguments.verbose else logging.INFO)
+    try:
+        config = load_kubeconfig(arguments.kubeconfig, arguments.context)
+    except KubeconfigError as e:
+        print(f"creditmodel-sandbox controllers: {e}", file=sys.stderr)
+        return 2
+    asyncio.run(_run(config, with_scheduler=not arguments.without_scheduler))
+    return 0
+
+
+def controllers(client: Client, *, with_scheduler: bool = True) -> list[Controller]:
+    """Every controller, ready for a runtime."""
+    return [
+        deployment.CONTROLLER,
+        replicaset.CONTROLLER,
+        JobController().controller,
+        cronjob.CONTROLLER,
+        Autoscaler(client).controller,
+        disruption.CONTROLLER,
+        endpointslice.CONTROLLER,
+        GarbageCollector(client).controller,
+        NamespaceController(client).controller,
+        *([scheduler.CONTROLLER] if with_scheduler else []),
+    ]
+
+
+async def _run(config: Kubeconfig, *, with_scheduler: bool) -> None:
+    async with Client(config, "creditmodel-sandbox-controllers", "kube-controller-manager") as client:
+        running = asyncio.create_task(Runtime(client, controllers(client, with_scheduler=with_scheduler)).run())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, running.cancel)
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.result()
+
+
+# --- logs ------------------------------------------------------------------------------------------------------------
+
+
+class _Json(logging.Formatter):
+    """One JSON object a line, for whoever collects logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        entry = {"time": time, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def _log_to_stderr(level: int) -> None:
+    handler = logging.StreamHandler()
+    readable = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    handler.setFormatter(readable if sys.stderr.isatty() else _Json())
+    logging.basicConfig(level=level, handlers=[handler])
