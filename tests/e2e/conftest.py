@@ -1,0 +1,66 @@
+"""One cluster, one set of bundles for the whole suite."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness import models
+from harness.cluster import Cluster, cluster
+from harness.kubectl import Kubectl
+
+JUNE, JULY = "uci-credit-default@2005-06", "uci-credit-default@2005-07"
+
+
+@dataclass(frozen=True)
+class Bundles:
+    """v1, a good challenger, and challengers that no gate may let through."""
+
+    v1: Path
+    v3: Path
+    damaged: Path
+    corrupt: Path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of the suite in one worker: it shares a cluster."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.xdist_group("e2e"))
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    work = tmp_path_factory.mktemp("bundles")
+    v1 = models.train(work / "v1", "v1", JUNE)
+    v3 = models.train(work / "v3", "v3", JULY)
+    damaged = models.damage(v1, work / "damaged", "v2")
+    corrupt = models.corrupt(v1, work / "corrupt")
+    return Bundles(*(models.publish(bundle) for bundle in (v1, v3, damaged, corrupt)))
+
+
+@pytest.fixture(scope="session")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("cluster")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def kubectl(ours: Cluster) -> Iterator[Kubectl]:
+    """kubectl in a namespace of this module's own."""
+    name = f"e2e-{uuid.uuid4().hex[:8]}"
+    ours.kubectl()("create", "namespace", name)
+    yield ours.kubectl(name)
+    ours.kubectl()("delete", "namespace", name, "--timeout=120s")
+
+
+@pytest.fixture(scope="session")
+def applicants(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
+    """Clients of June whom no model has learned from."""
+    return models.applicants(JUNE, tmp_path_factory.mktemp("applicants") / "june.json", 500)

@@ -1,0 +1,214 @@
+"""The life of one CreditModel, in order: each test begins where the one before it ended."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from conftest import Bundles
+from harness import models
+from harness.cluster import TIMEOUT, Cluster, endpoint
+from harness.kubectl import Kubectl, until
+from harness.load import load, score
+
+NAME = "credit-default"
+
+
+@pytest.fixture(scope="module")
+def spec(ours: Cluster) -> dict[str, Any]:
+    """What every version of the resource has besides its model."""
+    work = ours.work / "live"
+    return {
+        "serving": {"replicas": {"min": 2, "max": 3}, "scoringLog": {"uri": models.uri(work / "scores")}},
+        "rollout": {"progressDeadlineSeconds": 120},
+        "drift": {
+            "schedule": "0 5 * * *",
+            "current": {"uri": models.uri(work / "scores"), "window": "24h"},
+            "consecutiveBreaches": 2,
+            "report": {"uri": models.uri(work / "reports")},
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def address(kubectl: Kubectl, ours: Cluster) -> Iterator[str]:
+    with endpoint(kubectl, NAME, ours.work / "forward.log") as url:
+        yield url
+
+
+def apply(kubectl: Kubectl, bundle: Path, spec: dict[str, Any]) -> None:
+    kubectl.apply(models.credit_model(NAME, bundle, **spec))
+
+
+def wait(kubectl: Kubectl, condition: str) -> dict[str, Any]:
+    """Wait for a condition at the present generation; returns the status."""
+    kubectl.wait(f"creditmodel/{NAME}", condition, TIMEOUT)
+    return status(kubectl)
+
+
+def status(kubectl: Kubectl) -> dict[str, Any]:
+    found: dict[str, Any] = kubectl.get("creditmodel", NAME)["status"]
+    return found
+
+
+def conditions(found: dict[str, Any]) -> dict[str, str]:
+    return {condition["type"]: condition["status"] for condition in found["conditions"]}
+
+
+def message(found: dict[str, Any], condition: str) -> str:
+    return next(str(c["message"]) for c in found["conditions"] if c["type"] == condition)
+
+
+def test_the_first_model_is_gated_and_then_served(kubectl: Kubectl, bundles: Bundles, spec: dict[str, Any]) -> None:
+    apply(kubectl, bundles.v1, spec)
+    found = wait(kubectl, "Ready")
+    passed = conditions(found)
+    for gate in ("ArtifactVerified", "ParityPassed", "BenchmarkPassed", "Available"):
+        assert passed[gate] == "True", gate
+    assert passed["Stalled"] == "False"
+    assert found["active"]["digest"] == models.digest(bundles.v1)
+    finished = {job["metadata"]["labels"]["creditmodel.dev/gate"] for job in kubectl.get("jobs")["items"]}
+    assert finished >= {"artifact", "parity", "benchmark"}
+    assert all(found["observedGeneration"] == c["observedGeneration"] for c in found["conditions"])
+
+
+def test_an_answer_names_the_model_the_decision_and_the_reasons(
+    address: str, bundles: Bundles, applicants: list[dict[str, object]]
+) -> None:
+    answer = score(address, applicants[:3])
+    assert answer["model"]["digest"] == models.digest(bundles.v1)
+    assert len(answer["results"]) == 3
+    for result in answer["results"]:
+        assert 0 < result["probability"] < 1
+        assert result["decision"] == result["cutoff"]["decision"]
+        assert all(reason["contribution"] > 0 for reason in result["reasons"])
+
+
+def test_input_outside_the_contract_gets_422_naming_field_and_allowed_values(
+    address: str, applicants: list[dict[str, object]]
+) -> None:
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=10)
+    body = json.dumps({"applicants": [{**applicants[0], "education": "castle"}]})
+    connection.request("POST", "/v1/score", body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    problem = json.loads(response.read())
+    connection.close()
+    assert response.status == 422
+    assert problem["errors"][0]["path"] == "/applicants/0/education"
+    assert problem["errors"][0]["allowed"]
+
+
+def test_the_printed_columns_tell_the_state(kubectl: Kubectl) -> None:
+    header, row = kubectl("get", "crm", NAME).splitlines()
+    assert header.split()[:3] == ["NAME", "PHASE", "READY"]
+    assert row.split()[2] == "True"
+
+
+def test_a_damaged_challenger_never_takes_a_request(
+    kubectl: Kubectl, address: str, bundles: Bundles, spec: dict[str, Any], applicants: list[dict[str, object]]
+) -> None:
+    with load(address, applicants) as seen:
+        apply(kubectl, bundles.damaged, spec)
+        found = wait(kubectl, "Stalled")
+    after = conditions(found)
+    assert (after["ParityPassed"], after["Ready"], after["Available"]) == ("False", "False", "True")
+    assert "limit" in message(found, "Ready") or "atol" in message(found, "Ready")
+    assert seen.failures == []
+    assert set(seen.answered) == {models.digest(bundles.v1)}
+    deployed = {d["metadata"]["annotations"]["creditmodel.dev/digest"] for d in kubectl.get("deployments")["items"]}
+    assert deployed == {models.digest(bundles.v1)}
+
+
+def test_a_corrupt_bundle_is_refused_and_the_champion_stays(
+    kubectl: Kubectl, bundles: Bundles, spec: dict[str, Any]
+) -> None:
+    apply(kubectl, bundles.corrupt, spec)
+    found = wait(kubectl, "Stalled")
+    after = conditions(found)
+    assert (after["ArtifactVerified"], after["Available"]) == ("False", "True")
+    assert "model.onnx" in message(found, "ArtifactVerified")
+
+
+def test_setting_spec_back_is_ready_at_once_without_another_job(
+    kubectl: Kubectl, bundles: Bundles, spec: dict[str, Any]
+) -> None:
+    before = {job["metadata"]["uid"] for job in kubectl.get("jobs")["items"]}
+    apply(kubectl, bundles.v1, spec)
+    kubectl.wait(f"creditmodel/{NAME}", "Ready", 15)
+    assert {job["metadata"]["uid"] for job in kubectl.get("jobs")["items"]} <= before
+
+
+def test_a_good_challenger_takes_over_without_a_failed_request(
+    kubectl: Kubectl, address: str, bundles: Bundles, spec: dict[str, Any], applicants: list[dict[str, object]]
+) -> None:
+    challenger = models.digest(bundles.v3)
+    with load(address, applicants) as seen:
+        apply(kubectl, bundles.v3, spec)
+        wait(kubectl, "Ready")
+        until(lambda: seen.answered[challenger] > 200, "answers by the challenger", 60)
+    assert seen.failures == []
+    assert set(seen.answered) == {models.digest(bundles.v1), challenger}
+    assert status(kubectl)["active"]["digest"] == challenger
+
+
+def test_a_deleted_child_is_put_back(kubectl: Kubectl) -> None:
+    revision = status(kubectl)["active"]["revision"]
+    uid = kubectl.get("hpa", revision)["metadata"]["uid"]
+    kubectl("delete", "hpa", revision)
+
+    def is_back() -> bool:
+        names = {hpa["metadata"]["name"]: hpa["metadata"]["uid"] for hpa in kubectl.get("hpa")["items"]}
+        return bool(names.get(revision, uid) != uid)
+
+    until(is_back, "the HPA to be put back", 30)
+
+
+def test_real_drift_sets_the_retraining_condition(
+    kubectl: Kubectl, bundles: Bundles, ours: Cluster, spec: dict[str, Any]
+) -> None:
+    with endpoint(kubectl, NAME, ours.work / "forward.log") as address:
+        later = models.applicants("uci-credit-default@2005-09", ours.work / "september.json")
+        for start in range(0, len(later), 250):
+            assert score(address, later[start : start + 250])["model"]["digest"] == models.digest(bundles.v3)
+    until(lambda: models.logged_rows(spec["serving"]["scoringLog"]["uri"]) >= len(later), "the scoring log", 60)
+    for number in range(2):
+        assert conditions(status(kubectl))["RetrainingRequired"] != "True"
+        kubectl("create", "job", f"--from=cronjob/{NAME}-drift", f"drift-now-{number}")
+        kubectl.wait(f"job/drift-now-{number}", "Complete", TIMEOUT)
+    found = wait(kubectl, "RetrainingRequired")
+    assert conditions(found)["DriftDetected"] == "True"
+    assert "pay_status" in found["drift"]["driftedFeatures"]
+    assert found["drift"]["report"]
+    events = [event for event in kubectl.get("events")["items"] if event["reason"] == "RetrainingRequired"]
+    assert len(events) == 1
+    assert events[0].get("count", 1) <= 1
+
+
+@pytest.mark.parametrize(
+    ("section", "sentence"),
+    [
+        ({"model": {"uri": "models/credit"}}, "must be a URI"),
+        ({"model": {"uri": "s3://models/credit", "digest": "latest"}}, "digest must be sha256:"),
+        ({"serving": {"replicas": {"min": 3, "max": 2}}}, "min"),
+        ({"drift": {"schedule": "tomorrow", "current": {"uri": "s3://logs"}}}, "schedule must be"),
+        ({"gates": {"parity": {"rtol": -1}}}, "rtol"),
+    ],
+)
+def test_a_malformed_credit_model_is_refused_with_a_sentence(
+    kubectl: Kubectl, bundles: Bundles, section: dict[str, Any], sentence: str
+) -> None:
+    resource = models.credit_model("malformed", bundles.v1, **section)
+    with pytest.raises(Exception, match=sentence):
+        kubectl.apply(resource)
+
+
+def test_deleting_the_resource_removes_everything(kubectl: Kubectl) -> None:
+    kubectl("delete", "creditmodel", NAME, "--timeout=60s")
+    until(lambda: not models.children(kubectl, NAME), "everything that the CreditModel owned to go", 60)
