@@ -11,6 +11,7 @@ ServeError
     ├── WrongMediaType       415
     ├── Unacceptable         422  the contract is broken; `errors` has each violation
     ├── Busy                 429
+    ├── LongHead             431
     ├── Unscorable           500  the model gave no finite answer
     └── NotReady             503
 """
@@ -27,6 +28,7 @@ import msgspec
 __all__ = [
     "Busy",
     "FieldError",
+    "LongHead",
     "Malformed",
     "MethodNotAllowed",
     "NotFound",
@@ -165,6 +167,13 @@ class Busy(Problem):
 
     status = HTTPStatus.TOO_MANY_REQUESTS
     type = "busy"
+
+
+class LongHead(Problem):
+    """A request line and headers beyond what any client of this server needs."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    type = "long-head"
 
 
 class Unscorable(Problem):

@@ -16,7 +16,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from creditmodel_inference.errors import Busy, Malformed, Problem, SlowClient, TooLarge
+from creditmodel_inference.errors import Busy, LongHead, Malformed, Problem, SlowClient, TooLarge
 from creditmodel_inference.lifecycle import Lifecycle
 from creditmodel_inference.requests import Headers, check_headers, check_length, given_request_id
 from creditmodel_inference.settings import Limits
@@ -28,6 +28,9 @@ access_logger = logging.getLogger("creditmodel.access")
 
 SHORT_WAY_BYTES = 64 * 1024
 """Longer bodies go through ASGI, where a large batch gives way to other clients between blocks."""
+
+MAX_HEAD_BYTES = 32 * 1024
+MAX_HEADERS = 100
 
 LINGER_SECONDS = 2.0
 """How long what a refused client still sends is read and forgotten, so that it gets to read the answer."""
@@ -55,6 +58,8 @@ class ConnectionBase(HttpToolsProtocol):
         self._expires = self._seen + self.limits.connection_age_seconds * random.uniform(0.8, 1.2)  # noqa: S311
         self._reading_since: float | None = None
         self._short = False
+        self._in_head = False
+        self._head_bytes = 0
         self._body: bytes | bytearray = b""
         self._short_headers: Headers = {}
         self._unanswered = 0
@@ -74,6 +79,10 @@ class ConnectionBase(HttpToolsProtocol):
             return
         self._seen = time.monotonic()
         super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and self._refused_at is None:
+                self._refuse(LongHead(f"The request line and headers take at most {MAX_HEAD_BYTES} bytes."))
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -81,9 +90,15 @@ class ConnectionBase(HttpToolsProtocol):
         self.expect_100_continue = False
         self._reading_since = self._seen
         self._short = False
+        self._in_head = True
+        self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         if self._refused_at is not None:
+            return
+        if len(self.headers) > MAX_HEADERS:
+            self._refuse(LongHead(f"A request has at most {MAX_HEADERS} headers."))
             return
         headers = dict(self.headers)
         try:
@@ -215,7 +230,10 @@ class ConnectionBase(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._refused_at is not None:
-            if now - self._refused_at > LINGER_SECONDS:
+            if now - self._refused_at > MAX_HEAD_BYTES = 32 * 1024
+MAX_HEADERS = 100
+
+LINGER_SECONDS:
                 self.transport.close()
         elif self._reading_since is not None:
             if now - self._reading_since > self.limits.request_seconds:

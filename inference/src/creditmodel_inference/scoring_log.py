@@ -99,7 +99,7 @@ class ScoringLog:
         self._page = Page(len(contract.features))
         self._queue: queue.SimpleQueue[Page | _Flush] = queue.SimpleQueue()
         self._waiting_pages = 0
-        self._dropped = self._abandoned = self._written = self._failures = 0
+        self._added = self._dropped = self._abandoned = self._written = self._failures = 0
         self._lock = threading.Lock()
         self._instance = f"{socket.gethostname()[:40]}-{os.getpid()}"
         self._sequence = 0
@@ -112,8 +112,7 @@ class ScoringLog:
 
     def statistics(self) -> tuple[int, int, int, int]:
         """Rows that wait, rows written, rows dropped, failed attempts to write a part."""
-        waiting = self._waiting_pages * PAGE_ROWS + len(self._page.records)
-        waiting += sum(part.rows for part in list(self._unwritten))
+        waiting = self._added - self._written - self._abandoned
         return waiting, self._written, self._dropped + self._abandoned, self._failures
 
     def add(self, features: NDArray[np.float64], outputs: Outputs, records: Sequence[Record]) -> None:
@@ -178,6 +177,7 @@ class ScoringLog:
             page.times[start : start + count] = now
             page.records += records[done : done + count]
             done += count
+            self._added += count
 
     def _hand_over(self) -> bool:
         """Give the page to the writer and begin another; False while too many wait."""

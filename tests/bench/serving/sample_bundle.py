@@ -41,7 +41,9 @@ def features() -> list[Feature]:
             name="limit", dtype="number", unit="NT$", description="Credit limit", minimum=0, maximum=1_000_000,
             monotonic="decreasing", reason=Reason(code="R01", text="The limit is low"), example=50_000,
         ),
-        Feature(name="age", dtype="integer", minimum=18, maximum=120, reason=Reason(code="R02", text="Age"), example=41),
+        Feature(
+            name="age", dtype="integer", minimum=18, maximum=120, reason=Reason(code="R02", text="Age"), example=41,
+        ),
         Feature(
             name="income", dtype="number", minimum=0, missing="allowed",
             reason=Reason(code="R03", text="Income is low"), example=2_500.5,
@@ -57,7 +59,11 @@ def features() -> list[Feature]:
         ),
         Feature(
             name="home", dtype="category", missing="allowed",
-            categories=[Category(value="own", code=0, label="Owner"), Category(value="rent", code=7), Category(value="é", code=3)],
+            categories=[
+                Category(value="own", code=0, label="Owner"),
+                Category(value="rent", code=7),
+                Category(value="é", code=3),
+            ],
             reason=Reason(code="R07", text='Housing, "declared"'), example="rent",
         ),
     ]  # fmt: skip
@@ -174,7 +180,9 @@ def _golden(model: Path, made: Contract) -> Golden:
     session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     rows = applicants(20, seed=3)
     encoded: NDArray[np.float32] = np.array([Encoder(made).encode(row) for row in rows], np.float32)
-    log_odds, probability, contributions = session.run(["log_odds", "probability", "contributions"], {"features": encoded})
+    log_odds, probability, contributions = session.run(
+        ["log_odds", "probability", "contributions"], {"features": encoded}
+    )
     return Golden(
         rows=[
             GoldenRow(

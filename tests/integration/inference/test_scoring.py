@@ -1,0 +1,233 @@
+"""What a client sees of a running server."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Row = dict[str, Any]
+
+
+def test_an_answer_has_score_decision_reasons_and_the_models_identity(server: Any, bundle: Any, sample: Any) -> None:
+    golden = json.loads((bundle / "golden.json").read_text())["rows"][0]
+    answer = server.score(golden["features"], request_id="case-17")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json["request_id"] == answer.headers["x-request-id"] == "case-17"
+    model = answer.json["model"]
+    assert (model["name"], model["version"], model["revision"]) == ("sample", "1.0", "sample-r1")
+    assert model["digest"] == answer.headers["x-model-digest"]
+    (result,) = answer.json["results"]
+    assert result["probability"] == pytest.approx(golden["probability"], abs=1e-6)
+    assert (result["points"], result["decision"]) == (golden["points"], golden["decision"])
+    assert [reason["code"] for reason in result["reasons"]] == golden["reasons"]
+    assert result["cutoff"]["decision"] == result["decision"]
+
+
+def test_a_batch_equals_its_rows_whatever_the_way(server: Any, applicants: Callable[..., list[Row]]) -> None:
+    rows = applicants(150, seed=8)
+    single = [server.score(row).json["results"][0] for row in rows[:30]]
+    assert server.score(*rows).json["results"][:30] == single  # over 64 KiB: through ASGI
+    assert server.score(*rows[:30]).json["results"] == single
+    order = random.Random(3).sample(range(30), 30)  # noqa: S311 - a shuffle
+    assert server.score(*[rows[i] for i in order]).json["results"] == [single[i] for i in order]
+
+
+def test_a_chunked_body_gets_the_same_answer(server: Any, applicants: Callable[..., list[Row]]) -> None:
+    row = applicants(1)[0]
+    connection = server.connect()
+    body = json.dumps({"applicants": [row]}).encode()
+    connection.request(
+        "POST", "/v1/score", iter([body[:10], body[10:]]), {"content-type": "application/json"}, encode_chunked=True
+    )
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+    assert answer["results"] == server.score(row).json["results"]
+
+
+def test_concurrent_clients_share_calls_and_get_their_own_answers(
+    server: Any, applicants: Callable[..., list[Row]]
+) -> None:
+    rows = applicants(64, seed=5)
+    expected = server.score(*rows).json["results"]
+    found: dict[int, Any] = {}
+
+    def client(offset: int) -> None:
+        for i in range(offset, 64, 8):
+            answer = server.score(rows[i], request_id=f"row-{i}").json
+            assert answer["request_id"] == f"row-{i}"
+            found[i] = answer["results"][0]
+
+    threads = [threading.Thread(target=client, args=(offset,)) for offset in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert [found[i] for i in range(64)] == expected
+
+
+def exchange(server: Any, request: bytes) -> bytes:
+    """Bytes to the server, and everything it answers until it closes."""
+    with socket.create_connection(server.address, timeout=20) as client:
+        client.sendall(request)
+        received = bytearray()
+        while part := client.recv(65_536):
+            received += part
+    return bytes(received)
+
+
+def post(body: bytes, *headers: str, close: bool = False) -> bytes:
+    head = ["POST /v1/score HTTP/1.1", "host: x", f"content-length: {len(body)}", "content-type: application/json"]
+    head += [*headers, *(["connection: close"] if close else [])]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+def test_pipelined_requests_are_answered_in_their_order(server: Any, applicants: Callable[..., list[Row]]) -> None:
+    row = applicants(1)[0]
+
+    def body(name: str) -> bytes:
+        return json.dumps({"applicants": [row], "request_id": name}).encode()
+
+    ready = b"GET /healthz/ready HTTP/1.1\r\nhost: x\r\n\r\n"
+    stream = (
+        post(body("a")) + post(body("b")) + ready + post(b"{") + post(body("c")) + ready + post(body("d"), close=True)
+    )
+    answers = exchange(server, stream)
+    marks = [b'"request_id":"a"', b'"request_id":"b"', b'"status":"ready"', b"not JSON", b'"request_id":"c"',
+             b'"status":"ready"', b'"request_id":"d"']  # fmt: skip
+    position = 0
+    for mark in marks:
+        position = answers.index(mark, position) + 1
+    assert answers.count(b"HTTP/1.1 ") == len(marks)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers", "status"),
+    [
+        ("GET", "/nowhere", None, {}, 404),
+        ("GET", "/docs/../cli.py", None, {}, 404),
+        ("GET", "/v1/score", None, {}, 405),
+        ("DELETE", "/v1/model", None, {}, 405),
+        ("POST", "/v1/score", b"{}", {}, 415),
+        ("POST", "/v1/score", b"{}", {"content_type": "text/plain"}, 415),
+        ("POST", "/v1/score", b"{}", {"content_type": "application/json; charset=latin-1"}, 415),
+        ("POST", "/v1/score", b"{}", {"content_type": "application/json", "content_encoding": "gzip"}, 415),
+        ("POST", "/v1/score", b"{", {"content_type": "application/json"}, 400),
+        ("POST", "/v1/score", b"{}", {"content_type": "application/json; charset=UTF-8"}, 422),
+        ("POST", "/v1/score", b"{}", {"content_type": "application/json", "x_request_id": "a b"}, 422),
+        ("POST", "/v1/score", b" " * 1_000_001, {"content_type": "application/json"}, 413),
+        ("POST", "/v1/score", b" " * 900_000, {"content_type": "application/json"}, 400),
+    ],
+)
+def test_every_error_is_a_problem_document(
+    server: Any, method: str, path: str, body: bytes | None, headers: dict[str, str], status: int
+) -> None:
+    answer = server.request(method, path, body, **headers)
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json["status"] == status
+    assert answer.json["type"].startswith("urn:creditmodel:problem:")
+    assert answer.json["detail"]
+    assert answer.headers["x-request-id"]
+
+
+def test_too_many_rows_are_refused_with_the_limit(server: Any, applicants: Callable[..., list[Row]]) -> None:
+    answer = server.score(*applicants(1) * 501)
+    assert (answer.status, answer.json["errors"][0]["allowed"]) == (413, {"maximum": 500})
+
+
+def test_a_violation_is_told_with_path_kind_and_allowed_values(
+    server: Any, applicants: Callable[..., list[Row]]
+) -> None:
+    answer = server.score(applicants(1)[0] | {"sex": 9})
+    assert answer.status == 422
+    assert answer.json["errors"] == [
+        {
+            "path": "/applicants/0/sex", "kind": "category", "allowed": [1, 2],
+            "message": "is 9, which is none of the allowed categories",
+        }
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999999\r\n\r\n",
+        b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /v1/score HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /" + b"a" * 200_000,
+        b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 101 + b"\r\n",
+    ],
+)
+def test_what_is_not_http_is_answered_and_the_connection_closed(server: Any, stream: bytes) -> None:
+    answer = exchange(server, stream)
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 413 ", b"HTTP/1.1 431 "))
+    assert b"problem+json" in answer
+    assert server.request("GET", "/healthz/ready").status == 200
+
+
+def test_a_body_announced_too_large_is_refused_before_it_is_sent(server: Any) -> None:
+    stream = b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: 1000001\r\nexpect: 100-continue\r\n\r\n"
+    assert exchange(server, stream).startswith(b"HTTP/1.1 413 ")
+
+
+def test_http_1_0_is_answered_and_closed(server: Any, applicants: Callable[..., list[Row]]) -> None:
+    body = json.dumps({"applicants": applicants(1)}).encode()
+    stream = post(body).replace(b"HTTP/1.1", b"HTTP/1.0")
+    assert b'"results"' in exchange(server, stream)
+
+
+def test_metrics_count_requests_rows_decisions_and_violations(
+    start: Callable[..., Any], bundle: Any, applicants: Callable[..., list[Row]]
+) -> None:
+    server = start(bundle)
+    server.wait_ready()
+    server.score(*applicants(3))
+    server.score(applicants(1)[0] | {"age": 1, "made-up": 2})
+    text = server.request("GET", "/metrics").body.decode()
+    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("creditmodel_"))
+    assert samples['creditmodel_requests_total{code="200",route="/v1/score"}'] == "1.0"
+    assert samples['creditmodel_requests_total{code="422",route="/v1/score"}'] == "1.0"
+    assert samples["creditmodel_rows_total"] == "3.0"
+    assert samples["creditmodel_probability_count"] == "3.0"
+    assert samples['creditmodel_request_duration_seconds_count{route="/v1/score"}'] == "2.0"
+    assert sum(float(n) for name, n in samples.items() if name.startswith("creditmodel_decisions_total")) == 3
+    assert samples['creditmodel_violations_total{field="age",kind="range"}'] == "1.0"
+    assert samples['creditmodel_violations_total{field="other",kind="unknown"}'] == "1.0"
+    assert any(name.startswith("creditmodel_model_info{") for name in samples)
+    assert "made-up" not in text
+
+
+def test_the_pages_need_nothing_from_elsewhere(server: Any) -> None:
+    page = server.request("GET", "/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for name in ("docs.js", "docs.css"):
+        asset = server.request("GET", f"/docs/{name}")
+        assert asset.status == 200
+        assert b"http" not in asset.body.replace(b"https://", b"http") or name == "docs.js"
+    assert b"//" not in page.body.replace(b"<!doctype", b"")
+
+
+def test_the_openapi_document_speaks_of_the_models_own_fields(server: Any) -> None:
+    document = server.request("GET", "/openapi.json").json
+    properties = document["components"]["schemas"]["Applicant"]["properties"]
+    assert properties["age"]["minimum"] == 18
+    assert properties["home"]["enum"] == ["own", "rent", "é", None]
+    example = document["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert server.score(*example["applicants"]).status == 200
+
+
+def test_the_model_page_gives_identity_and_contract(server: Any) -> None:
+    document = server.request("GET", "/v1/model").json
+    assert document["model"]["name"] == "sample"
+    assert [feature["name"] for feature in document["contract"]["features"]][:2] == ["limit", "age"]
