@@ -1,0 +1,125 @@
+"""The node: connects what is watched in the API with the pods' workers, the Services' proxy and the binder."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Coroutine
+from typing import Any
+
+from creditmodel_sandbox.client import Informer, Obj, Resource
+from creditmodel_sandbox.node.binding import Binder
+from creditmodel_sandbox.node.memory import Watchdog
+from creditmodel_sandbox.node.pods import PODS, Host, PodWorker
+from creditmodel_sandbox.node.proxy import Proxy
+from creditmodel_sandbox.node.register import NODES
+from creditmodel_sandbox.node.services import backends, matches
+from creditmodel_sandbox.node.stats import Census
+
+__all__ = ["Node"]
+
+log = logging.getLogger(__name__)
+STOP_SECONDS = 3.0
+_SERVICES = Resource("v1", "services", "Service")
+_OBJECTS = (Resource("v1", "configmaps", "ConfigMap"), Resource("v1", "secrets", "Secret"))
+
+
+class Node:
+    """One node of a cluster, from the moment that it is registered."""
+
+    def __init__(self, host: Host, bind: str, census: Census) -> None:
+        client = host.client
+        self.host, self.proxy = host, Proxy()
+        self.workers: dict[str, PodWorker] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pods = Informer(client, PODS, self._pod_changed)
+        self._services = Informer(client, _SERVICES, self._service_changed)
+        self._nodes = Informer(client, NODES, field_selector=f"metadata.name={host.name}")
+        objects = [Informer(client, kind, self._object_changed, transform=_only_identity) for kind in _OBJECTS]
+        self._informers = [self._nodes, self._services, self._pods, *objects]
+        self._binder = Binder(client, host.events, bind, lambda: self._nodes.store[host.name], self._pods.store.values)
+        self._watchdog = Watchdog(census, self.workers.values, host.limited)
+        host.informer = self._pods
+
+    async def run(self) -> None:
+        """Work until cancelled. What an earlier node kept of pods that are gone is cleaned away first."""
+        for informer in self._informers:
+            self._hold(informer.run())
+        await asyncio.gather(*(informer.synced.wait() for informer in self._informers))
+        known = {pod["metadata"]["uid"] for pod in self._pods.store.values()}
+        for directory in (self.host.directory / "pods").iterdir():
+            if directory.name not in known:
+                shutil.rmtree(directory, ignore_errors=True)
+        log.info("node %s is ready", self.host.name)
+        self._hold(self._binder.run())
+        self._hold(self._watchdog.run())
+        await self.proxy.run()
+
+    async def stop(self) -> None:
+        """End every process. The pods stay in the API as they are, for the next node of this name."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(worker.shutdown(STOP_SECONDS) for worker in self.workers.values()))
+
+    def _hold(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a task of the node failed", exc_info=error)
+
+    def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
+        self._route(old, new)  # before the worker ends a process, nothing new is sent to it
+        if new is not None and not new["spec"].get("nodeName"):
+            self._binder.pod_is_pending()
+        elif new is not None and new["spec"]["nodeName"] == self.host.name:
+            self._worker_for(new).update(new)
+        elif old is not None and (worker := self.workers.get(old["metadata"]["uid"])):
+            worker.removed()
+
+    def _worker_for(self, pod: Obj) -> PodWorker:
+        uid = pod["metadata"]["uid"]
+        if uid not in self.workers:
+            worker = self.workers[uid] = PodWorker(self.host, pod)
+            self._hold(self._work(worker))
+        return self.workers[uid]
+
+    async def _work(self, worker: PodWorker) -> None:
+        await worker.run()
+        self.workers.pop(worker.uid, None)
+
+    def _route(self, old: Obj | None, new: Obj | None) -> None:
+        """A pod changed: give the Services that select it, or did, their backends."""
+        for service in self._services.store.values():
+            if (new and matches(service, new)) or (old and matches(service, old)):
+                self._balance(service)
+
+    def _balance(self, service: Obj) -> None:
+        pods = [pod for pod in self._pods.store.values() if matches(service, pod)]
+        self.proxy.set(backends(service, pods))
+
+    def _service_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if old is not None:
+            wanted = backends(new, ()) if new is not None else {}
+            self.proxy.set({}, gone=[address for address in backends(old, ()) if address not in wanted])
+        if new is not None:
+            self._balance(new)
+
+    def _object_changed(self, old: Obj | None, new: Obj | None) -> None:
+        obj = new or old
+        if obj is not None:
+            metadata = obj["metadata"]
+            for worker in self.workers.values():
+                worker.object_changed(obj["kind"], metadata["namespace"], metadata["name"])
+
+
+def _only_identity(obj: Obj) -> Obj:
+    """Contents are fetched when they are needed, and not kept."""
+    kept = {key: obj["metadata"].get(key) for key in ("namespace", "name", "uid", "resourceVersion")}
+    return {"kind": obj["kind"], "metadata": kept}

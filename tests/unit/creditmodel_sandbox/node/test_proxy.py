@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from creditmodel_sandbox.node.proxy import Proxy
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def free_address(host: str = "127.0.0.1") -> tuple[str, int]:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return host, probe.getsockname()[1]
+
+
+async def backend(handler: Handler) -> tuple[asyncio.Server, tuple[str, int]]:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await handler(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    return server, server.sockets[0].getsockname()
+
+
+def saying(name: bytes) -> Handler:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            writer.write(name + b":" + line)
+            await writer.drain()
+
+    return handler
+
+
+@pytest_asyncio.fixture
+async def proxy() -> AsyncIterator[Proxy]:
+    proxy = Proxy()
+    task = asyncio.create_task(proxy.run())
+    yield proxy
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def connect(address: tuple[str, int]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return await asyncio.open_connection(*address)
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    writer.write(b"x\n")
+    return (await asyncio.wait_for(reader.readline(), 5)).split(b":")[0]
+
+
+async def once(address: tuple[str, int]) -> bytes:
+    reader, writer = await connect(address)
+    try:
+        return await ask(reader, writer)
+    finally:
+        writer.close()
+
+
+async def test_connections_are_spread_evenly_over_the_backends(proxy: Proxy) -> None:
+    servers = [await backend(saying(name)) for name in (b"a", b"b")]
+    service = free_address()
+    proxy.set({service: tuple(address for _, address in servers)})
+    answers = [await once(service) for _ in range(10)]
+    assert (answers.count(b"a"), answers.count(b"b")) == (5, 5)
+    for server, _ in servers:
+        server.close()
+
+
+async def test_an_open_connection_stays_with_its_backend_when_the_service_moves(proxy: Proxy) -> None:
+    (one, first), (two, second) = await backend(saying(b"a")), await backend(saying(b"b"))
+    service = free_address()
+    proxy.set({service: (first,)})
+    kept = await connect(service)
+    assert await ask(*kept) == b"a"
+    proxy.set({service: (second,)})
+    assert [await once(service), await ask(*kept)] == [b"b", b"a"]
+    proxy.set({service: ()})
+    assert await ask(*kept) == b"a"
+    proxy.set({}, gone=[service])
+    assert await ask(*kept) == b"a"
+    kept[1].close()
+    one.close()
+    two.close()
+
+
+async def test_a_service_without_backends_refuses_at_once_and_serves_again_later(proxy: Proxy) -> None:
+    server, address = await backend(saying(b"a"))
+    service = free_address()
+    proxy.set({service: (address,)})
+    assert await once(service) == b"a"
+    proxy.set({service: ()})
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*service)
+    proxy.set({service: (address,)})
+    assert await once(service) == b"a"
+    server.close()
+
+
+async def test_a_backend_that_refuses_is_passed_over(proxy: Proxy) -> None:
+    server, address = await backend(saying(b"a"))
+    service = free_address()
+    proxy.set({service: (free_address(), address, free_address())})
+    assert [await once(service) for _ in range(6)] == [b"a"] * 6
+    server.close()
+
+
+async def test_a_client_is_reset_when_every_backend_refuses(proxy: Proxy) -> None:
+    service = free_address()
+    proxy.set({service: (free_address(), free_address())})
+    reader, writer = await connect(service)
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+
+
+async def test_a_client_that_has_said_everything_still_gets_its_answer(proxy: Proxy) -> None:
+    async def counting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"%d" % len(await reader.read()))
+        await writer.drain()
+
+    server, address = await backend(counting)
+    service = free_address()
+    proxy.set({service: (address,)})
+    reader, writer = await connect(service)
+    writer.write(b"x" * 1_000_000)
+    writer.write_eof()
+    assert await asyncio.wait_for(reader.read(), 5) == b"1000000"
+    writer.close()
+    server.close()
+
+
+async def test_a_slow_reader_holds_the_sender_back_and_gets_every_byte(proxy: Proxy) -> None:
+    sent, size = 0, 32 * 1024 * 1024
+
+    async def flood(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        while sent < size:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            sent += 65536
+
+    server, address = await backend(flood)
+    service = free_address()
+    proxy.set({service: (address,)})
+    reader, writer = await connect(service)
+    before = -1
+    while before != sent or not sent:
+        before = sent
+        await asyncio.sleep(0.2)
+    assert sent < size / 2, "the sender was not held back"
+    received = 0
+    while chunk := await reader.read(1 << 20):
+        received += len(chunk)
+    assert received == size
+    writer.close()
+    server.close()
+
+
+async def test_a_backend_that_resets_resets_the_client(proxy: Proxy) -> None:
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        transport: Any = writer.transport
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        transport.abort()
+
+    server, address = await backend(reset)
+    service = free_address()
+    proxy.set({service: (address,)})
+    reader, writer = await connect(service)
+    writer.write(b"x\n")
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    server.close()
+
+
+async def test_an_address_that_is_taken_is_tried_again(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("creditmodel_sandbox.node.proxy.RETRY_SECONDS", 0.05)
+    server, address = await backend(saying(b"a"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        service = taken.getsockname()
+        proxy.set({service: (address,)})
+        await asyncio.sleep(0.1)
+    assert await once(service) == b"a"
+    server.close()
