@@ -1,11 +1,18 @@
 from __future__ import annotations
 from typing import Any
+from creditmodel_sandbox.apiserver.errors import FieldError
 from creditmodel_sandbox.apiserver.resources import Registry, Resource, Scale
 from creditmodel_sandbox.apiserver.schema import Node
 from creditmodel_sandbox.apiserver.resources import builtin_node
 JSON = dict[str, Any]
 CRD_STORAGE = "customresourcedefinitions.apiextensions.k8s.io"
+CRD_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 
+def accept_names(obj: JSON, now: str) -> None:
+    obj["status"] = {"conditions": [{"type": t, "status": "True", "reason": r, "message": "", "lastTransitionTime": now} for t, r in (("NamesAccepted", "NoConflicts"), ("Established", "InitialNamesAccepted"))], "acceptedNames": obj["spec"]["names"], "storedVersions": [v["name"] for v in obj["spec"]["versions"] if v["storage"]]}
+
+def check_definition(obj: JSON, old: JSON | None) -> list[FieldError]:
+    return []
 
 def custom_node(schema: JSON) -> Node:
     node = Node.parse(schema)

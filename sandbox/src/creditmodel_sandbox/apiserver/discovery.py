@@ -100,12 +100,11 @@ def _entries(resource: Resource) -> Iterable[JSON]:
 
 def aggregated(registry: Registry, core: bool) -> JSON:
     """The same in one document (APIGroupDiscoveryList), for /api when `core`, else for /apis."""
-    items = []
+    items: list[JSON] = []
     for name, versions in group_versions(registry).items():
         if core == (not name):
-            metadata = {"name": name} if name else {}
             entries = [_version(registry, name, version) for version in versions]
-            items.append({"metadata": {**metadata, "creationTimestamp": None}, "versions": entries})
+            items.append({"metadata": {"name": name} if name else {}, "versions": entries})
     return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
 
 

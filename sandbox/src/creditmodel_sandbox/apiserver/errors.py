@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 __all__ = [
     "ApiError", "FieldError", "Invalid", "already_exists", "bad_request", "conflict", "expired", "forbidden", "invalid_value",
-    "method_not_allowed", "not_found", "not_implemented", "required", "unsupported_value",
+    "method_not_allowed", "not_found", "not_implemented", "required",
+    "unsupported_media_type", "unsupported_value",
 ]  # fmt: skip
 
 JSON = dict[str, Any]
@@ -136,3 +137,9 @@ def method_not_allowed() -> ApiError:
 
 def not_implemented(what: str) -> ApiError:
     return ApiError(501, "NotImplemented", f"the sandbox does not implement {what}")
+
+
+def unsupported_media_type(given: str, known: Sequence[str]) -> ApiError:
+    accepted = ", ".join(known)
+    message = f"the body of the request was in an unknown format ({given}) - accepted media types include: {accepted}"
+    return ApiError(415, "UnsupportedMediaType", message)

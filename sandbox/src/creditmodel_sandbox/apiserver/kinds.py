@@ -1,62 +1,163 @@
+"""The life of built-in kinds: what the server itself sets at creation and update, and how they are deleted."""
+
 from __future__ import annotations
+
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import Any
-from creditmodel_sandbox.apiserver.errors import required, FieldError
-from creditmodel_sandbox.apiserver.crd import CRD_STORAGE
-JSON = dict[str, Any]
-NAME_REQUIRED = required("metadata.name", "name or generateName is required")
-CRD_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 
-@dataclass
+from creditmodel_sandbox.apiserver.crd import CRD_FINALIZER, CRD_STORAGE, accept_names, check_definition
+from creditmodel_sandbox.apiserver.defaults import apply_defaults, containers
+from creditmodel_sandbox.apiserver.errors import FieldError, Invalid, invalid_value, not_implemented, required
+from creditmodel_sandbox.apiserver.resources import Resource
+from creditmodel_sandbox.apiserver.rules import check_kind, check_metadata
+from creditmodel_sandbox.apiserver.storage import Store
+
+__all__ = [
+    "NAME_REQUIRED", "Addresses", "allocate", "begin_delete", "check", "default", "grace_period", "holds", "prepare_create",
+    "prepare_update", "relevant",
+]  # fmt: skip
+
+JSON = dict[str, Any]
+
+NAME_REQUIRED = required("metadata.name", "name or generateName is required")
+
+
+@dataclass(frozen=True, slots=True)
 class Addresses:
+    """The range that Services get their addresses from."""
+
     services: ipaddress.IPv4Network
 
-def keeps_status(resource: Any) -> bool:
-    return False
 
-def prepare_create(resource: Any, obj: JSON, objects: Any) -> None:
-    if resource.storage == "namespaces":
-        obj["spec"] = {"finalizers": ["kubernetes"]}
-        obj["status"] = {"phase": "Active"}
-        obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"]["name"]
-    if resource.storage == "pods":
-        obj["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
+def prepare_create(resource: Resource, obj: JSON) -> None:
+    """What the server adds to a new object before defaults and validation."""
+    match resource.storage:
+        case "namespaces":
+            obj["spec"] = {"finalizers": ["kubernetes"]}
+            obj["status"] = {"phase": "Active"}
+            obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"]["name"]
+        case "pods":
+            obj["status"] = {"phase": "Pending", "qosClass": _quality(obj.get("spec") or {})}
+        case "jobs.batch":
+            _own_pods(obj)
+        case "persistentvolumeclaims":
+            obj["status"] = {"phase": "Pending"}
+        case storage if storage == CRD_STORAGE:
+            obj["metadata"]["finalizers"] = [*obj["metadata"].get("finalizers", ()), CRD_FINALIZER]
+            accept_names(obj, obj["metadata"]["creationTimestamp"])
+        case _:
+            pass
+
+
+def _own_pods(job: JSON) -> None:
+    """A Job selects its pods by its own uid, unless its author chose a selector."""
+    spec = job.setdefault("spec", {})
+    if spec.get("manualSelector"):
+        return
+    uid, name = job["metadata"]["uid"], job["metadata"]["name"]
+    labels = spec.setdefault("template", {}).setdefault("metadata", {}).setdefault("labels", {})
+    for prefix in ("", "batch.kubernetes.io/"):
+        labels[f"{prefix}controller-uid"] = uid
+        labels[f"{prefix}job-name"] = name
+    spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
+
+
+def _quality(spec: JSON) -> str:
+    amounts = [container.get("resources") or {} for _, _, container in containers(spec)]
+    if not any(amount.get("requests") or amount.get("limits") for amount in amounts):
+        return "BestEffort"
+    for amount in amounts:
+        limits = amount.get("limits") or {}
+        if set(limits) < {"cpu", "memory"} or {**limits, **(amount.get("requests") or {})} != limits:
+            return "Burstable"
+    return "Guaranteed"
+
+
+def prepare_update(resource: Resource, new: JSON, old: JSON) -> None:
+    """What an update may leave out and keeps."""
+    match resource.storage:
+        case "services" if new.get("spec", {}).get("type", "ClusterIP") != "ExternalName":
+            for name in ("clusterIP", "clusterIPs"):
+                if not new.setdefault("spec", {}).get(name) and name in old["spec"]:
+                    new["spec"][name] = old["spec"][name]
+        case "jobs.batch":
+            kept = new.setdefault("spec", {})
+            kept.setdefault("selector", old["spec"].get("selector"))
+            template = kept.setdefault("template", {}).setdefault("metadata", {})
+            labels = old["spec"]["template"].get("metadata", {}).get("labels", {})
+            owned = {key: value for key, value in labels.items() if key.endswith(("controller-uid", "job-name"))}
+            template["labels"] = {**(template.get("labels") or {}), **owned}
+        case "pods":
+            for name in ("nodeName", "serviceAccountName"):
+                if name in old.get("spec", {}):
+                    new.setdefault("spec", {}).setdefault(name, old["spec"][name])
+        case "namespaces":
+            new["spec"] = old.get("spec", {})
+            new["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = new["metadata"]["name"]
+        case _:
+            pass
+
+
+def default(resource: Resource, obj: JSON) -> None:
+    """Fill in the defaults that a built-in kind's schema does not tell."""
+    if resource.custom is None:
+        apply_defaults(resource.storage, obj)
+
+
+def relevant(resource: Resource, errors: list[FieldError]) -> list[FieldError]:
+    """Of a built-in kind's schema errors, those that Kubernetes reports: it never requires a field of a status."""
+    if resource.custom is not None:
+        return errors
+    # Schemas list as required what Go always writes; where an empty value is legal there, its absence is too.
+    return [error for error in errors if not re.match(r"status\b|spec\.template\.metadata|metadata\.managedFields", error.field)]
+
+
+def check(resource: Resource, obj: JSON, old: JSON | None) -> list[FieldError]:
+    """What is wrong with an object beyond its schema."""
+    errors = list(check_metadata(resource.storage, obj["metadata"])) if _metadata_changed(obj, old) else []
     if resource.storage == CRD_STORAGE:
-        obj["metadata"]["finalizers"] = [CRD_FINALIZER]
-        obj["status"] = {"conditions": [{"type": t, "status": "True", "reason": r, "message": "", "lastTransitionTime": obj["metadata"]["creationTimestamp"]} for t, r in (("NamesAccepted", "NoConflicts"), ("Established", "InitialNamesAccepted"))], "acceptedNames": obj["spec"]["names"], "storedVersions": [v["name"] for v in obj["spec"]["versions"] if v["storage"]]}
+        return errors + check_definition(obj, old)
+    unchanged = old is not None and obj.get("spec") == old.get("spec") and "spec" in obj
+    return errors if resource.custom is not None or unchanged else errors + check_kind(resource.storage, obj, old)
 
-def prepare_update(resource: Any, new: JSON, old: JSON) -> None:
-    pass
 
-def default(resource: Any, obj: JSON) -> None:
-    pass
+def _metadata_changed(obj: JSON, old: JSON | None) -> bool:
+    return old is None or obj["metadata"] != old["metadata"]
 
-def relevant(resource: Any, errors: list[FieldError]) -> list[FieldError]:
-    return [e for e in errors if resource.custom is not None or not e.field.startswith("status")]
 
-def check(resource: Any, obj: JSON, old: JSON | None) -> list[FieldError]:
-    return []
+def allocate(resource: Resource, obj: JSON, addresses: Addresses, store: Store) -> None:
+    """Give a new Service its address."""
+    if resource.storage != "services" or obj["spec"]["type"] == "ExternalName":
+        return
+    spec = obj["spec"]
+    if spec["type"] != "ClusterIP":
+        raise not_implemented(f"Services of type {spec['type']}: use ClusterIP")
+    used = {record.fields.get("spec.clusterIP") for record in store.collection("services").records.values()}
+    if not spec.get("clusterIP"):
+        spec["clusterIP"] = next(str(address) for address in addresses.services.hosts() if str(address) not in used)
+    elif spec["clusterIP"] != "None" and spec["clusterIP"] in used:
+        why = f"failed to allocate IP {spec['clusterIP']}: provided IP is already allocated"
+        raise Invalid(resource, obj["metadata"]["name"], [invalid_value("spec.clusterIPs", [spec["clusterIP"]], why)])
+    spec["clusterIPs"] = [spec["clusterIP"]]
 
-def allocate(resource: Any, obj: JSON, addresses: Any, store: Any) -> None:
-    if resource.storage == "services" and "clusterIP" not in obj["spec"]:
-        used = {r.fields.get("spec.clusterIP") for r in store.collection("services").records.values()}
-        for a in addresses.services.hosts():
-            if str(a) not in used:
-                obj["spec"]["clusterIP"] = str(a)
-                obj["spec"]["clusterIPs"] = [str(a)]
-                break
 
-def grace_period(resource: Any, obj: JSON, asked: int | None) -> int:
+def grace_period(resource: Resource, obj: JSON, asked: int | None) -> int:
+    """Seconds between the order to delete and the deletion. Only a pod that may be running has any."""
     if resource.storage != "pods":
         return 0
     if not obj["spec"].get("nodeName") or obj.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return 0
     return asked if asked is not None else obj["spec"].get("terminationGracePeriodSeconds", 30)
 
-def holds(resource: Any, obj: JSON) -> bool:
+
+def holds(resource: Resource, obj: JSON) -> bool:
+    """Whether the kind itself, apart from finalizers in metadata, keeps a deleted object."""
     return resource.storage == "namespaces" and bool(obj.get("spec", {}).get("finalizers"))
 
-def begin_delete(resource: Any, obj: JSON) -> None:
+
+def begin_delete(resource: Resource, obj: JSON) -> None:
+    """What else changes when an object starts to be deleted."""
     if resource.storage == "namespaces":
         obj["status"] = {**obj.get("status", {}), "phase": "Terminating"}

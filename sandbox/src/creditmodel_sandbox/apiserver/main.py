@@ -16,7 +16,6 @@ from aiohttp import web
 from creditmodel_sandbox.apiserver import kinds
 from creditmodel_sandbox.apiserver.crd import CRD_STORAGE, serve_definition
 from creditmodel_sandbox.apiserver.credentials import Credentials, server_context, write_private
-from creditmodel_sandbox.apiserver.errors import ApiError
 from creditmodel_sandbox.apiserver.objects import Objects, Options
 from creditmodel_sandbox.apiserver.resources import Registry
 from creditmodel_sandbox.apiserver.server import Server
@@ -52,12 +51,7 @@ async def serve(arguments: argparse.Namespace) -> int:
         serve_definition(registry, record.object())
     _bootstrap(objects)
 
-    def authenticate(request: web.Request) -> str:
-        if request.headers.get("Authorization") != f"Bearer {credentials.token}":
-            raise ApiError(401, "Unauthorized", "Unauthorized")
-        return "system:admin"
-
-    server = Server(objects, authenticate)
+    server = Server(objects, credentials)
     application = web.Application(client_max_size=MAX_BODY)
     application.router.add_route("*", "/{path:.*}", server.handle)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
@@ -74,6 +68,7 @@ async def serve(arguments: argparse.Namespace) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
     await runner.cleanup()
+    await server.nodes.close()
     store.close()
     return 0
 
@@ -93,8 +88,20 @@ def index_fields(registry: Registry, storage: str, obj: JSON) -> dict[str, str]:
 
 def _bootstrap(objects: Objects) -> None:
     """What every cluster has from the start."""
-    namespaces = objects.registry.get("", "v1", "namespaces")
-    assert namespaces
     for name in ("default", "kube-system", "kube-public", "kube-node-lease"):
-        if objects.store.get("namespaces", ("", name)) is None:
-            objects.create(namespaces, "", {"metadata": {"name": name}}, Options("kube-apiserver"))
+        _ensure(objects, "v1", "namespaces", "", {"metadata": {"name": name}})
+    for name in ("default", "kube-system"):
+        _ensure(objects, "v1", "serviceaccounts", name, {"metadata": {"name": "default"}})
+    cidrs = {"cidrs": [str(objects.addresses.services)]}
+    _ensure(objects, "networking.k8s.io/v1", "servicecidrs", "", {"metadata": {"name": "kubernetes"}, "spec": cidrs})
+    everything = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, {"nonResourceURLs": ["*"], "verbs": ["*"]}]
+    role = {"metadata": {"name": "cluster-admin"}, "rules": everything}
+    _ensure(objects, "rbac.authorization.k8s.io/v1", "clusterroles", "", role)
+
+
+def _ensure(objects: Objects, api_version: str, plural: str, namespace: str, obj: JSON) -> None:
+    group, _, version = api_version.rpartition("/")
+    resource = objects.registry.get(group, version, plural)
+    assert resource is not None, "only built-in kinds are needed from the start"
+    if objects.store.get(resource.storage, (namespace, obj["metadata"]["name"])) is None:
+        objects.create(resource, namespace, obj, Options("kube-apiserver"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,12 +13,12 @@ from typing import Any
 import msgspec
 
 from creditmodel_sandbox.apiserver import kinds, ssa
-from creditmodel_sandbox.apiserver.crd import CRD_STORAGE, serve_definition
+from creditmodel_sandbox.apiserver.crd import CRD_FINALIZER, CRD_STORAGE, serve_definition
 from creditmodel_sandbox.apiserver.errors import (
     ApiError, Invalid, already_exists, bad_request, conflict, forbidden, not_found,
 )  # fmt: skip
 from creditmodel_sandbox.apiserver.resources import Registry, Resource
-from creditmodel_sandbox.apiserver.schema import TYPE_INVALID, fill, prune, validate
+from creditmodel_sandbox.apiserver.schema import MISSING, TYPE_INVALID, fill, prune, validate
 from creditmodel_sandbox.apiserver.storage import Key, Record, Store
 
 __all__ = ["DeleteOptions", "Objects", "Options", "timestamp"]
@@ -82,12 +83,13 @@ class Objects:
         self._check_namespace(resource, key)
         if self.store.get(resource.storage, key) is not None:
             raise already_exists(resource, key[1])
-        self._prepare_new(resource, key, obj)
-        obj["metadata"]["managedFields"] = ssa.track({}, obj, resource, options.manager, "")
         return self._save_new(resource, key, obj, options)
 
-    def _save_new(self, resource: Resource, key: Key, obj: JSON, options: Options) -> Record:
-        kinds.prepare_create(resource, obj, self)
+    def _save_new(self, resource: Resource, key: Key, obj: JSON, options: Options, managed: list[JSON] | None = None) -> Record:
+        self._prepare_new(resource, key, obj)
+        self._complete(resource, obj)
+        obj["metadata"]["managedFields"] = ssa.track({}, obj, resource, options.manager, "") if managed is None else managed
+        kinds.prepare_create(resource, obj)
         self._complete(resource, obj)
         self._validate(resource, obj, None)
         kinds.allocate(resource, obj, self.addresses, self.store)
@@ -127,7 +129,7 @@ class Objects:
         meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": timestamp()}
         if resource.generation:
             meta["generation"] = 1
-        if resource.has_status and not kinds.keeps_status(resource):
+        if resource.has_status:
             obj.pop("status", None)
 
     # Updating
@@ -173,9 +175,7 @@ class Objects:
         key = self._name(resource, key[0], config["metadata"])
         self._check_namespace(resource, key)
         merged, managed = ssa.apply({}, config, resource, options.manager, "", options.force)
-        self._prepare_new(resource, key, merged)
-        merged["metadata"]["managedFields"] = managed
-        return self._save_new(resource, key, merged, options)
+        return self._save_new(resource, key, merged, options, managed)
 
     def _check_identity(self, resource: Resource, key: Key, old: JSON, new: JSON) -> None:
         name = new.setdefault("name", key[1])
@@ -195,7 +195,7 @@ class Objects:
             new = {**old, "status": new.get("status"), "metadata": {**old["metadata"], **_pick(new["metadata"], "managedFields")}}
             if new["status"] is None:
                 del new["status"]
-        elif resource.has_status and not kinds.keeps_status(resource):
+        elif resource.has_status:
             new.pop("status", None)
             if "status" in old:
                 new["status"] = old["status"]
@@ -278,7 +278,7 @@ class Objects:
         if "deletionTimestamp" in meta:
             resource = self.registry.stored(CRD_STORAGE)
             assert resource is not None, "CustomResourceDefinitions are built in"
-            meta["finalizers"] = [name for name in meta.get("finalizers", ()) if name != kinds.CRD_FINALIZER]
+            meta["finalizers"] = [name for name in meta.get("finalizers", ()) if name != CRD_FINALIZER]
             if meta["finalizers"]:
                 self._put(resource, ("", definition), obj, Options())
             else:
@@ -300,16 +300,22 @@ class Objects:
             raise bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: strict decoding error: {found}')  # fmt: skip
         if options.validation == "Warn":
             options.warnings += [f'unknown field "{path}"' for path in unknown]
+        if resource.custom is None or not isinstance(obj["metadata"], dict):
+            self._check_types(resource, obj)
+
+    def _check_types(self, resource: Resource, obj: JSON) -> None:
+        """A built-in object that Go could not decode is refused before anything looks into it."""
+        wrong = next((error for error in validate(resource.node, obj) if error.reason == TYPE_INVALID), None)
+        if wrong:
+            found, wanted = re.findall(r'"(\w+)"$|of type ([\w,]+):', wrong.text)[::-1]
+            raise bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: json: cannot unmarshal {found[0]} into Go struct field {resource.kind}.{wrong.field} of type {wanted[1]}')  # fmt: skip
 
     def _complete(self, resource: Resource, obj: JSON) -> None:
         fill(resource.node, obj)
         kinds.default(resource, obj)
 
     def _validate(self, resource: Resource, obj: JSON, old: JSON | None) -> None:
-        errors = validate(resource.node, obj) if old is None else validate(resource.node, obj, old)
-        wrong = next((error for error in errors if error.reason == TYPE_INVALID), None)
-        if wrong and (resource.custom is None or wrong.field.startswith("metadata")):
-            raise bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {wrong.text.removeprefix("Invalid value: ")}')  # fmt: skip
+        errors = validate(resource.node, obj, MISSING if old is None else old)
         errors = kinds.relevant(resource, errors) + kinds.check(resource, obj, old)
         if errors:
             raise Invalid(resource, obj["metadata"].get("name", ""), errors)

@@ -256,6 +256,8 @@ def _own_errors(node: Node, value: Any, path: str) -> Iterator[FieldError]:
             yield from _string_errors(node, value, path)
         case int() | float() if not isinstance(value, bool):
             yield from _number_errors(node.limits, value, path)
+        case _:
+            pass
 
 
 def _count_errors(node: Node, value: Any, path: str, suffix: str, noun: str) -> Iterator[FieldError]:

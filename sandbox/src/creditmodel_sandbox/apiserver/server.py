@@ -1,35 +1,44 @@
-"""The HTTP side: reads a request, asks the parts that know, writes the answer."""
+"""The HTTP side: finds what a request is about, asks the part that knows, writes the answer."""
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import yaml
 from aiohttp import web
 
-from creditmodel_sandbox.apiserver import discovery, patch, watch
+from creditmodel_sandbox.apiserver import access, discovery, openapi, subresources, watch
+from creditmodel_sandbox.apiserver.credentials import Credentials
 from creditmodel_sandbox.apiserver.errors import ApiError, bad_request, method_not_allowed, not_implemented
-from creditmodel_sandbox.apiserver.objects import DeleteOptions, Objects, Options
+from creditmodel_sandbox.apiserver.events import from_core, to_core
+from creditmodel_sandbox.apiserver.nodes import Nodes
+from creditmodel_sandbox.apiserver.objects import Objects
 from creditmodel_sandbox.apiserver.resources import Resource
 from creditmodel_sandbox.apiserver.selectors import parse_fields, parse_labels
 from creditmodel_sandbox.apiserver.storage import Key, Record
+from creditmodel_sandbox.apiserver.wire import (
+    View, change_of, continue_token, delete_options, json_answer, parse_delete_options, read_body, read_continue_token, version_number,
+    write_options,
+)  # fmt: skip
 
-__all__ = ["Server", "Target"]
+__all__ = ["Server"]
 
 JSON = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 VERSION = {
     "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36", "gitVersion": "v1.36.0+creditmodel-sandbox",
-    "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none", "compiler": "none",
+    "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "",
     "platform": "linux/amd64",
 }  # fmt: skip
+_ROOT = ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+_AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+_SHOWN_WHEN_DELETED = ("pods", "services", "namespaces", "customresourcedefinitions")
+_CLIENT_ERRORS = (msgspec.DecodeError, yaml.YAMLError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,126 +48,169 @@ class Target:
     resource: Resource
     namespace: str
     name: str
-    subresource: str
-    rest: str
+    subresource: str = ""
+    rest: str = ""
 
     @property
     def key(self) -> Key:
         return self.namespace, self.name
 
 
+def _is_watch(request: web.Request) -> bool:
+    return request.query.get("watch") in ("true", "1")
+
+
+def _verb(request: web.Request, target: Target) -> str:
+    """The request's verb in the words of a Role."""
+    match request.method:
+        case "GET":
+            return "watch" if _is_watch(request) else "get" if target.name else "list"
+        case "POST":
+            return "create"
+        case "DELETE":
+            return "delete" if target.name else "deletecollection"
+        case method:
+            return {"PUT": "update", "PATCH": "patch"}.get(method, method.lower())
+
+
 class Server:
     """Answers requests. One per instance."""
 
-    def __init__(self, objects: Objects, authenticate: Callable[[web.Request], str]) -> None:
+    def __init__(self, objects: Objects, credentials: Credentials) -> None:
         self.objects, self.registry, self.store = objects, objects.registry, objects.store
-        self._authenticate = authenticate
+        self.credentials, self.nodes = credentials, Nodes(objects)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Every request comes through here; every error leaves as a Status."""
         try:
             return await self._route(request)
         except ApiError as error:
-            return _json(error.status(), error.code, headers=_retry(error))
-        except (msgspec.DecodeError, yaml.YAMLError) as error:
-            return _json(bad_request(f"the body cannot be read: {error}").status(), 400)
-        except ConnectionError:
+            seconds = (error.details or {}).get("retryAfterSeconds")
+            return json_answer(error.status(), error.code, [("Retry-After", str(seconds))] if seconds else ())
+        except _CLIENT_ERRORS as error:
+            return json_answer(bad_request(f"the body cannot be read: {error}").status(), 400)
+        except (ConnectionError, web.HTTPException):
             raise
         except Exception:
             logger.exception("request failed: %s %s", request.method, request.path_qs)
-            return _json(ApiError(500, "InternalError", "the sandbox failed on this request: see its log").status(), 500)
+            message = "the sandbox failed on this request: its log says how"
+            return json_answer(ApiError(500, "InternalError", message).status(), 500)
 
     async def _route(self, request: web.Request) -> web.StreamResponse:
         parts = [part for part in request.path.split("/") if part]
-        match parts:
-            case ["healthz" | "livez" | "readyz", *_]:
-                return web.Response(text="ok")
-            case ["version"]:
-                return _json(VERSION)
-        user = self._authenticate(request)
-        if not parts:
-            return _json({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]})  # fmt: skip
-        if parts[0] == "api" and len(parts) > 2:
+        if parts[:1] and parts[0] in ("healthz", "livez", "readyz"):
+            return web.Response(text="ok")
+        if parts == ["version"]:
+            return json_answer(VERSION)
+        user = access.authenticate(request.headers, self.credentials, self.store)
+        if parts[:1] == ["api"] and len(parts) > 2:
             return await self._resource(request, user, "", parts[1], parts[2:])
-        if parts[0] == "apis" and len(parts) > 3:
+        if parts[:1] == ["apis"] and len(parts) > 3:
             return await self._resource(request, user, parts[1], parts[2], parts[3:])
         found = self._document(request, parts)
         if found is None:
-            raise ApiError(404, "NotFound", f"the server could not find the requested resource: {request.path}", {})
+            raise ApiError(404, "NotFound", f"the server could not find the requested resource ({request.path})", {})
         return found
 
     def _document(self, request: web.Request, parts: list[str]) -> web.Response | None:
-        accept = request.headers.get("Accept", "")
+        """Discovery and OpenAPI."""
+        found: Any = None
         match parts:
-            case ["api" | "apis" as root] if "as=APIGroupDiscoveryList" in accept:
-                body = discovery.aggregated(self.registry, root == "api")
-                return _json(body, content_type="application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
+            case []:
+                found = {"paths": _ROOT}
+            case ["api" | "apis" as root] if "as=APIGroupDiscoveryList" in request.headers.get("Accept", ""):
+                body = msgspec.json.encode(discovery.aggregated(self.registry, root == "api"))
+                return web.Response(body=body, headers={"Content-Type": _AGGREGATED})
             case ["api"]:
-                return _json(discovery.api_versions(request.host))
+                found = discovery.api_versions(request.host)
             case ["apis"]:
-                return _json(discovery.group_list(self.registry))
+                found = discovery.group_list(self.registry)
             case ["apis", group]:
-                return _maybe(discovery.group(self.registry, group))
+                found = discovery.group(self.registry, group)
             case ["api", version]:
-                return _maybe(discovery.resource_list(self.registry, "", version))
+                found = discovery.resource_list(self.registry, "", version)
             case ["apis", group, version]:
-                return _maybe(discovery.resource_list(self.registry, group, version))
-        return None
+                found = discovery.resource_list(self.registry, group, version)
+            case ["openapi", *rest]:
+                return openapi.answer(self.registry, rest, request)
+            case _:
+                pass
+        return None if found is None else json_answer(found)
 
-    # Resources
+    # Finding the way
 
     def _target(self, group: str, version: str, parts: list[str]) -> Target:
         namespace = ""
         if parts[0] == "namespaces" and len(parts) > 2 and parts[2] not in ("status", "finalize"):
             namespace, parts = parts[1], parts[2:]
-        plural, name, subresource, *rest = [*parts, "", ""][: max(3, len(parts))]
+        plural, name, subresource, *rest = [*parts, "", "", ""][: max(3, len(parts))]
         resource = self.registry.get(group, version, plural)
-        if resource is None:
+        if resource is None or (namespace and not resource.namespaced):
             what = f"{plural}.{group}/{version}" if group else f"{plural} in {version}"
-            raise ApiError(404, "NotFound", f"the server could not find the requested resource ({what})", {"kind": plural, "group": group})  # fmt: skip
+            raise ApiError(404, "NotFound", f"the server could not find the requested resource ({what})", {"kind": plural})
         if subresource and subresource not in resource.subresources:
-            raise ApiError(404, "NotFound", f"the server could not find the requested resource ({plural}/{subresource})", {})
-        if not resource.namespaced:
-            namespace = ""
+            message = f"the server could not find the requested resource ({plural}/{subresource})"
+            raise ApiError(404, "NotFound", message, {"kind": plural})
+        if name and resource.namespaced and not namespace:
+            raise bad_request(f"{plural} are namespaced: the path must name a namespace")
         return Target(resource, namespace, name, subresource, "/".join(rest))
 
-    async def _resource(self, request: web.Request, user: str, group: str, version: str, parts: list[str]) -> web.StreamResponse:
+    async def _resource(self, request: web.Request, user: access.User, group: str, version: str, parts: list[str]) -> web.StreamResponse:
         target = self._target(group, version, parts)
+        if not user.is_admin:
+            self._authorize(request, user, target)
+        if target.resource.virtual:
+            return await self._review(request, user, target)
+        if group == "metrics.k8s.io":
+            return await self._metrics(request, target)
         if target.subresource not in ("", "status"):
-            raise not_implemented(f"{target.resource.plural}/{target.subresource}")
-        if target.name and target.resource.namespaced and not target.namespace:
-            raise ApiError(404, "NotFound", "the server could not find the requested resource: a namespace is missing", {})
+            return await self._subresource(request, target)
+        handler = self._handler(request, target)
+        return await handler(request, target)
+
+    def _handler(self, request: web.Request, target: Target) -> Callable[[web.Request, Target], Awaitable[web.StreamResponse]]:
         match request.method, bool(target.name):
-            case "GET", True if request.query.get("watch") in ("true", "1"):
-                return await self._watch(request, target)
-            case "GET", True:
-                return self._answer(request, target, self.objects.read(target.resource, target.key))
-            case "GET", False if request.query.get("watch") in ("true", "1"):
-                return await self._watch(request, target)
-            case "GET", False:
-                return self._list(request, target)
+            case "GET", True if not _is_watch(request):
+                return self._get
+            case "GET", _:
+                return self._watch if _is_watch(request) else self._list
             case "POST", False:
-                return await self._create(request, user, target)
+                return self._create
             case "PUT", True:
-                return await self._put(request, user, target)
+                return self._put
             case "PATCH", True:
-                return await self._patch(request, user, target)
-            case "DELETE", True:
-                return await self._delete(request, target)
+                return self._patch
+            case "DELETE", True if not target.subresource:
+                return self._delete
             case "DELETE", False:
-                return await self._delete_collection(request, target)
-        raise method_not_allowed()
+                return self._delete_collection
+            case _:
+                raise method_not_allowed()
+
+    def _authorize(self, request: web.Request, user: access.User, target: Target) -> None:
+        resource = target.resource.plural + (f"/{target.subresource}" if target.subresource else "")
+        namespace = target.namespace or (target.name if target.resource.storage == "namespaces" else "")
+        action = access.Action(_verb(request, target), target.resource.group, resource, namespace, target.name)
+        if not target.resource.virtual and not access.authorized(user, action, self.store):
+            raise access.refuse(user, action)
+
+    # Reading
 
     def _answer(self, request: web.Request, target: Target, record: Record, code: int = 200, warnings: list[str] | None = None) -> web.Response:
-        headers = [("Warning", f'299 - "{_quote(text)}"') for text in warnings or ()]
-        return web.Response(body=present(target.resource, record), status=code, content_type="application/json", headers=headers)
+        body = View.of(request).one(target.resource, record)
+        answer = json_answer(body, code)
+        for text in dict.fromkeys(warnings or ()):
+            answer.headers.add("Warning", '299 - "' + text.replace("\\", "\\\\").replace('"', '\\"') + '"')
+        return answer
+
+    async def _get(self, request: web.Request, target: Target) -> web.Response:
+        return self._answer(request, target, self.objects.read(target.resource, target.key))
 
     def _matcher(self, request: web.Request, target: Target) -> tuple[Callable[[Record], bool], bool]:
         """A test of the records that a list or watch selects, and whether all pass it."""
         tests: list[Callable[[Record], bool]] = []
-        namespace = target.namespace
-        if namespace:
-            tests.append(lambda record: record.key[0] == namespace)
+        if target.namespace:
+            tests.append(lambda record: record.key[0] == target.namespace)
         if target.name:
             tests.append(lambda record: record.key[1] == target.name)
         if labels := request.query.get("labelSelector"):
@@ -168,45 +220,43 @@ class Server:
             tests.append(parse_fields(fields, target.resource))
         return lambda record: all(test(record) for test in tests), not tests
 
-    def _list(self, request: web.Request, target: Target) -> web.Response:
+    async def _list(self, request: web.Request, target: Target) -> web.Response:
         query, resource = request.query, target.resource
         collection = self.store.collection(resource.storage)
         matches, everything = self._matcher(request, target)
-        limit = int(query.get("limit") or 0)
-        rv, start = self.store.rv, ("", "")
-        records = collection.records
+        rv, start, records = self.store.rv, ("", ""), collection.records
         if token := query.get("continue"):
-            rv, start = _read_token(token)
+            rv, start = read_continue_token(token)
             records = collection.snapshot(rv)
-        elif wanted := query.get("resourceVersion"):
-            self.store.check_known(_version(wanted))
+        elif wanted := version_number(query.get("resourceVersion") or "0"):
+            self.store.check_known(wanted)
             if query.get("resourceVersionMatch") == "Exact":
-                rv = int(wanted)
-                records = collection.snapshot(rv)
+                rv, records = wanted, collection.snapshot(wanted)
         chosen = [records[key] for key in sorted(records) if key > start and (everything or matches(records[key]))]
         metadata: JSON = {"resourceVersion": str(rv)}
+        limit = int(query.get("limit") or 0)
         if limit and len(chosen) > limit:
-            metadata["continue"] = _token(rv, chosen[limit - 1].key)
+            metadata["continue"] = continue_token(rv, chosen[limit - 1].key)
             if not (query.get("labelSelector") or query.get("fieldSelector")):
                 metadata["remainingItemCount"] = len(chosen) - limit
             chosen = chosen[:limit]
-        head = {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata}
-        items = b",".join(present(resource, record, listed=True) for record in chosen)
-        return web.Response(body=msgspec.json.encode(head)[:-1] + b',"items":[' + items + b"]}", content_type="application/json")
+        return json_answer(View.of(request).many(resource, chosen, metadata))
 
     async def _watch(self, request: web.Request, target: Target) -> web.StreamResponse:
         query, resource = request.query, target.resource
         matches, everything = self._matcher(request, target)
-        since = _version(query.get("resourceVersion") or "0")
+        since = version_number(query.get("resourceVersion") or "0")
         self.store.check_known(since)
-        initial = query.get("sendInitialEvents") == "true"
+        initial, bookmarks = query.get("sendInitialEvents") == "true", query.get("allowWatchBookmarks") == "true"
+        if initial and query.get("resourceVersionMatch") != "NotOlderThan":
+            raise bad_request('sendInitialEvents: Forbidden: sendInitialEvents requires setting resourceVersionMatch to "NotOlderThan"')
+        view = View.of(request)
         asked = watch.Watch(
-            matches, everything, lambda record: present(resource, record), (resource.api_version,), resource.api_version,
-            resource.kind, since if since and not initial else None,
-            bookmarks=query.get("allowWatchBookmarks") == "true", initial=initial, seconds=float(query.get("timeoutSeconds") or 0) or None,
+            matches, everything, lambda record: view.one(resource, record), (resource.api_version, view),
+            {"apiVersion": resource.api_version, "kind": resource.kind}, since if since and not initial else None, bookmarks,
+            initial and bookmarks, float(query.get("timeoutSeconds") or 0),
         )  # fmt: skip
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        response.enable_chunked_encoding()
         await response.prepare(request)
         async for chunk in watch.stream(self.store, self.store.collection(resource.storage), asked):
             await response.write(chunk)
@@ -214,126 +264,121 @@ class Server:
 
     # Writing
 
-    def _options(self, request: web.Request, user: str) -> Options:
-        query = request.query
-        manager = query.get("fieldManager") or request.headers.get("User-Agent", "unknown").split("/")[0]
-        dry_run = query.getall("dryRun", [])
-        if dry_run not in ([], ["All"]):
-            raise bad_request(f'invalid dryRun: only "All" is known, not {dry_run}')
-        return Options(manager, bool(dry_run), query.get("fieldValidation") or "Warn", query.get("force") == "true", user)
+    def _stored(self, target: Target) -> Resource:
+        """The resource under which objects are written: events of both groups are core events."""
+        if target.resource.group != "events.k8s.io":
+            return target.resource
+        core = self.registry.get("", "v1", "events")
+        assert core is not None, "events are built in"
+        return core
 
-    async def _create(self, request: web.Request, user: str, target: Target) -> web.Response:
-        options = self._options(request, user)
-        obj = await _body(request)
-        if not target.namespace and target.resource.namespaced:
-            raise bad_request("an object of a namespaced resource is created in a namespace")
-        record = self.objects.create(target.resource, target.namespace, obj, options)
+    async def _object(self, request: web.Request, target: Target) -> JSON:
+        body = await read_body(request)
+        return to_core(body) if target.resource.group == "events.k8s.io" else body
+
+    async def _create(self, request: web.Request, target: Target) -> web.Response:
+        options, body = write_options(request), await self._object(request, target)
+        if target.resource.namespaced and not target.namespace:
+            raise bad_request("an object of a namespaced resource is created in a namespace: the path must name it")
+        record = self.objects.create(self._stored(target), target.namespace, body, options)
         return self._answer(request, target, record, 201, options.warnings)
 
-    async def _put(self, request: web.Request, user: str, target: Target) -> web.Response:
-        options = self._options(request, user)
-        obj = await _body(request)
-        record = self.objects.update(target.resource, target.key, lambda _: obj, options, target.subresource)
+    async def _put(self, request: web.Request, target: Target) -> web.Response:
+        options, body = write_options(request), await self._object(request, target)
+        record = self.objects.update(self._stored(target), target.key, lambda _: body, options, target.subresource)
         return self._answer(request, target, record, 200, options.warnings)
 
-    async def _patch(self, request: web.Request, user: str, target: Target) -> web.Response:
-        options = self._options(request, user)
-        content = request.content_type
-        if content == "application/apply-patch+yaml":
+    async def _patch(self, request: web.Request, target: Target) -> web.Response:
+        options, resource = write_options(request), self._stored(target)
+        if request.content_type == "application/apply-patch+yaml":
             if not request.query.get("fieldManager"):
-                raise bad_request("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch")
-            config = await _body(request)
-            record, created = self.objects.apply(target.resource, target.key, config, options, target.subresource)
+                raise bad_request("fieldManager: Required value: is required for apply patch")
+            body = await self._object(request, target)
+            record, created = self.objects.apply(resource, target.key, body, options, target.subresource)
             return self._answer(request, target, record, 201 if created else 200, options.warnings)
-        body = msgspec.json.decode(await request.read())
-        record = self.objects.update(target.resource, target.key, lambda obj: patch.merge(obj, body), options, target.subresource)
+        change = change_of(request.content_type, msgspec.json.decode(await request.read()), target.resource)
+        if resource is not target.resource:
+            plain = change
+            change = lambda obj: to_core(plain(from_core(obj)))  # noqa: E731 - a change of a change
+        record = self.objects.update(resource, target.key, change, options, target.subresource)
         return self._answer(request, target, record, 200, options.warnings)
 
     async def _delete(self, request: web.Request, target: Target) -> web.Response:
-        options = await _delete_options(request)
+        options = await delete_options(request)
         record, gone = self.objects.delete(target.resource, target.key, options)
-        if gone and target.resource.plural not in ("pods", "services", "namespaces"):
-            meta = record.object()["metadata"]
-            details = {"name": target.name, "group": target.resource.group, "kind": target.resource.plural, "uid": meta["uid"]}
-            return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": {k: v for k, v in details.items() if v}})  # fmt: skip
-        return self._answer(request, target, record)
+        if not gone or target.resource.plural in _SHOWN_WHEN_DELETED:
+            return self._answer(request, target, record)
+        details = {"name": target.name, "group": target.resource.group, "kind": target.resource.plural}
+        details["uid"] = record.object()["metadata"]["uid"]
+        return json_answer(subresources.success() | {"details": {name: text for name, text in details.items() if text}})
 
     async def _delete_collection(self, request: web.Request, target: Target) -> web.Response:
-        options = await _delete_options(request)
+        options = await delete_options(request)
         matches, _ = self._matcher(request, target)
-        answer = self._list(request, target)
+        answer = await self._list(request, target)
         records = self.store.collection(target.resource.storage).records
         for key in [key for key, record in records.items() if matches(record)]:
             if key in records:
                 self.objects.delete(target.resource, key, options)
         return answer
 
+    # What is more than storage
 
-def present(resource: Resource, record: Record, listed: bool = False) -> bytes:
-    """A record as JSON in a version of its resource."""
-    if listed and resource.custom is None:
-        return record.raw
-    return f'{{"apiVersion":"{resource.api_version}","kind":"{resource.kind}",'.encode() + record.raw[1:]
+    async def _subresource(self, request: web.Request, target: Target) -> web.StreamResponse:
+        resource, key, objects = target.resource, target.key, self.objects
+        match target.subresource, request.method:
+            case "log", "GET":
+                return await self.nodes.logs(request, resource, key)
+            case "proxy", _:
+                return await self.nodes.proxy(request, resource, key, target.rest)
+            case "scale", "GET":
+                return json_answer(subresources.scale_of(resource, objects.read(resource, key)))
+            case "scale", "PUT" | "PATCH":
+                options, change = write_options(request), await self._scale_change(request)
+                return json_answer(subresources.set_scale(objects, resource, key, change, options))
+            case "binding", "POST":
+                return json_answer(subresources.bind(objects, resource, key, await read_body(request)), 201)
+            case "eviction", "POST":
+                body = await read_body(request)
+                given = body.get("deleteOptions") or {}
+                how = parse_delete_options(given, {}, request.query.getall("dryRun", given.get("dryRun") or []))
+                return json_answer(subresources.evict(objects, resource, key, how), 201)
+            case "finalize", "PUT":
+                record = subresources.finalize(objects, resource, key, await read_body(request))
+                return self._answer(request, target, record)
+            case "token", "POST":
+                body = await read_body(request)
+                return json_answer(subresources.issue_token(objects, resource, key, body, self.credentials), 201)
+            case name, _ if name in discovery.HIDDEN:
+                raise not_implemented(f"{resource.plural}/{name}")
+            case _:
+                raise method_not_allowed()
 
+    async def _scale_change(self, request: web.Request) -> Callable[[JSON], JSON]:
+        if request.method == "PUT":
+            body = await read_body(request)
+            return lambda _: body
+        kind, patched = request.content_type, msgspec.json.decode(await request.read())
+        if kind.startswith(("application/strategic-merge", "application/apply")):
+            kind = "application/merge-patch+json"  # a Scale has no list, and one field
+        scale = Resource("autoscaling", "v1", "scales", "Scale", namespaced=True)
+        return change_of(kind, patched, scale)
 
-def _quote(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+    async def _review(self, request: web.Request, user: access.User, target: Target) -> web.Response:
+        if request.method != "POST":
+            raise method_not_allowed()
+        body = await read_body(request)
+        body |= {"apiVersion": target.resource.api_version, "kind": target.resource.kind}
+        status = access.review(target.resource.kind, body, user, self.credentials, self.store)
+        return json_answer({"metadata": {}, "spec": {}} | body | {"status": status}, 201)
 
-
-def _retry(error: ApiError) -> dict[str, str]:
-    seconds = (error.details or {}).get("retryAfterSeconds")
-    return {"Retry-After": str(seconds)} if seconds else {}
-
-
-def _json(body: Any, code: int = 200, content_type: str = "application/json", headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), status=code, headers={"Content-Type": content_type, **(headers or {})})
-
-
-def _maybe(body: JSON | None) -> web.Response | None:
-    return None if body is None else _json(body)
-
-
-def _version(text: str) -> int:
-    if not text.isdigit():
-        raise bad_request(f"invalid resource version {text!r}: it must be a number")
-    return int(text)
-
-
-def _token(rv: int, last: Key) -> str:
-    return base64.urlsafe_b64encode(json.dumps([rv, *last]).encode()).decode()
-
-
-def _read_token(token: str) -> tuple[int, Key]:
-    try:
-        rv, namespace, name = json.loads(base64.urlsafe_b64decode(token))
-    except ValueError as error:
-        raise bad_request("continue key is not valid: it must come from a list of this server") from error
-    return rv, (namespace, name)
-
-
-async def _body(request: web.Request) -> JSON:
-    data = await request.read()
-    kind = request.content_type
-    if kind not in ("application/json", "application/yaml", "application/apply-patch+yaml", "application/octet-stream"):
-        raise ApiError(415, "UnsupportedMediaType", f"the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, not {kind}")  # fmt: skip
-    try:
-        body = msgspec.json.decode(data)
-    except msgspec.DecodeError:
-        if "yaml" not in kind:
-            raise
-        body = yaml.safe_load(data)
-    if not isinstance(body, dict):
-        raise bad_request("the body must be one object")
-    return body
-
-
-async def _delete_options(request: web.Request) -> DeleteOptions:
-    body: JSON = msgspec.json.decode(await request.read() or b"{}")
-    query = request.query
-    grace = query.get("gracePeriodSeconds", body.get("gracePeriodSeconds"))
-    policy = query.get("propagationPolicy", body.get("propagationPolicy"))
-    if policy is None and body.get("orphanDependents") is not None:
-        policy = "Orphan" if body["orphanDependents"] else "Background"
-    preconditions = body.get("preconditions") or {}
-    dry_run = query.getall("dryRun", body.get("dryRun") or [])
-    return DeleteOptions(None if grace is None else int(grace), policy, preconditions.get("uid"), preconditions.get("resourceVersion"), bool(dry_run))  # fmt: skip
+    async def _metrics(self, request: web.Request, target: Target) -> web.Response:
+        if request.method != "GET" or _is_watch(request):
+            raise method_not_allowed()
+        items = await self.nodes.metrics(target.resource, target.namespace, target.name)
+        if target.name:
+            return json_answer(items[0])
+        matches, _ = self._matcher(request, replace(target, namespace=""))
+        chosen = [item for item in items if matches(Record(("", item["metadata"]["name"]), 0, b"", item["metadata"]["labels"], {}))]
+        head = {"kind": target.resource.list_kind, "apiVersion": target.resource.api_version, "metadata": {}}
+        return json_answer(head | {"items": chosen})

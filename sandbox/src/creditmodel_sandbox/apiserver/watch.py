@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -29,16 +30,17 @@ class Watch:
     everything: bool
     """Whether `matches` never says no, so that it need not be asked."""
     present: Present
-    view: tuple[str, ...]
+    form: tuple[Any, ...]
     """Names the form that `present` gives, as key of the events' shared frames."""
-    api_version: str
-    kind: str
+    identity: dict[str, str]
+    """The apiVersion and kind of the objects, for bookmarks."""
     since: int | None
     """The resourceVersion to begin after; None for the present objects first."""
     bookmarks: bool
     initial: bool
     """Whether a bookmark marks the end of the present objects (sendInitialEvents)."""
-    seconds: float | None
+    seconds: float
+    """How long it may last; 0 leaves it to the server."""
 
 
 def frame(kind: str, body: bytes) -> bytes:
@@ -46,7 +48,7 @@ def frame(kind: str, body: bytes) -> bytes:
 
 
 def _shared_frame(watch: Watch, event: Event, kind: str, record: Record) -> bytes:
-    key = (kind, record is event.previous, watch.view)
+    key = (kind, record is event.previous, watch.form)
     found = event.frames.get(key)
     if found is None:
         found = event.frames[key] = frame(kind, watch.present(record))
@@ -73,7 +75,7 @@ def bookmark(watch: Watch, rv: int, end_of_initial: bool = False) -> bytes:
     """A sign that every event up to `rv` has been sent."""
     annotations = {"annotations": {"k8s.io/initial-events-end": "true"}} if end_of_initial else {}
     metadata = {"resourceVersion": str(rv), **annotations}
-    obj = {"kind": watch.kind, "apiVersion": watch.api_version, "metadata": metadata}
+    obj = {**watch.identity, "metadata": metadata}
     return frame("BOOKMARK", msgspec.json.encode(obj))
 
 

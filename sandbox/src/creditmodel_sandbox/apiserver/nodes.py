@@ -1,0 +1,205 @@
+"""What the server asks of nodes and pods on a client's behalf: logs, resource use, and plain HTTP requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from creditmodel_sandbox.apiserver.errors import ApiError, bad_request, not_found
+from creditmodel_sandbox.apiserver.objects import Objects
+from creditmodel_sandbox.apiserver.resources import Resource
+from creditmodel_sandbox.apiserver.storage import Key
+
+__all__ = ["Nodes"]
+
+JSON = dict[str, Any]
+_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "host", "authorization", "content-length", "content-encoding"}
+CONNECT_SECONDS = 5.0
+
+
+class Nodes:
+    """Reaches kubelets, pods and Services over plain HTTP on loopback."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS)
+            self._session = aiohttp.ClientSession(timeout=timeout, auto_decompress=False)
+        return self._session
+
+    def _kubelet(self, name: str) -> str:
+        """A node's address, as the node publishes it."""
+        record = self._objects.store.get("nodes", ("", name))
+        status = record.object().get("status", {}) if record else {}
+        address = next((a["address"] for a in status.get("addresses", ()) if a["type"] == "InternalIP"), None)
+        port = status.get("daemonEndpoints", {}).get("kubeletEndpoint", {}).get("Port")
+        if not (address and port):
+            raise ApiError(503, "ServiceUnavailable", f"node {name} publishes no kubelet endpoint")
+        return f"http://{address}:{port}"
+
+    async def logs(self, request: web.Request, resource: Resource, key: Key) -> web.StreamResponse:
+        """Stream a container's log."""
+        pod = self._objects.read(resource, key).object()
+        container = _container(pod, key[1], request.query.get("container"))
+        node = pod["spec"].get("nodeName")
+        if not node:
+            raise bad_request(f"pod {key[1]} does not have a host assigned")
+        query = {name: value for name, value in request.query.items() if name != "container"}
+        url = f"{self._kubelet(node)}/containerLogs/{key[0]}/{key[1]}/{container}"
+        return await self._forward(request, url, query, "GET", plain_errors=True)
+
+    async def proxy(self, request: web.Request, resource: Resource, key: Key, rest: str) -> web.StreamResponse:
+        """Pass a request on to a pod, a Service's ready endpoint, or a node."""
+        scheme, name, port = _proxy_name(key[1])
+        if scheme == "https":
+            raise ApiError(501, "NotImplemented", "the sandbox does not implement proxying to https")
+        target = (key[0], name)
+        match resource.plural:
+            case "pods":
+                address = self._pod_address(resource, target, port)
+            case "services":
+                address = self._service_address(resource, target, port)
+            case _:
+                address = self._kubelet(name)
+        base = address if address.startswith("http") else f"http://{address}"
+        return await self._forward(request, f"{base}/{rest}", request.query, request.method)
+
+    def _pod_address(self, resource: Resource, key: Key, port: str) -> str:
+        pod = self._objects.read(resource, key).object()
+        address = pod.get("status", {}).get("podIP")
+        if not address:
+            raise ApiError(503, "ServiceUnavailable", f"pod {key[1]} has no address yet")
+        ports = [p for container in pod["spec"]["containers"] for p in container.get("ports") or ()]
+        if not port:
+            port = str(ports[0]["containerPort"]) if ports else "80"
+        elif not port.isdigit():
+            port = next((str(p["containerPort"]) for p in ports if p.get("name") == port), port)
+        return f"{address}:{port}"
+
+    def _service_address(self, resource: Resource, key: Key, port: str) -> str:
+        ports = self._objects.read(resource, key).object()["spec"].get("ports") or []
+        wanted = next((p for p in ports if not port or port in (str(p["port"]), p.get("name"))), None)
+        if wanted is None:
+            raise ApiError(503, "ServiceUnavailable", f'no port "{port}" in service "{key[1]}"')
+        for (namespace, _), record in self._objects.store.collection("endpointslices.discovery.k8s.io").records.items():
+            if namespace == key[0] and record.labels.get("kubernetes.io/service-name") == key[1]:
+                found = _ready_endpoint(record.object(), wanted.get("name", ""))
+                if found:
+                    return found
+        raise ApiError(503, "ServiceUnavailable", f'no endpoints available for service "{key[1]}"')
+
+    async def _forward(
+        self, request: web.Request, url: str, query: Mapping[str, str], method: str, plain_errors: bool = False
+    ) -> web.StreamResponse:
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
+        body = await request.read() if request.can_read_body else None
+        try:
+            async with self._client().request(method, url, params=query, headers=headers, data=body) as answer:
+                if plain_errors and answer.status >= 400:
+                    raise bad_request((await answer.text()).strip())
+                response = web.StreamResponse(status=answer.status)
+                for name, value in answer.headers.items():
+                    if name.lower() not in _HOP - {"content-encoding"}:
+                        response.headers.add(name, value)
+                await response.prepare(request)
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+                return response
+        except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, TimeoutError) as error:
+            message = f"error trying to reach service: {error}"
+            raise ApiError(503, "ServiceUnavailable", message) from error
+
+    # Resource use
+
+    async def metrics(self, resource: Resource, namespace: str, name: str) -> list[JSON]:
+        """PodMetrics or NodeMetrics as they are now, from every node's summary."""
+        nodes = [key[1] for key in self._objects.store.collection("nodes").records]
+        summaries = [found for found in await asyncio.gather(*map(self._summary, nodes)) if found is not None]
+        if resource.plural == "nodes":
+            items = [_usage_item(resource, s["node"]["nodeName"], "", s["node"], None) for s in summaries]
+        else:
+            items = [
+                _usage_item(resource, pod["podRef"]["name"], pod["podRef"]["namespace"], pod, pod.get("containers") or [])
+                for summary in summaries
+                for pod in summary.get("pods") or ()
+            ]
+        items = [item for item in items if namespace in ("", item["metadata"].get("namespace")) and name in ("", item["metadata"]["name"])]  # fmt: skip
+        if name and not items:
+            raise not_found(resource, f"{namespace}/{name}" if namespace else name)
+        for item in items:
+            key = (item["metadata"].get("namespace", ""), item["metadata"]["name"])
+            record = self._objects.store.get(resource.plural, key)
+            item["metadata"]["labels"] = record.labels if record else {}
+        return items
+
+    async def _summary(self, node: str) -> JSON | None:
+        try:
+            timeout = aiohttp.ClientTimeout(total=CONNECT_SECONDS)
+            async with self._client().get(f"{self._kubelet(node)}/stats/summary", timeout=timeout) as answer:
+                summary: JSON = await answer.json(content_type=None)
+                return summary
+        except (aiohttp.ClientError, TimeoutError, ApiError, ValueError):
+            return None
+
+
+def _container(pod: JSON, name: str, wanted: str | None) -> str:
+    names = [c["name"] for field in ("initContainers", "containers") for c in pod["spec"].get(field) or ()]
+    if wanted is None:
+        if len(pod["spec"]["containers"]) > 1:
+            shown = " ".join(container["name"] for container in pod["spec"]["containers"])
+            raise bad_request(f"a container name must be specified for pod {name}, choose one of: [{shown}]")
+        return str(pod["spec"]["containers"][0]["name"])
+    if wanted not in names:
+        raise bad_request(f"container {wanted} is not valid for pod {name}")
+    return wanted
+
+
+def _proxy_name(text: str) -> tuple[str, str, str]:
+    """`[scheme:]name[:port]` taken apart."""
+    parts = text.split(":")
+    match parts:
+        case [name]:
+            return "", name, ""
+        case [name, port]:
+            return "", name, port
+        case [scheme, name, port]:
+            return scheme, name, port
+        case _:
+            pass
+    raise bad_request(f"invalid proxy target {text!r}: it is [scheme:]name[:port]")
+
+
+def _ready_endpoint(endpoints: JSON, port_name: str) -> str | None:
+    port = next((p["port"] for p in endpoints.get("ports") or () if p.get("name", "") == port_name), None)
+    for endpoint in endpoints.get("endpoints") or ():
+        if port and (endpoint.get("conditions") or {}).get("ready", True):
+            return f"{endpoint['addresses'][0]}:{port}"
+    return None
+
+
+def _usage(stats: JSON) -> JSON:
+    cpu = (stats.get("cpu") or {}).get("usageNanoCores") or 0
+    memory = (stats.get("memory") or {}).get("workingSetBytes") or 0
+    return {"cpu": f"{cpu}n", "memory": f"{memory // 1024}Ki"}
+
+
+def _usage_item(resource: Resource, name: str, namespace: str, stats: JSON, containers: list[JSON] | None) -> JSON:
+    metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
+    source = containers[0] if containers else stats
+    time = (source.get("cpu") or {}).get("time")
+    item: JSON = {"metadata": metadata, "timestamp": time, "window": "15s"}
+    item |= {"kind": resource.kind, "apiVersion": resource.api_version}
+    if containers is None:
+        return {**item, "usage": _usage(stats)}
+    return {**item, "containers": [{"name": container["name"], "usage": _usage(container)} for container in containers]}

@@ -1,0 +1,204 @@
+"""Between HTTP and objects: bodies and queries in, JSON and tables out."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import yaml
+from aiohttp import web
+
+from creditmodel_sandbox.apiserver import patch
+from creditmodel_sandbox.apiserver.errors import ApiError, bad_request, unsupported_media_type
+from creditmodel_sandbox.apiserver.events import from_core
+from creditmodel_sandbox.apiserver.objects import DeleteOptions, Options
+from creditmodel_sandbox.apiserver.protobuf import PROTOBUF, decode_object
+from creditmodel_sandbox.apiserver.resources import Resource
+from creditmodel_sandbox.apiserver.storage import Key, Record
+from creditmodel_sandbox.apiserver.tables import partial, table
+
+__all__ = [
+    "View", "change_of", "continue_token", "delete_options", "json_answer", "read_body", "read_continue_token", "version_number",
+    "write_options",
+]  # fmt: skip
+
+JSON = dict[str, Any]
+MAX_VERSION_DIGITS = 18
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as JSON has it: a date is a string."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+# Requests
+
+
+async def read_body(request: web.Request) -> JSON:
+    """The object in a request's body: JSON, YAML, or a built-in kind as protobuf."""
+    data, kind = await request.read(), request.content_type
+    if kind == PROTOBUF:
+        return decode_object(data)
+    if kind not in ("application/json", "application/yaml", "application/apply-patch+yaml", "application/octet-stream"):
+        raise unsupported_media_type(kind, ["application/json", "application/yaml", PROTOBUF])
+    try:
+        body = msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        if "yaml" not in kind:
+            raise
+        body = yaml.load(data, _Loader)  # noqa: S506 - a SafeLoader
+    if not isinstance(body, dict):
+        raise bad_request("the body must be one object")
+    return body
+
+
+def write_options(request: web.Request) -> Options:
+    """What the query says of how to write."""
+    query = request.query
+    manager = query.get("fieldManager") or request.headers.get("User-Agent", "unknown").split("/")[0]
+    dry_run = query.getall("dryRun", [])
+    if dry_run not in ([], ["All"]):
+        raise bad_request(f'dryRun: Unsupported value: {dry_run}: supported values: "All"')
+    validation = query.get("fieldValidation") or "Warn"
+    if validation not in ("Strict", "Warn", "Ignore"):
+        raise bad_request(f'fieldValidation: Unsupported value: "{validation}": supported values: "Ignore", "Strict", "Warn"')
+    return Options(manager[:128], bool(dry_run), validation, query.get("force") == "true")
+
+
+async def delete_options(request: web.Request) -> DeleteOptions:
+    """What body and query say of how to delete."""
+    data = await request.read()
+    body: JSON = {}
+    if data:
+        body = decode_object(data) if request.content_type == PROTOBUF else msgspec.json.decode(data)
+    return parse_delete_options(body, dict(request.query), request.query.getall("dryRun", body.get("dryRun") or []))
+
+
+def parse_delete_options(body: JSON, query: JSON, dry_run: list[str]) -> DeleteOptions:
+    grace = query.get("gracePeriodSeconds", body.get("gracePeriodSeconds"))
+    policy = query.get("propagationPolicy", body.get("propagationPolicy"))
+    orphan = query.get("orphanDependents", body.get("orphanDependents"))
+    if policy is None and orphan is not None:
+        policy = "Orphan" if orphan in (True, "true") else "Background"
+    if policy not in (None, "Background", "Foreground", "Orphan"):
+        raise bad_request(f'propagationPolicy: Unsupported value: "{policy}": supported values: "Background", "Foreground", "Orphan"')
+    preconditions = body.get("preconditions") or {}
+    seconds = None if grace is None else int(grace)
+    return DeleteOptions(seconds, policy, preconditions.get("uid"), preconditions.get("resourceVersion"), bool(dry_run))
+
+
+def change_of(content_type: str, body: Any, resource: Resource) -> Callable[[JSON], JSON]:
+    """What a patch does to an object."""
+    match content_type:
+        case "application/json-patch+json":
+            return lambda obj: _object(patch.json_patch(obj, body))
+        case "application/merge-patch+json":
+            return lambda obj: _object(patch.merge(obj, body))
+        case "application/strategic-merge-patch+json" if resource.custom is None:
+            return lambda obj: _object(patch.strategic(resource.node, obj, body))
+        case _:
+            known = ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"]
+            raise unsupported_media_type(content_type, known)
+
+
+def _object(patched: Any) -> JSON:
+    if not isinstance(patched, dict):
+        raise bad_request("the patch does not leave an object")
+    return patched
+
+
+def version_number(text: str) -> int:
+    """A resourceVersion as a number."""
+    if not text.isdigit() or len(text) > MAX_VERSION_DIGITS:
+        raise bad_request(f'resourceVersion: Invalid value: "{text}": it must be a number that this server gave')
+    return int(text)
+
+
+def continue_token(rv: int, last: Key) -> str:
+    """Where the next page of a list begins, and of which version."""
+    return base64.urlsafe_b64encode(json.dumps([rv, *last]).encode()).decode()
+
+
+def read_continue_token(token: str) -> tuple[int, Key]:
+    try:
+        rv, namespace, name = json.loads(base64.urlsafe_b64decode(token))
+    except ValueError as error:
+        raise bad_request("continue key is not valid: it must come from a list of this server") from error
+    return rv, (namespace, name)
+
+
+# Answers
+
+
+def json_answer(body: Any, code: int = 200, headers: Iterable[tuple[str, str]] = ()) -> web.Response:
+    """Anything as JSON."""
+    data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    return web.Response(body=data, status=code, content_type="application/json", headers=dict(headers) or None)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The form in which a client wants objects: whole, as a table, or their metadata alone."""
+
+    form: str = ""
+    include: str = "Metadata"
+
+    @classmethod
+    def of(cls, request: web.Request) -> View:
+        """The first form that the Accept header names and the server has."""
+        for option in request.headers.get("Accept", "").split(","):
+            for form in ("Table", "PartialObjectMetadata"):
+                if f"as={form}" in option:
+                    return cls(form, request.query.get("includeObject", "Metadata"))
+            if "json" in option and "as=" not in option:
+                break
+        return cls()
+
+    def one(self, resource: Resource, record: Record) -> bytes:
+        """One object."""
+        match self.form:
+            case "Table":
+                obj = _typed(resource, record)
+                return msgspec.json.encode(table(resource, [obj], {"resourceVersion": str(record.rv)}, self.include))
+            case "PartialObjectMetadata":
+                return msgspec.json.encode(partial(record.object()))
+            case _:
+                return _whole(resource, record)
+
+    def many(self, resource: Resource, records: Iterable[Record], metadata: JSON) -> bytes:
+        """A list."""
+        match self.form:
+            case "Table":
+                objects = (_typed(resource, record) for record in records)
+                return msgspec.json.encode(table(resource, objects, metadata, self.include))
+            case "PartialObjectMetadata":
+                head: JSON = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
+                return msgspec.json.encode(head | {"items": [partial(record.object()) for record in records]})
+            case _:
+                head = {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata}
+                items = b",".join(_listed(resource, record) for record in records)
+                return msgspec.json.encode(head)[:-1] + b',"items":[' + items + b"]}"
+
+
+def _typed(resource: Resource, record: Record) -> JSON:
+    return {"apiVersion": resource.api_version, "kind": resource.kind, **record.object()}
+
+
+def _whole(resource: Resource, record: Record) -> bytes:
+    if resource.group == "events.k8s.io":
+        return msgspec.json.encode({"kind": resource.kind} | from_core(record.object()))
+    return f'{{"apiVersion":"{resource.api_version}","kind":"{resource.kind}",'.encode() + record.raw[1:]
+
+
+def _listed(resource: Resource, record: Record) -> bytes:
+    """An item of a list, which names its kind only where Kubernetes does: in lists of custom resources."""
+    return record.raw if resource.custom is None and resource.group != "events.k8s.io" else _whole(resource, record)
