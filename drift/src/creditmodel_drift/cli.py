@@ -69,11 +69,12 @@ def _run(arguments: argparse.Namespace, now: datetime) -> Drift:
     settings = _settings(arguments)
     wanted = _period(arguments, now)
     destinations = Destinations(arguments.html, arguments.json, arguments.sample_rows, arguments.seed)
+    uris = destinations.uris
     with tempfile.TemporaryDirectory(prefix="creditmodel-drift-") as fetched, connect(arguments.memory) as connection:
         reference = _reference(arguments, connection, Path(fetched))
         checked = check(connection, reference.baseline, arguments.current, settings, wanted, arguments.revision)
         quality = _quality(arguments, connection, reference.baseline, wanted or Period(None, now))
-        measured = measurement(checked, TOOL, reference.digest, destinations.uris, quality)
+        measured = measurement(checked, TOOL, reference.digest, uris, quality)
         try:
             publish(destinations, checked, measured, reference.baseline, reference.rows, now)
         except ReportFailed as e:
@@ -81,7 +82,7 @@ def _run(arguments: argparse.Namespace, now: datetime) -> Drift:
             print(render(checked, quality, {}))
             raise
     _write_measurement(arguments, measured)
-    print(render(checked, quality, destinations.uris))
+    print(render(checked, quality, uris))
     return measured
 
 

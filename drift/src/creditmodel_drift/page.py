@@ -42,6 +42,9 @@ i.key{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 .8em}
 iframe{width:100%;height:80vh;border:1px solid #e1e5ea;border-radius:8px;background:#fff}
 summary{cursor:pointer;font-weight:600}
 """
+# Evidently's page remembers its theme in localStorage, which a sandboxed frame has not: without this it stays blank.
+_NO_STORAGE = "{getItem: () => null, setItem() {}, removeItem() {}}"
+_FRAME_HEAD = f"<head><script>Object.defineProperty(window, 'localStorage', {{value: {_NO_STORAGE}}})</script>"
 _TITLES = {
     "drift": "Drift: today's applicants differ from those the model was built on",
     "no_drift": "No drift: today's applicants look like those the model was built on",
@@ -75,10 +78,21 @@ def plain_words(verdict: ColumnVerdict) -> str:
     table = verdict.column.table
     before, after = _shares(table.counts), _shares(verdict.counts)
     at = max(range(len(before)), key=lambda i: abs(after[i] - before[i]))
-    label = table.labels()[at].removeprefix("= ")
-    what = label if at >= table.out_of_range else f"at {label}"
+    what = _words(table.labels()[at], known=at < table.out_of_range)
     direction = "rose" if after[at] > before[at] else "fell"
     return f"{_title(verdict)}: the share of applicants {what} {direction} from {before[at]:.1%} to {after[at]:.1%}."
+
+
+def _words(label: str, known: bool) -> str:
+    """A bin's label as part of a sentence about applicants: "(2, 5]" becomes "above 2 and up to 5"."""
+    if not known:
+        return label
+    if not label.startswith("("):
+        return f"at {label.removeprefix('= ')}"
+    low, high = label.strip("(]").split(", ")
+    words = [] if low == "-inf" else [f"above {low}"]
+    words += [] if high == "inf" else [f"up to {high}"]
+    return " and ".join(words) or "with a value"
 
 
 def _headline(name: str, verdict: Verdict, measured: Drift, created: datetime) -> str:
@@ -178,10 +192,11 @@ def _chart(verdict: ColumnVerdict) -> str:
 def _bars(x: float, width: float, p: float, q: float, label: str, shares: tuple[float, float], kind: str) -> str:
     thick = min(width * 0.42, 24)
     middle = x + width / 2
+    short = label if len(label) <= 16 else f"{label[:15]}…"
     tip = f"<title>{escape(label)}: reference {shares[0]:.1%}, current {shares[1]:.1%}</title>"
     return (
         f"<g>{tip}{_bar('before', middle - thick, thick, p)}{_bar(kind, middle, thick, q)}"
-        f"<text transform='translate({middle:.1f},106) rotate(40)'>{escape(label[:14])}</text></g>"
+        f"<text transform='translate({middle:.1f},106) rotate(40)'>{escape(short)}</text></g>"
     )
 
 
@@ -224,11 +239,12 @@ def _evidently(evidently: EvidentlyReport) -> str:
     if evidently.html is None:
         why = escape(evidently.problem or "")
         return f"<section><h2>Evidently</h2><p>There is no report by Evidently: {why}.</p>{out}</section>"
+    framed = escape(evidently.html.replace("<head>", _FRAME_HEAD, 1), quote=True)
     return (
         f"<section><h2>Evidently</h2><p>Evidently's own view of a random sample ({evidently.rows[0]:,} reference, "
         f"{evidently.rows[1]:,} current rows). Its tests and limits are its own and may differ from the verdict above, "
         f"which counts all rows.</p>{out}<iframe title='Evidently report' sandbox='allow-scripts' "
-        f'srcdoc="{escape(evidently.html, quote=True)}"></iframe></section>'
+        f'srcdoc="{framed}"></iframe></section>'
     )
 
 

@@ -77,7 +77,9 @@ class Scan:
         sums = [f"countif({test})" for group in tests.values() for test in group]
         time = _time(self.survey) or "NULL"
         statement = f"SELECT count(*), min({time}), max({time}){''.join(f', {s}' for s in sums)} FROM ({self.rows})"
-        rows, first, last, *hits = _one(self.connection, statement)
+        rows, first, last, *sums_or_null = _one(self.connection, statement)
+        # DuckDB's countif of no rows is NULL.
+        hits = [int(hit or 0) for hit in sums_or_null]
         bins: dict[str, list[int]] = {}
         for column in self._columns():
             size = len(tests[column.name])
@@ -274,6 +276,5 @@ def _moment(microseconds: int | None) -> datetime | None:
 
 
 def _one(connection: duckdb.DuckDBPyConnection, statement: str) -> Sequence[Any]:
-    row = connection.execute(statement).fetchone()
-    assert row is not None, statement  # noqa: S101 - an aggregate always has a row
-    return row
+    """The one row of a statement. Fetching all of them frees the connection for the next."""
+    return connection.execute(statement).fetchall()[0]

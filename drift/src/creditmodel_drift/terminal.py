@@ -31,7 +31,8 @@ def render(checked: Checked, quality: Quality | None, reports: Mapping[str, str]
 
 
 def _table(verdict: Verdict) -> list[str]:
-    shown = ([verdict.score] if verdict.score is not None else []) + list(verdict.features[:_SHOWN])
+    features = verdict.features[: max(_SHOWN, len(verdict.drifted))]
+    shown = ([verdict.score] if verdict.score is not None else []) + list(features)
     width = max(len(_name(column)) for column in shown)
     lines = [f"{'':{width}}     PSI  threshold  missing  unseen"]
     lines += [
@@ -39,8 +40,8 @@ def _table(verdict: Verdict) -> list[str]:
         + (f"  drifted: {', '.join(c.causes)}" if c.drifted else "")
         for c in shown
     ]
-    hidden = len(verdict.features) - _SHOWN
-    return [*lines, f"and {hidden} more features with a smaller PSI"] if hidden > 0 else lines
+    hidden = len(verdict.features) - len(features)
+    return [*lines, f"{hidden} more not shown: not drifted, smaller PSI"] if hidden > 0 else lines
 
 
 def _name(verdict: ColumnVerdict) -> str:
