@@ -230,10 +230,7 @@ class ConnectionBase(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._refused_at is not None:
-            if now - self._refused_at > MAX_HEAD_BYTES = 32 * 1024
-MAX_HEADERS = 100
-
-LINGER_SECONDS:
+            if now - self._refused_at > LINGER_SECONDS:
                 self.transport.close()
         elif self._reading_since is not None:
             if now - self._reading_since > self.limits.request_seconds:

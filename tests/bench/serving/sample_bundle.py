@@ -158,8 +158,12 @@ def graph(scales: list[float]) -> onnx.ModelProto:
         node("Sigmoid", "log_odds", "probability"),
     ]
     constants += [constant("low", -5.0), constant("high", 5.0)]
-    vector = ["batch"]
-    outputs = {"log_odds": vector, "probability": vector, "contributions": ["batch", width]}
+    vector: list[str | int | None] = ["batch"]
+    outputs: dict[str, list[str | int | None]] = {
+        "log_odds": vector,
+        "probability": vector,
+        "contributions": ["batch", width],
+    }
     made = helper.make_graph(
         nodes,
         "sample",

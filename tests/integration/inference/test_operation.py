@@ -73,7 +73,7 @@ def test_golden_rows_that_are_not_reproduced_keep_a_server_from_ever_being_ready
         assert answer.status == 503
         assert server.score({}).status == 503
         seen.append(answer.json)
-        return answer.json["status"] == "refused"
+        return bool(answer.json["status"] == "refused")
 
     eventually(told)
     assert "golden row 7 is not reproduced: probability" in seen[-1]["reason"]
@@ -273,7 +273,7 @@ def test_parts_are_closed_while_the_server_runs(
     server.wait_ready()
     for count in (1, 2):
         server.score(*applicants(1))
-        eventually(lambda count=count: len(list(tmp_path.rglob("*.parquet"))) == count)
+        eventually(lambda: len(list(tmp_path.rglob("*.parquet"))) == count)  # noqa: B023 - called within the turn
 
 
 def test_a_dead_sink_costs_rows_and_never_requests(
