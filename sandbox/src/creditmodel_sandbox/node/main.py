@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import signal
 import sys
 import uuid
@@ -88,6 +89,10 @@ def _options(argv: list[str]) -> Options:
     """The command line; ends with code 2 on a mistake."""
     parser = _parser()
     given = parser.parse_args(argv)
+    if given.restart_backoff <= 0:
+        parser.error("--restart-backoff must be more than 0 seconds")
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", given.name):
+        parser.error(f"--name {given.name}: a Node's name has lower-case letters, digits, '-' and '.'")
     try:
         images = dict(map(parse_option, given.image))
     except ValueError as e:

@@ -1,0 +1,375 @@
+"""What becomes of pods that are bound to a node of the sandbox, as the API shows it."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from typing import Any
+
+import pytest
+
+SERVER = (
+    "import http.server, os, pathlib, sys\n"
+    "class H(http.server.BaseHTTPRequestHandler):\n"
+    "    def do_GET(self):\n"
+    "        ok = pathlib.Path(sys.argv[1] + self.path).exists()\n"
+    "        self.send_response(200 if ok else 503); self.end_headers()\n"
+    "    def log_message(self, *a): pass\n"
+    "http.server.ThreadingHTTPServer((sys.argv[2], 8080), H).serve_forever()\n"
+)
+POD_IP = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+
+
+def web(pods: Any, name: str, *, touch: str = "ready live", **container: Any) -> Any:
+    """A server that answers 200 for files of its volume: it is made ready and live by touching them."""
+    script = (
+        f'cd /state && touch {touch} && exec python -c "$0" /state $(POD_IP)'
+        if touch
+        else 'exec python -c "$0" /state $(POD_IP)'
+    )
+    container = {
+        "env": [POD_IP],
+        "ports": [{"name": "http", "containerPort": 8080}],
+        "volumeMounts": [{"name": "state", "mountPath": "/state"}],
+        **container,
+    }
+    volume = {"name": "state", "emptyDir": {}}
+    return pods.create(name, "sh", "-c", script, SERVER, labels={"app": "web"}, container=container, volumes=[volume])
+
+
+def terminated(status: Any, index: int = 0) -> Any:
+    return status["containerStatuses"][index]["state"]["terminated"]
+
+
+def test_the_node_is_ready_and_says_what_it_has(pods: Any) -> None:
+    pods.create("p", "true")
+    pods.wait_phase("p", "Succeeded")
+    node = pods.api.get(f"/api/v1/nodes/{pods.node.name}")
+    ready = {c["type"]: c["status"] for c in node["status"]["conditions"]}
+    assert ready == {"Ready": "True", "MemoryPressure": "False", "DiskPressure": "False", "PIDPressure": "False"}
+    assert node["metadata"]["labels"]["kubernetes.io/hostname"] == pods.node.name
+    assert {"cpu", "memory", "pods"} <= node["status"]["allocatable"].keys()
+    lease = pods.api.get(f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{pods.node.name}")
+    assert lease["spec"]["holderIdentity"] == pods.node.name
+    assert lease["metadata"]["ownerReferences"][0]["uid"] == node["metadata"]["uid"]
+
+
+def test_a_pod_that_ends_well_has_succeeded_with_its_message_and_logs(pods: Any) -> None:
+    pods.create("p", "sh", "-c", "echo one; echo two >&2; printf done > /dev/termination-log")
+    status = pods.wait_phase("p", "Succeeded")
+    end = terminated(status)
+    assert (end["exitCode"], end["reason"], end["message"]) == (0, "Completed", "done")
+    assert pods.logs("p") == "one\ntwo\n"
+    assert pods.logs("p", query="tailLines=1") == "two\n"
+    assert {c["type"]: c.get("reason") for c in status["conditions"]} == {
+        "PodReadyToStartContainers": None, "Initialized": "PodCompleted", "Ready": "PodCompleted",
+        "ContainersReady": "PodCompleted", "PodScheduled": None,
+    }  # fmt: skip
+    assert status["observedGeneration"] == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "reason"),
+    [("exit 3", 3, "Error"), ("kill -9 $$$$", 137, "Error"), ("kill -15 $$$$", 143, "Error")],
+)
+def test_a_pod_that_fails_has_its_exit_code(pods: Any, script: str, code: int, reason: str) -> None:
+    pods.create("p", "sh", "-c", script)
+    end = terminated(pods.wait_phase("p", "Failed"))
+    assert (end["exitCode"], end["reason"]) == (code, reason)
+
+
+def test_the_end_of_the_log_stands_in_for_a_missing_message_on_error(pods: Any) -> None:
+    fallback = {"terminationMessagePolicy": "FallbackToLogsOnError"}
+    pods.create("fails", "sh", "-c", "echo because; exit 1", container=fallback)
+    pods.create("ends", "sh", "-c", "echo because", container=fallback)
+    pods.create("long", "sh", "-c", "head -c 10000 /dev/zero | tr '\\0' x > /dev/termination-log")
+    assert pods.message("fails", "Failed") == "because\n"
+    assert pods.message("ends") == ""
+    assert len(pods.message("long")) == 4096
+
+
+def test_init_containers_run_in_order_before_the_container_and_share_its_volumes(pods: Any) -> None:
+    mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    inits = [
+        {"name": n, "image": "creditmodel-jobs:dev", "command": ["sh", "-c", f"printf {n} >> /v/order"], **mount}
+        for n in ("a", "b")
+    ]
+    command = ("sh", "-c", "printf main >> /v/order; cat /v/order > /dev/termination-log")
+    pods.create("p", *command, container=mount, initContainers=inits, volumes=[{"name": "v", "emptyDir": {}}])
+    assert pods.message("p") == "abmain"
+    states = pods.get("p")["status"]["initContainerStatuses"]
+    assert [s["state"]["terminated"]["reason"] for s in states] == ["Completed", "Completed"]
+    assert [s["ready"] for s in states] == [True, True]
+
+
+def test_a_failed_init_container_fails_a_pod_that_never_restarts(pods: Any) -> None:
+    init = {"name": "i", "image": "creditmodel-jobs:dev", "command": ["sh", "-c", "exit 4"]}
+    pods.create("p", "true", initContainers=[init])
+    status = pods.wait_phase("p", "Failed")
+    assert status["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 4
+    assert status["containerStatuses"][0]["state"]["waiting"]["reason"] == "PodInitializing"
+
+
+def test_a_crashing_container_is_restarted_with_growing_pauses(pods: Any) -> None:
+    pods.create("p", "sh", "-c", "echo run; exit 5", restartPolicy="Always")
+    pods.wait("p", lambda s: s["containerStatuses"][0]["restartCount"] >= 2)
+    pod = pods.wait("p", lambda s: s["containerStatuses"][0]["state"].get("waiting"))
+    shown = pod["status"]["containerStatuses"][0]
+    assert shown["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+    assert shown["lastState"]["terminated"]["exitCode"] == 5
+    assert pod["status"]["phase"] == "Running"
+    assert pods.logs("p", query="previous=true") == "run\n"
+
+
+def test_onfailure_restarts_until_it_works(pods: Any) -> None:
+    volume = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    script = "test -e /v/second && exit 0; touch /v/second; exit 1"
+    pods.create(
+        "p", "sh", "-c", script, container=volume, volumes=[{"name": "v", "emptyDir": {}}], restartPolicy="OnFailure"
+    )
+    assert pods.wait_phase("p", "Succeeded")["containerStatuses"][0]["restartCount"] == 1
+
+
+def test_variables_files_and_the_downward_api_reach_the_process(pods: Any) -> None:
+    pods.create_object("configmaps", "ConfigMap", "cm", data={"k": "v", "file": "content"})
+    pods.create_object("secrets", "Secret", "sec", stringData={"password": "hush"})
+    script = (
+        "import json, os; print(json.dumps({'env': dict(os.environ), 'file': open('/cfg/file').read(), "
+        "'secret': open('/sec/password').read(), 'labels': open('/info/labels').read()}), "
+        "file=open('/dev/termination-log', 'w'))"
+    )
+    env = [
+        {"name": "K", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}},
+        {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "BOTH", "value": "$(K)/$(NAME)"},
+        {"name": "WHERE", "value": "/cfg/file"},
+        POD_IP,
+    ]
+    mounts = [{"name": n, "mountPath": f"/{n}"} for n in ("cfg", "sec", "info")]
+    items = [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels['app']"}}]
+    volumes = [
+        {"name": "cfg", "configMap": {"name": "cm"}},
+        {"name": "sec", "secret": {"secretName": "sec"}},
+        {"name": "info", "downwardAPI": {"items": items}},
+    ]
+    container = {"env": env, "volumeMounts": mounts}
+    pods.create("p", "python", "-c", script, labels={"app": "x"}, container=container, volumes=volumes)
+    said = json.loads(pods.message("p"))
+    status = pods.get("p")["status"]
+    assert (said["file"], said["secret"], said["labels"]) == ("content", "hush", "x")
+    seen = said["env"]
+    assert (seen["BOTH"], seen["HOSTNAME"], seen["POD_IP"]) == ("v/p", "p", status["podIP"])
+    assert seen["WHERE"].endswith("/volumes/cfg/file")
+    known = {"PATH", "HOME", "TMPDIR", "HOSTNAME", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT",
+             "CREDITMODEL_SANDBOX_CONTAINER", "K", "NAME", "BOTH", "WHERE", "POD_IP", "LC_CTYPE"}  # fmt: skip
+    assert seen.keys() <= known
+
+
+def test_a_changed_config_map_changes_the_mounted_file_in_place(pods: Any) -> None:
+    pods.create_object("configmaps", "ConfigMap", "cm", data={"k": "one"})
+    script = 'until [ "$(cat /cfg/k)" = two ]; do sleep 0.05; done'
+    container = {"volumeMounts": [{"name": "cfg", "mountPath": "/cfg"}]}
+    pods.create("p", "sh", "-c", script, container=container, volumes=[{"name": "cfg", "configMap": {"name": "cm"}}])
+    pods.wait_phase("p", "Running")
+    pods.api.patch(f"{pods.path}/configmaps/cm", {"data": {"k": "two"}})
+    pods.wait_phase("p", "Succeeded")
+
+
+@pytest.mark.parametrize(
+    ("container", "reason", "message"),
+    [
+        ({"image": "nginx:1"}, "ErrImagePull", '"nginx:1" is not an image'),
+        ({"command": None}, "CreateContainerError", "has no command"),
+        ({"envFrom": [{"configMapRef": {"name": "none"}}]}, "CreateContainerConfigError", 'configmap "none" not found'),
+        (
+            {"volumeMounts": [{"name": "claim", "mountPath": "/c"}]},
+            "ContainerCreating",
+            "persistentVolumeClaim is not supported",
+        ),
+    ],
+)
+def test_a_container_that_cannot_start_waits_and_says_why(pods: Any, container: Any, reason: str, message: str) -> None:
+    volumes = [{"name": "claim", "persistentVolumeClaim": {"claimName": "c"}}] if "volumeMounts" in container else []
+    pods.create("p", "true", container=container, volumes=volumes)
+    pod = pods.wait("p", lambda s: s["containerStatuses"][0]["state"]["waiting"]["message"])
+    waiting = pod["status"]["containerStatuses"][0]["state"]["waiting"]
+    assert waiting["reason"] == reason
+    assert message in waiting["message"]
+    assert pod["status"]["phase"] == "Pending"
+
+
+def test_an_image_that_cannot_be_pulled_is_tried_again_less_and_less(pods: Any) -> None:
+    pods.create("p", "true", container={"image": "nginx:1"})
+    pods.wait("p", lambda s: s["containerStatuses"][0]["state"]["waiting"]["reason"] == "ImagePullBackOff")
+
+
+def test_a_missing_config_map_is_waited_for(pods: Any) -> None:
+    pods.create("p", "true", container={"envFrom": [{"configMapRef": {"name": "cm"}}]})
+    pods.wait("p", lambda s: s["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError")
+    pods.create_object("configmaps", "ConfigMap", "cm", data={"A": "1"})
+    pods.wait_phase("p", "Succeeded")
+
+
+def test_a_command_that_is_not_there_is_a_start_error(pods: Any) -> None:
+    pods.create("p", "no-such-command")
+    end = terminated(pods.wait_phase("p", "Failed"))
+    assert (end["reason"], end["exitCode"]) == ("StartError", 128)
+    assert 'exec: "no-such-command"' in end["message"]
+
+
+def test_a_container_over_its_memory_limit_is_killed_for_it(pods: Any) -> None:
+    script = "b = bytearray(300 << 20); import time; time.sleep(60)"
+    pods.create("p", "python", "-c", script, container={"resources": {"limits": {"memory": "64Mi"}}})
+    end = terminated(pods.wait_phase("p", "Failed"))
+    assert (end["reason"], end["exitCode"]) == ("OOMKilled", 137)
+
+
+def test_a_container_within_its_memory_limit_is_left_alone_however_much_it_shares(pods: Any) -> None:
+    script = (
+        "import os, time\nb = bytearray(40 << 20)\n"
+        "for _ in range(4):\n    if os.fork() == 0: time.sleep(2); os._exit(0)\n"
+        "time.sleep(2.5)"
+    )
+    pods.create("p", "python", "-c", script, container={"resources": {"limits": {"memory": "100Mi"}}})
+    pods.wait_phase("p", "Succeeded")
+
+
+def test_a_pod_past_its_deadline_is_ended_and_failed(pods: Any) -> None:
+    pods.create("p", "sleep", "1000", activeDeadlineSeconds=1, terminationGracePeriodSeconds=1)
+    status = pods.wait_phase("p", "Failed")
+    assert status["reason"] == "DeadlineExceeded"
+
+
+def test_readiness_follows_its_probe(pods: Any) -> None:
+    probe = {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 1, "failureThreshold": 1}
+    exec_switch = {
+        "exec": {"command": ["sh", "-c", "test -e /state/stop && rm -f /state/ready; true"]},
+        "periodSeconds": 1,
+    }
+    web(pods, "p", touch="live", readinessProbe=probe, livenessProbe=exec_switch)
+    pods.wait_phase("p", "Running")
+    assert pods.get("p")["status"]["containerStatuses"][0]["ready"] is False
+    place = pods.node.directory / "pods" / pods.get("p")["metadata"]["uid"] / "volumes" / "state"
+    (place / "ready").touch()
+    status = pods.wait_ready("p")
+    assert status["containerStatuses"][0]["ready"] is True
+    (place / "stop").touch()
+    pods.wait("p", lambda s: not s["containerStatuses"][0]["ready"])
+    shown = {c["type"]: c for c in pods.get("p")["status"]["conditions"]}["ContainersReady"]
+    assert (shown["status"], shown["reason"]) == ("False", "ContainersNotReady")
+
+
+def test_a_container_that_is_no_longer_alive_is_restarted(pods: Any) -> None:
+    probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 2}
+    pods.create(
+        "p",
+        "sleep",
+        "1000",
+        container={"livenessProbe": probe},
+        restartPolicy="Always",
+        terminationGracePeriodSeconds=1,
+    )
+    pod = pods.wait("p", lambda s: s["containerStatuses"][0]["restartCount"] >= 1)
+    assert pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 143
+
+
+def test_the_other_probes_wait_for_startup(pods: Any) -> None:
+    startup = {"exec": {"command": ["test", "-e", "/state/up"]}, "periodSeconds": 1, "failureThreshold": 30}
+    liveness = {"exec": {"command": ["test", "-e", "/state/up"]}, "periodSeconds": 1, "failureThreshold": 1}
+    web(pods, "p", startupProbe=startup, livenessProbe=liveness)
+    pods.wait_phase("p", "Running")
+    time.sleep(1.5)
+    shown = pods.get("p")["status"]["containerStatuses"][0]
+    assert (shown["started"], shown["ready"], shown["restartCount"]) == (False, False, 0)
+    (pods.node.directory / "pods" / pods.get("p")["metadata"]["uid"] / "volumes" / "state" / "up").touch()
+    status = pods.wait_ready("p")
+    assert (status["containerStatuses"][0]["started"], status["containerStatuses"][0]["restartCount"]) == (True, 0)
+
+
+def test_deletion_asks_first_and_waits_for_the_answer(pods: Any) -> None:
+    script = (
+        "trap 'echo asked; sleep 0.5; echo done > /out/said; exit 0' TERM; touch /out/up; while :; do sleep 0.05; done"
+    )
+    container = {"volumeMounts": [{"name": "out", "mountPath": "/out"}]}
+    out = pods.node.directory / f"out-{pods.namespace}"
+    volume = {"name": "out", "hostPath": {"path": str(out), "type": "DirectoryOrCreate"}}
+    pods.create("p", "sh", "-c", script, container=container, volumes=[volume])
+    pods.wait_phase("p", "Running")
+    while not (out / "up").exists():
+        time.sleep(0.02)
+    pods.delete("p")
+    pods.wait_gone("p")
+    assert (out / "said").read_text() == "done\n"
+
+
+def test_a_container_that_does_not_listen_is_killed_after_the_grace_period(pods: Any) -> None:
+    pods.create("p", "sh", "-c", "trap '' TERM; while :; do sleep 0.05; done", terminationGracePeriodSeconds=1)
+    pods.wait_phase("p", "Running")
+    time.sleep(0.2)
+    began = time.monotonic()
+    pods.delete("p")
+    pods.wait_gone("p")
+    assert 0.9 < time.monotonic() - began < 6
+
+
+def test_a_prestop_hook_runs_before_the_container_is_asked_to_end(pods: Any) -> None:
+    out = pods.node.directory / f"hook-{pods.namespace}"
+    volume = {"name": "out", "hostPath": {"path": str(out), "type": "DirectoryOrCreate"}}
+    script = "trap 'printf term >> /out/order; exit 0' TERM; touch /out/up; while :; do sleep 0.05; done"
+    hook = {"preStop": {"exec": {"command": ["sh", "-c", "printf hook, >> /out/order; sleep 0.3"]}}}
+    container = {"lifecycle": hook, "volumeMounts": [{"name": "out", "mountPath": "/out"}]}
+    pods.create("p", "sh", "-c", script, container=container, volumes=[volume])
+    pods.wait_phase("p", "Running")
+    while not (out / "up").exists():
+        time.sleep(0.02)
+    pods.delete("p")
+    pods.wait_gone("p")
+    assert (out / "order").read_text() == "hook,term"
+
+
+def test_a_sidecar_runs_beside_the_container_and_ends_after_it(pods: Any) -> None:
+    mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    script = "touch /v/up; trap 'exit 0' TERM; while :; do sleep 0.05; done"
+    sidecar = {
+        "name": "side",
+        "image": "creditmodel-jobs:dev",
+        "restartPolicy": "Always",
+        "command": ["sh", "-c", script],
+    }
+    command = ("sh", "-c", "until test -e /v/up; do sleep 0.05; done")
+    pods.create(
+        "p", *command, container=mount, initContainers=[{**sidecar, **mount}], volumes=[{"name": "v", "emptyDir": {}}]
+    )
+    status = pods.wait_phase("p", "Succeeded")
+    assert status["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
+
+
+def test_events_tell_what_happened(pods: Any) -> None:
+    pods.create("p", "true")
+    pods.create("q", "true", container={"image": "nginx"})
+    pods.wait_phase("p", "Succeeded")
+    deadline = time.monotonic() + 10
+    found: set[tuple[str, str]] = set()
+    while not {("p", "Started"), ("q", "Failed")} <= found:
+        events = pods.api.get(f"{pods.path}/events")["items"]
+        found = {(e["involvedObject"]["name"], e["reason"]) for e in events}
+        assert time.monotonic() < deadline, found
+
+
+def test_a_log_that_is_followed_ends_with_the_container(pods: Any) -> None:
+    pods.create("p", "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.3; done")
+    pods.wait_phase("p", "Running", "Succeeded")
+    assert pods.logs("p", query="follow=true") == "1\n2\n3\n"
+
+
+def test_use_of_cpu_and_memory_is_told(pods: Any) -> None:
+    pods.create("p", "python", "-c", "b = bytearray(50 << 20)\nwhile True: pass")
+    pods.wait_phase("p", "Running")
+    port = pods.api.get(f"/api/v1/nodes/{pods.node.name}")["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
+    time.sleep(1.0)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats/summary", timeout=10) as response:
+        summary = json.load(response)
+    pod = next(p for p in summary["pods"] if p["podRef"]["namespace"] == pods.namespace)
+    assert pod["containers"][0]["cpu"]["usageNanoCores"] > 100_000_000
+    assert pod["memory"]["workingSetBytes"] > 50 << 20

@@ -1,0 +1,147 @@
+"""The node as a process: ended, killed, started again, started wrongly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from creditmodel_sandbox.node.process import processes_of, sweep
+
+
+@pytest.fixture
+def node(start_node: Callable[..., Any], namespace: str) -> Iterator[Any]:
+    """A node of the test's own, because it is ended."""
+    node = start_node(namespace, "--bind", "never", "--restart-backoff", "0.2")
+    yield node
+    if node.process.poll() is None:
+        node.end(signal.SIGKILL)
+    sweep(node.directory)
+
+
+def alive(node: Any) -> list[int]:
+    return processes_of((node.directory / "id").read_text().strip())
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.03)
+
+
+def test_a_node_that_is_ended_leaves_no_process_and_says_that_it_is_not_ready(pods: Any) -> None:
+    pods.create("p", "sh", "-c", "sleep 1000 & sleep 1000", restartPolicy="Always")
+    pods.wait_phase("p", "Running")
+    wait_for(lambda: len(alive(pods.node)) == 3)
+    assert pods.node.end() == 0
+    assert alive(pods.node) == []
+    node = pods.api.get(f"/api/v1/nodes/{pods.node.name}")
+    assert {c["type"]: c["status"] for c in node["status"]["conditions"]}["Ready"] == "False"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_a_node_that_is_started_again_goes_on_and_runs_nothing_twice(pods: Any, signum: signal.Signals) -> None:
+    pods.create("serves", "sleep", "1000", restartPolicy="Always")
+    pods.create("done", "sh", "-c", "echo kept; exit 0")
+    pods.create("works", "sleep", "1000")
+    pods.wait_phase("serves", "Running")
+    pods.wait_phase("works", "Running")
+    before = pods.wait_phase("done", "Succeeded")
+    address = pods.get("serves")["status"]["podIP"]
+    wait_for(lambda: len(alive(pods.node)) == 2)
+    pods.node.end(signum)
+    wait_for(lambda: alive(pods.node) == [])
+    pods.node.start()
+    again = pods.wait("serves", lambda s: s["containerStatuses"][0]["restartCount"] == 1)["status"]
+    assert again["podIP"] == address
+    assert again["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] in {137, 143}
+    assert pods.wait_phase("works", "Failed")["containerStatuses"][0]["restartCount"] == 0
+    assert pods.get("done")["status"] == before
+    assert pods.logs("done") == "kept\n"
+    assert len(alive(pods.node)) == 1
+
+
+def test_what_escaped_a_killed_node_is_ended_by_the_next_one(pods: Any) -> None:
+    pods.create("p", "sh", "-c", "setsid sleep 1000 & sleep 1000", restartPolicy="Always")
+    pods.wait_phase("p", "Running")
+    wait_for(lambda: len(alive(pods.node)) == 3)
+    escaped = set(alive(pods.node))
+    pods.node.end(signal.SIGKILL)
+    pods.node.start()
+    pods.wait("p", lambda s: s["containerStatuses"][0]["restartCount"] == 1)
+    assert not escaped & set(alive(pods.node))
+
+
+def test_a_pod_that_is_deleted_while_the_node_is_away_is_finished_when_it_is_back(pods: Any) -> None:
+    pods.create("p", "sleep", "1000")
+    pods.wait_phase("p", "Running")
+    pods.node.end(signal.SIGKILL)
+    pods.delete("p")
+    pods.node.start()
+    pods.wait_gone("p")
+
+
+def test_a_node_at_rest_uses_next_to_no_cpu(pods: Any) -> None:
+    probe = {"tcpSocket": {"port": 1}, "periodSeconds": 10}
+    limits = {"limits": {"memory": "512Mi"}}
+    pods.create("p", "sleep", "1000", container={"readinessProbe": probe, "resources": limits})
+    pods.wait_phase("p", "Running")
+    time.sleep(0.5)
+    before = cpu_seconds(pods.node.process.pid)
+    time.sleep(3)
+    assert cpu_seconds(pods.node.process.pid) - before < 0.15
+
+
+def _main(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "creditmodel_sandbox.cli", "node", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_a_second_node_on_the_same_state_is_refused(node: Any, apiserver: Any) -> None:
+    wait_for(lambda: (node.directory / "id").exists())
+    done = _main("--kubeconfig", str(apiserver.kubeconfig), "--state-dir", str(node.directory))
+    assert done.returncode == 2
+    assert "another node uses" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--kubeconfig"),
+        (("--kubeconfig", "/does/not/exist"), "/does/not/exist"),
+        (("--kubeconfig", "x", "--image", "tool"), "write it as NAME=BIN_DIR"),
+        (("--kubeconfig", "x", "--pod-cidr", "10.0.0.1/8"), "--pod-cidr"),
+        (("--kubeconfig", "x", "--restart-backoff", "0"), "--restart-backoff"),
+        (("--kubeconfig", "x", "--name", "Not_A_Name"), "--name"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_named(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = _main("--state-dir", str(tmp_path), *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path, apiserver: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = _main("--kubeconfig", str(apiserver.kubeconfig), "--state-dir", str(tmp_path), "--kubelet-port", port)
+    assert done.returncode == 2
+    assert port in done.stderr
