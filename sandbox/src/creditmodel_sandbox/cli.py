@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         part = import_module(f"creditmodel_sandbox.{arguments[0]}.main")
         code: int = part.main(arguments[1:])
         return code
-    from creditmodel_sandbox import supervisor  # type: ignore
+    from creditmodel_sandbox import supervisor
 
     return supervisor.main(arguments)
 

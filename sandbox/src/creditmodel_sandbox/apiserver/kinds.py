@@ -103,6 +103,9 @@ def prepare_update(resource: Resource, new: JSON, old: JSON) -> None:
 def default(resource: Resource, obj: JSON) -> None:
     """Fill in the defaults that a built-in kind's schema does not tell."""
     if resource.custom is None:
+        for name in ("spec", "status"):
+            if name in resource.node.properties:
+                obj.setdefault(name, {})  # Go writes a struct even when it is empty
         apply_defaults(resource.storage, obj)
 
 

@@ -7,6 +7,8 @@ import asyncio
 import ipaddress
 import logging
 import signal
+import sqlite3
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,12 @@ async def serve(arguments: argparse.Namespace) -> int:
     """Start, say where, and serve until told to stop."""
     credentials = Credentials.open(arguments.state_dir)
     registry = Registry()
-    store = Store(arguments.state_dir / "objects.db", lambda storage, obj: index_fields(registry, storage, obj), arguments.watch_history)
+    path = arguments.state_dir / "objects.db"
+    try:
+        store = Store(path, lambda storage, obj: index_fields(registry, storage, obj), arguments.watch_history)
+    except sqlite3.DatabaseError as error:
+        print(f"creditmodel-sandbox apiserver: {path} cannot be used ({error}): another server may use it", file=sys.stderr)
+        return 2
     objects = Objects(store, registry, kinds.Addresses(arguments.service_cidr))
     for record in store.collection(CRD_STORAGE).records.values():
         serve_definition(registry, record.object())
@@ -57,7 +64,11 @@ async def serve(arguments: argparse.Namespace) -> int:
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", arguments.port, ssl_context=server_context(credentials))
-    await site.start()
+    try:
+        await site.start()
+    except OSError as error:
+        print(f"creditmodel-sandbox apiserver: port {arguments.port} on 127.0.0.1 cannot be had ({error.strerror}): choose another with --port", file=sys.stderr)  # fmt: skip
+        return 2
     port = runner.addresses[0][1]
     url = f"https://127.0.0.1:{port}"
     kubeconfig = arguments.kubeconfig or arguments.state_dir / "kubeconfig"
