@@ -46,7 +46,7 @@ def conditions(column: Column, physical: Physical) -> list[str]:
     present = f"{name} <= {_INFINITY}" if physical == "number" else f"{name} IS NOT NULL"
     if isinstance(column.table, CategoryBins):
         return [present, *(f"{value} = {_category(category, column)}" for category in column.table.values)]
-    return [present, *(f"{value} {test}" for test in _comparisons(column.table, physical == "integer"))]
+    return [present, *_comparisons(value, column.table, physical == "integer")]
 
 
 def to_bins(column: Column, hits: Sequence[int], rows: int) -> list[int]:
@@ -74,19 +74,18 @@ def _inside(table: NumberBins, hits: Sequence[int]) -> list[int]:
     return [*points, *intervals]
 
 
-def _comparisons(table: NumberBins, integers: bool) -> Iterator[str]:
+def _comparisons(value: str, table: NumberBins, integers: bool) -> Iterator[str]:
     """Below the range, not above it, equal to each point, at most each edge.
 
     Stored integers are compared with integers: a value is at most 3.7 where it is at most 3.
     """
-    lowest = -math.inf if table.minimum is None else table.minimum
+    yield "FALSE" if table.minimum is None else f"{value} < {_number(table.minimum, integers, math.ceil)}"
     highest = math.inf if table.maximum is None else table.maximum
-    yield f"< {_number(lowest, integers, math.ceil)}"
-    yield f"<= {_number(highest, integers, math.floor)}"
+    yield f"{value} <= {_number(highest, integers, math.floor)}"
     for point in table.points:
-        yield f"= {_number(point, integers and point.is_integer(), math.floor)}"
+        yield f"{value} = {_number(point, integers and point.is_integer(), math.floor)}"
     for edge in table.edges:
-        yield f"<= {_number(edge, integers, math.floor)}"
+        yield f"{value} <= {_number(edge, integers, math.floor)}"
 
 
 def _value(name: str, kind: str, physical: Physical) -> str:
@@ -101,8 +100,8 @@ def _category(value: str | int, column: Column) -> str:
 
 def _number(value: float, integers: bool, rounded: Callable[[float], int]) -> str:
     """A number in SQL that is exactly this one: a bare 0.1 would be a decimal."""
-    if math.isinf(value):
-        return _INFINITY if value > 0 else f"-{_INFINITY}"
+    if value == math.inf:
+        return _INFINITY
     if integers and abs(value) < _EXACT_INTEGERS:
         return str(rounded(value))
     return f"{value:.17e}"

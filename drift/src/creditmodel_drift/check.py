@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 import pyarrow as pa
@@ -68,4 +68,5 @@ def _without_rows(found: Survey, baseline: Baseline, settings: Settings, period:
         name, why = next(iter(unusable.items()))
         raise NoUsableData(f"{found.uri}: none of {len(unusable)} parts can be used; {name} {why}")
     counts = Counts(0, {c.name: [0] * len(c.table.counts) for c in baseline.features}, Census(0))
-    return Checked(judge(baseline, counts, {}, settings), counts, found, None, period)
+    verdict = replace(judge(baseline, counts, {}, settings), reason=f"there are no rows at {found.uri} for this window")
+    return Checked(verdict, counts, found, None, period)

@@ -82,7 +82,8 @@ def find(uri: str, period: Period | None = None, revision: str | None = None) ->
     """The file system of a URI and the data files there: one file, a glob, or a directory with everything below it.
 
     Partitions named date= and revision= that cannot hold what is asked for are left out without a look. Hidden and
-    unfinished files (their names begin with '.' or '_') are none. Raises BadInput and NoUsableData.
+    unfinished files (their names begin with '.' or '_') are none. A directory that is not there has no files: nothing
+    has been scored yet. Raises BadInput, and NoUsableData for a file that is not there.
     """
     try:
         source, root = filesystem(uri)
@@ -101,9 +102,11 @@ def _listing(source: Any, root: str) -> list[str]:
         return [path for path in source.glob(root) if source.isfile(path)]
     if source.isfile(root):
         return [root]
-    if not source.exists(root):
-        raise FileNotFoundError("there is nothing at this place")
-    return [path for path in source.find(root) if path.endswith(_SUFFIXES)]
+    if source.exists(root):
+        return [path for path in source.find(root) if path.endswith(_SUFFIXES)]
+    if root.endswith(_SUFFIXES):
+        raise FileNotFoundError("there is no such file")
+    return []
 
 
 def _wanted(path: str, period: Period | None, revision: str | None) -> bool:

@@ -248,9 +248,15 @@ def test_a_window_on_data_without_times_is_refused_with_the_remedy(
         look(tmp_path / "a.parquet", DAY)
 
 
-def test_a_place_that_does_not_exist_is_named(look: Any, tmp_path: Path) -> None:
-    with pytest.raises(NoUsableData, match="nowhere"):
-        look(tmp_path / "nowhere")
+def test_a_file_that_does_not_exist_is_named(look: Any, tmp_path: Path) -> None:
+    with pytest.raises(NoUsableData, match=r"nowhere\.parquet cannot be listed: there is no such file"):
+        look(tmp_path / "nowhere.parquet")
+
+
+def test_a_log_that_nothing_was_written_to_yet_is_inconclusive_by_name(look: Any, tmp_path: Path) -> None:
+    verdict = look(tmp_path / "log", DAY).verdict
+    assert verdict.outcome == "inconclusive"
+    assert f"no rows at {tmp_path / 'log'}" in verdict.reason
 
 
 def test_one_outlier_of_1e8_does_not_hide_a_shift(log: Log, applicants: Applicants, look: Any) -> None:

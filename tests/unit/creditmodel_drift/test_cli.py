@@ -94,7 +94,7 @@ def test_it_runs_alone_on_two_files(kind: str, run: Run, applicants: Applicants,
 @pytest.mark.parametrize(
     ("arguments", "reason", "message"),
     [
-        (["--current", "{here}/nowhere"], "NoUsableData", "nowhere"),
+        (["--current", "{here}/nowhere.csv"], "NoUsableData", "nowhere.csv"),
         (["--current", "{here}/broken.parquet"], "NoUsableData", "broken.parquet"),
         (["--current", "{here}", "--digest", "sha256:" + "0" * 64], "DigestMismatch", "not sha256:0000"),
         (["--current", "ftp://host/x"], "BadInput", "a URI begins with"),
