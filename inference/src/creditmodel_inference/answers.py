@@ -91,20 +91,27 @@ def reasons_of(contributions: list[float]) -> list[int]:
     """What `top_reasons` says of these contributions, without rounding them all.
 
     Rounding keeps the order of two values unless they lie within one step of each other. So the largest few are taken
-    as they are, and the rule itself is asked when two neighbours among them, or the last and zero, are that close.
+    as they are, and rounded only when two neighbours among them, or one of them and zero, are that close.
     """
-    leading = sorted(range(len(contributions)), key=contributions.__getitem__, reverse=True)[: MAX_REASONS + 1]
-    count = 0
+    ordered = sorted(range(len(contributions)), key=contributions.__getitem__, reverse=True)
     previous = math.inf
-    for index in leading:
+    for count, index in enumerate(ordered[: MAX_REASONS + 1]):
         value = contributions[index]
         if previous - value <= _GRAIN or 0.0 < value <= _GRAIN:
-            return top_reasons(contributions)
+            return _rounded(contributions, ordered)
         if value <= 0.0:
-            break
-        count += 1
+            return ordered[:count]
         previous = value
-    return leading[: min(count, MAX_REASONS)]
+    return ordered[:MAX_REASONS]
+
+
+def _rounded(contributions: list[float], ordered: list[int]) -> list[int]:
+    """The same by the rule itself, over those of the `ordered` indices that rounding could move to the front."""
+    end = min(MAX_REASONS, len(ordered))
+    while end < len(ordered) and contributions[ordered[end - 1]] - contributions[ordered[end]] <= _GRAIN:
+        end += 1
+    candidates = sorted(ordered[:end])
+    return [candidates[place] for place in top_reasons([contributions[index] for index in candidates])]
 
 
 def _text(document: object) -> str:

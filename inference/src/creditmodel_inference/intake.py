@@ -35,6 +35,12 @@ CAREFUL_BYTES = 256 * 1024
 MAX_INTEGER_DIGITS = 400
 """A longer integer is beyond every float, whatever its digits say."""
 
+_MARKS = 2
+"""Quotation marks of the request itself: around "applicants"."""
+
+_MARKS_WITH_ID = 6
+"""And around "request_id" and its value."""
+
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
 
 
@@ -62,8 +68,7 @@ class Intake:
         self._max_rows = max_rows
         self._features = {feature.name: feature for feature in contract.features}
         self._decode = _decoder(contract)
-        self._to_floats = _row_reader(contract)
-        self._quotes = _quote_counter(contract)
+        self._read_row = _row_reader(contract)
 
     def read(self, body: bytes) -> Request:
         """The request in these bytes. Raises Malformed, TooLarge, or Unacceptable naming every violation."""
@@ -78,13 +83,15 @@ class Intake:
         applicants, request_id = envelope.applicants, envelope.request_id
         if not 0 < len(applicants) <= self._max_rows:
             raise self._too_many() if applicants else _no_rows()
-        if b"\\" in body or body.count(b'"') != self._quotes(envelope):
+        rows = []
+        marks = _MARKS if request_id is UNSET else _MARKS_WITH_ID
+        for row, found in map(self._read_row, applicants):
+            rows.append(row)
+            marks += found
+        if b"\\" in body or body.count(b'"') != marks:
             # An escape, or a key that stands twice: the fast reader would keep the last one in silence.
             return self._explain(body, None)
-        to_floats = self._to_floats
-        return Request(
-            [to_floats(row) for row in applicants], None if request_id is UNSET else check_request_id(request_id)
-        )
+        return Request(rows, None if request_id is UNSET else check_request_id(request_id))
 
     def _explain(self, body: bytes, cause: Exception | None) -> Request:
         if len(body) <= CAREFUL_BYTES:
@@ -232,8 +239,12 @@ def _number_type(feature: Feature) -> Any:
     return Annotated[float, msgspec.Meta(ge=low, le=high)]
 
 
-def _row_reader(contract: Contract) -> Callable[[Any], Sequence[float]]:
-    """A function from a decoded applicant to its floats. It does only what this contract needs."""
+def _row_reader(contract: Contract) -> Callable[[Any], tuple[Sequence[float], int]]:
+    """A function from a decoded applicant to its floats, and to the quotation marks that its JSON must have.
+
+    It does only what this contract needs: names and texts are counted beforehand where they cannot vary.
+    """
+    marks = 2 * len(contract.features)
     tables = [
         (index, table) for index, feature in enumerate(contract.features) if (table := _table(feature)) is not None
     ]
@@ -243,17 +254,26 @@ def _row_reader(contract: Contract) -> Callable[[Any], Sequence[float]]:
         if feature.dtype != "category" and feature.missing == "allowed"
     ]
     if not tables and not gaps:
-        return astuple
+        return lambda applicant: (astuple(applicant), marks)
 
-    def read(applicant: Any) -> Sequence[float]:
+    def read(applicant: Any) -> tuple[Sequence[float], int]:
         values = list(astuple(applicant))
+        found = marks
         for index, table in tables:
-            values[index] = table[values[index]]
+            value = values[index]
+            if type(value) is str:
+                found += 2
+            elif value is UNSET:
+                found -= 2
+            values[index] = table[value]
         for index in gaps:
             value = values[index]
-            if value is None or value is UNSET:
+            if value is None:
                 values[index] = math.nan
-        return values
+            elif value is UNSET:
+                values[index] = math.nan
+                found -= 2
+        return values, found
 
     return read
 
@@ -266,33 +286,6 @@ def _table(feature: Feature) -> dict[object, float] | None:
     if feature.missing == "allowed":
         return table | {None: math.nan, UNSET: math.nan}
     return None if all(value == code for value, code in table.items()) else table
-
-
-def _quote_counter(contract: Contract) -> Callable[[_Envelope], int]:
-    """A function giving the quotation marks that a body without escapes and repeated keys must have."""
-    optional = [index for index, feature in enumerate(contract.features) if feature.missing == "allowed"]
-    texts = [
-        index
-        for index, feature in enumerate(contract.features)
-        if any(isinstance(category.value, str) for category in feature.categories)
-    ]
-    full = 2 * len(contract.features)
-    # Where every text column always holds text, and none may be left out, a row's count is a constant.
-    constant = not optional and all(isinstance(c.value, str) for i in texts for c in contract.features[i].categories)
-    constant_row = full + 2 * len(texts)
-
-    def of_row(applicant: Any) -> int:
-        values = astuple(applicant)
-        absent = sum(values[index] is UNSET for index in optional)
-        return full - 2 * absent + 2 * sum(isinstance(values[index], str) for index in texts)
-
-    def of_envelope(envelope: _Envelope) -> int:
-        head = 2 if envelope.request_id is UNSET else 6
-        if constant:
-            return head + constant_row * len(envelope.applicants)
-        return head + sum(map(of_row, envelope.applicants))
-
-    return of_envelope
 
 
 _MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)

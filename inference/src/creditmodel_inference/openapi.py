@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from creditmodel_bundle.contract import Contract, Feature
+from creditmodel_bundle.contract import FLOAT32_LIMIT, Contract, Feature
 from creditmodel_bundle.reasons import MAX_REASONS
 from creditmodel_inference.answers import Identity
 from creditmodel_inference.errors import PROBLEM_JSON
@@ -204,10 +204,9 @@ def _property(feature: Feature) -> Json:
             schema["description"] = f"{described}. {'; '.join(labels)}"
         return schema
     schema["type"] = [feature.dtype, "null"] if feature.missing == "allowed" else feature.dtype
-    if feature.minimum is not None:
-        schema["minimum"] = feature.minimum
-    if feature.maximum is not None:
-        schema["maximum"] = feature.maximum
+    # The graph computes in float32, which bounds what has no bounds of its own.
+    schema["minimum"] = -FLOAT32_LIMIT if feature.minimum is None else feature.minimum
+    schema["maximum"] = FLOAT32_LIMIT if feature.maximum is None else feature.maximum
     return schema
 
 

@@ -99,6 +99,7 @@ class ScoringLog:
         self._page = Page(len(contract.features))
         self._queue: queue.SimpleQueue[Page | _Flush] = queue.SimpleQueue()
         self._waiting_pages = 0
+        self._flush_waits = False
         self._added = self._dropped = self._abandoned = self._written = self._failures = 0
         self._lock = threading.Lock()
         self._instance = f"{socket.gethostname()[:40]}-{os.getpid()}"
@@ -136,7 +137,10 @@ class ScoringLog:
     def flush(self) -> None:
         """Have everything so far written as parts, without waiting for it."""
         self._hand_over()
-        self._queue.put(_Flush())
+        if not self._flush_waits:
+            # While the sink is slow one request is enough: they must not queue up in front of the last one.
+            self._flush_waits = True
+            self._queue.put(_Flush())
 
     def close(self) -> None:
         """Write everything, wait for it at most CLOSE_SECONDS, and end the writer."""
@@ -199,6 +203,7 @@ class ScoringLog:
         while True:
             item = self._queue.get()
             if isinstance(item, _Flush):
+                self._flush_waits = False
                 self._close_parts(builders)
                 if item.last:
                     return

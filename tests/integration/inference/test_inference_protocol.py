@@ -1,0 +1,139 @@
+"""Open Inference Protocol v2 over REST, JSON and binary tensors."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from creditmodel_bundle.contract import Contract
+from creditmodel_bundle.encoder import Encoder
+
+Row = dict[str, Any]
+Post = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def encoded(bundle: Path, applicants: Callable[..., list[Row]]) -> Any:
+    encoder = Encoder(Contract.read(bundle / "contract.json"))
+    return np.array([encoder.encode(row) for row in applicants(5)], np.float32)
+
+
+@pytest.fixture
+def infer(server: Any) -> Post:
+    def post(document: Any, binary: bytes = b"", model: str = "sample") -> Any:
+        head = json.dumps(document).encode()
+        headers = {"inference_header_content_length": str(len(head))} if binary else {}
+        return server.request(
+            "POST", f"/v2/models/{model}/infer", head + binary, content_type="application/json", **headers
+        )
+
+    return post
+
+
+def tensor(rows: Any, **more: Any) -> Row:
+    data = [None if value != value else float(value) for value in rows.reshape(-1)]
+    return {"name": "features", "datatype": "FP32", "shape": list(rows.shape), "data": data} | more
+
+
+def outputs_of(document: Any) -> dict[str, Any]:
+    return {output["name"]: np.array(output["data"]).reshape(output["shape"]) for output in document["outputs"]}
+
+
+def test_metadata_and_health_are_there(server: Any) -> None:
+    assert server.request("GET", "/v2").json["extensions"] == ["binary_tensor_data"]
+    assert server.request("GET", "/v2/health/live").status == 200
+    assert server.request("GET", "/v2/health/ready").json == {"ready": True}
+    assert server.request("GET", "/v2/models/sample/ready").json == {"name": "sample", "ready": True}
+    metadata = server.request("GET", "/v2/models/sample").json
+    assert metadata["inputs"] == [{"name": "features", "datatype": "FP32", "shape": [-1, 23]}]
+    assert metadata == server.request("GET", "/v2/models/sample/versions/1.0").json
+
+
+def test_another_model_or_version_is_not_found(server: Any, infer: Post, encoded: Any) -> None:
+    assert server.request("GET", "/v2/models/other").status == 404
+    assert server.request("GET", "/v2/models/sample/versions/9/ready").status == 404
+    assert infer({"inputs": [tensor(encoded)]}, model="other").status == 404
+
+
+def test_inference_gives_the_bits_that_scoring_gives(
+    server: Any, infer: Post, encoded: Any, applicants: Callable[..., list[Row]]
+) -> None:
+    scored = server.score(*applicants(5)).json["results"]
+    answer = infer({"id": "call-1", "inputs": [tensor(encoded)]})
+    assert answer.status == 200
+    assert answer.json["id"] == "call-1"
+    found = outputs_of(answer.json)
+    assert set(found) == {"probability", "log_odds", "contributions", "points"}
+    assert found["probability"].tolist() == [result["probability"] for result in scored]
+    assert found["points"].tolist() == [result["points"] for result in scored]
+    assert found["contributions"].shape == (5, 23)
+
+
+def test_binary_tensors_in_and_out_equal_json(infer: Post, encoded: Any) -> None:
+    as_json = outputs_of(infer({"inputs": [tensor(encoded)]}).json)
+    raw = encoded.astype("<f4").tobytes()
+    features = {"name": "features", "datatype": "FP32", "shape": [5, 23], "parameters": {"binary_data_size": len(raw)}}
+    request = {
+        "inputs": [features],
+        "outputs": [
+            {"name": "points", "parameters": {"binary_data": True}},
+            {"name": "log_odds"},
+            {"name": "contributions", "parameters": {"binary_data": True}},
+        ],
+    }
+    answer = infer(request, raw)
+    assert answer.status == 200
+    size = int(answer.headers["inference-header-content-length"])
+    head, binary = json.loads(answer.body[:size]), answer.body[size:]
+    points, log_odds, contributions = head["outputs"]
+    assert log_odds["data"] == as_json["log_odds"].tolist()
+    assert list(struct.unpack("<5i", binary[:20])) == as_json["points"].tolist()
+    assert points["parameters"] == {"binary_data_size": 20}
+    assert np.array_equal(np.frombuffer(binary[20:], "<f4").reshape(5, 23), as_json["contributions"].astype(np.float32))
+    assert contributions["shape"] == [5, 23]
+
+
+def test_all_outputs_come_as_bytes_when_the_request_says_so(infer: Post, encoded: Any) -> None:
+    answer = infer({"inputs": [tensor(encoded)], "parameters": {"binary_data_output": True}})
+    head = json.loads(answer.body[: int(answer.headers["inference-header-content-length"])])
+    assert [output["parameters"]["binary_data_size"] for output in head["outputs"]] == [20, 20, 460, 20]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "path"),
+    [
+        ({"shape": [5, 22]}, 422, "/inputs/0/shape"),
+        ({"shape": [-5, 23]}, 422, "/inputs/0/shape"),
+        ({"shape": [4, 23]}, 422, "/inputs/0/data"),
+        ({"shape": [501, 23]}, 413, None),
+        ({"datatype": "BYTES"}, 422, "/inputs/0/datatype"),
+        ({"name": "x"}, 422, "/inputs"),
+        ({"data": "text"}, 422, "/inputs/0/data"),
+        ({"data": [[1], [2, 3]]}, 422, "/inputs/0/data"),
+        ({"data": [1e39] * 115}, 422, "/inputs/0/data"),
+        ({"parameters": {"binary_data_size": 460}}, 422, "/inputs/0/parameters/binary_data_size"),
+        ({"parameters": {"binary_data_size": "x"}}, 422, "/inputs/0/parameters/binary_data_size"),
+    ],
+)
+def test_a_request_that_does_not_fit_is_told_where(
+    infer: Post, encoded: Any, change: Row, status: int, path: str | None
+) -> None:
+    answer = infer({"inputs": [tensor(encoded) | change]})
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    if path is not None:
+        assert answer.json["errors"][0]["path"] == path
+
+
+def test_an_unknown_output_and_a_bad_header_length_are_refused(server: Any, infer: Post, encoded: Any) -> None:
+    answer = infer({"inputs": [tensor(encoded)], "outputs": [{"name": "odds"}]})
+    assert (answer.status, answer.json["errors"][0]["path"]) == (422, "/outputs/0/name")
+    for length in ("99999", "-1", "x", "1e3"):
+        answer = server.request("POST", "/v2/models/sample/infer", b"{}", inference_header_content_length=length)
+        assert answer.status == 400
