@@ -33,20 +33,32 @@ class _End(asyncio.Protocol):
     transport: asyncio.Transport
     other: _End | None = None
     ended = False
+    early = b""
+    """What came before there was another side: pausing does not hold back what was read already."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
 
     def join(self, other: _End) -> None:
         self.other, other.other = other, self
+        for end in (self, other):
+            if end.early:
+                end.data_received(end.early)
+                end.early = b""
+            if end.ended:
+                end.eof_received()
 
     def data_received(self, data: bytes) -> None:
-        if self.other is not None:
+        if self.other is None:
+            self.early += data
+        else:
             self.other.transport.write(data)
 
     def eof_received(self) -> bool:
         self.ended = True
-        if self.other is None or self.other.transport.is_closing():
+        if self.other is None:
+            return isinstance(self, _Client)
+        if self.other.transport.is_closing():
             return False
         if self.other.ended:
             self.other.transport.close()
