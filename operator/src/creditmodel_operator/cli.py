@@ -48,9 +48,9 @@ def _check(directory: Path) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from creditmodel_operator import runtime  # the CRD can be written without loading a Kubernetes client
+    from creditmodel_operator import runtime as operator  # the CRD can be written without a Kubernetes client
 
-    return runtime.main(runtime.Settings.from_arguments(arguments))
+    return operator.main(operator.Settings.from_arguments(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:

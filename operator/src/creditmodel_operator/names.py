@@ -15,14 +15,17 @@ __all__ = [
     "CANDIDATE_SINCE",
     "COMPONENT",
     "DIGEST",
+    "EVALUATION",
     "FIELD_MANAGER",
     "GATE",
     "GATED",
     "INSTANCE",
+    "LEASE",
     "MANAGED_BY",
     "MAX_NAME",
     "MEASUREMENT",
     "MEASURES",
+    "PSI",
     "RECIPE",
     "RECORD_MANAGER",
     "REVISION",
@@ -45,6 +48,7 @@ __all__ = [
 MAX_NAME = 46
 
 FIELD_MANAGER = "creditmodel-operator"
+LEASE = "creditmodel-operator"
 SCALE_MANAGER = "creditmodel-operator-scale"
 RECORD_MANAGER = "creditmodel-operator-record"
 ROLLOUT_MANAGER = "creditmodel-operator-rollout"
@@ -68,6 +72,10 @@ CANDIDATE_SINCE = "creditmodel.dev/candidate-since"
 """Annotation of a Deployment: when it was started to become the champion; the deadline counts from here."""
 GATED = "creditmodel.dev/gated"
 """Annotation of a Deployment: the retryToken under which its gates were last accepted."""
+PSI = "creditmodel.dev/psi"
+"""Annotation of a drift Job: the limit that it ran with. A feature's threshold above it is what sampling explains."""
+EVALUATION = "creditmodel.dev/evaluation"
+"""Annotation of a Deployment: the model's hold-out figures, which the next challenger is compared with."""
 MEASURES = "creditmodel.dev/measures"
 """Annotation of a gate Job: fingerprint of what it measures, whatever image measures it and however often."""
 MEASUREMENT = "creditmodel.dev/measurement"

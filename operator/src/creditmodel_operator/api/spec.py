@@ -131,8 +131,8 @@ class Benchmark(Part):
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     rounds: int = Field(
-        default=200,
-        ge=10,
+        default=30,
+        ge=5,
         le=100_000,
         description="Interleaved rounds of measurement. More rounds give a narrower interval. Changing it measures "
         "again.",
@@ -239,6 +239,9 @@ class ScoringLog(Part):
     uri: Uri = Field(
         description="Directory for Parquet parts, laid out as date=YYYY-MM-DD/revision=<revision>/part-*.parquet."
     )
+    sample_rate: float = Field(
+        default=1.0, ge=0, le=1, description="Share of the requests that is logged. Quality needs all that get a label."
+    )
 
 
 class Serving(Part):
@@ -328,13 +331,19 @@ class Report(Part):
 
 
 class Labels(Part):
-    """What the realised outcomes must show."""
+    """Where the realised outcomes lie, and what they must show."""
 
-    min_auc: float = Field(
+    uri: Uri = Field(description="Table of outcomes: _request_id, _row, _label (1 is bad), _observed.")
+    maturity_days: int = Field(
+        default=365, ge=0, le=3650, description="Age of a score, in days, at which its outcome counts as known."
+    )
+    min_auc: float | None = Field(
+        default=None,
         alias="minAUC",
         ge=0,
         le=1,
-        description="QualityDegraded when the AUC on labelled current data falls below this.",
+        description="QualityDegraded when the AUC on matured outcomes falls below this. Left out: reported, not "
+        "judged.",
     )
 
 
@@ -382,7 +391,7 @@ class Drift(Part):
     )
     labels: Labels | None = Field(
         default=None,
-        description="Limits on the realised quality, judged when current has labelled rows. Left out: not judged.",
+        description="Realised outcomes, for the quality of the model on live data. Left out: not looked at.",
     )
 
 

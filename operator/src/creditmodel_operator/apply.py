@@ -1,0 +1,106 @@
+"""Carry out a plan: the actions in order, then one status patch, then the events."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from creditmodel_operator import api, names
+from creditmodel_operator.client import Client, Conflict, Gone, Refused, partial
+from creditmodel_operator.metrics import GATES
+from creditmodel_operator.observed import Model
+from creditmodel_operator.plan import Action, Apply, Event, Plan
+from creditmodel_operator.report import refused
+from creditmodel_operator.store import Key, Store
+
+__all__ = ["carry_out"]
+
+logger = logging.getLogger(__name__)
+
+_FINAL = frozenset({"Passed", "Failed", "Error", "Inconclusive"})
+
+
+async def carry_out(plan: Plan, model: Model, client: Client, store: Store) -> None:
+    """Do what the plan says. The first action that fails ends the pass, and status then says no more than is true.
+
+    Raises ApiFailure; what was done stays done, and the next pass goes on from there.
+    """
+    key = (model.meta.namespace, model.meta.name)
+    try:
+        for action in plan.actions:
+            await _act(action, key, client, store)
+    except Refused as e:
+        planned = plan.status if plan.status is not None else model.status
+        told = refused(model, planned, str(e), datetime.now(UTC))
+        if told != model.status:
+            await _write_status(told, model, client, store)
+        raise
+    if plan.status is not None:
+        await _write_status(plan.status, model, client, store)
+        _count_gates(model, plan.status)
+    for event in plan.events:
+        await _emit(event, model, client)
+
+
+async def _act(action: Action, key: Key, client: Client, store: Store) -> None:
+    namespace, name = key
+    log = {"key": f"{namespace}/{name}"}
+    if isinstance(action, Apply):
+        body = await client.apply(action.manifest, action.manager)
+        store.wrote(key, body)
+        logger.info("applied %s %s", action.kind, action.name, extra=log)
+        return
+    try:
+        await client.delete(action.kind, namespace, action.name, action.uid)
+    except Gone:
+        logger.debug("%s %s was gone", action.kind, action.name, extra=log)
+    else:
+        logger.info("deleted %s %s", action.kind, action.name, extra=log)
+    store.deleted(key, action.kind, action.name, action.uid)
+
+
+async def _write_status(status: Any, model: Model, client: Client, store: Store) -> None:
+    meta = model.meta
+    document = partial(api.KIND, meta.namespace, meta.name, status=status)
+    document["metadata"]["uid"] = meta.uid
+    body = await client.apply_status(document, names.FIELD_MANAGER)
+    store.wrote((meta.namespace, meta.name), body)
+    logger.info("%s", status.get("phase"), extra={"key": f"{meta.namespace}/{meta.name}"})
+
+
+async def _emit(event: Event, model: Model, client: Client) -> None:
+    """An event is told once or not at all: it is worth less than the next pass."""
+    meta = model.meta
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    document = partial("Event", meta.namespace, names.event(meta.name, [meta.uid, event.reason, event.message, now]))
+    document |= {
+        "involvedObject": {
+            "apiVersion": f"{api.GROUP}/{api.VERSION}",
+            "kind": api.KIND,
+            "name": meta.name,
+            "namespace": meta.namespace,
+            "uid": meta.uid,
+        },
+        "type": "Warning" if event.warning else "Normal",
+        "reason": event.reason,
+        "message": event.message[:1000],
+        "source": {"component": names.FIELD_MANAGER},
+        "reportingComponent": names.FIELD_MANAGER,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }
+    try:
+        await client.create(document)
+    except (Conflict, Refused, Gone) as e:
+        logger.warning("event %s was not posted: %s", event.reason, e)
+
+
+def _count_gates(model: Model, status: Any) -> None:
+    """Count verdicts that are new; only once status has them."""
+    before = {gate["name"]: (gate.get("job"), gate["verdict"]) for gate in model.status.get("gates") or ()}
+    for gate in status.get("gates") or ():
+        now = (gate.get("job"), gate["verdict"])
+        if gate["verdict"] in _FINAL and now != before.get(gate["name"]):
+            GATES.labels(gate["name"], gate["verdict"]).inc()

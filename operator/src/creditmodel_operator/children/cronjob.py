@@ -1,0 +1,69 @@
+"""The CronJob that checks the champion for drift, with or without the operator."""
+
+from __future__ import annotations
+
+from creditmodel_operator import names
+from creditmodel_operator.api.spec import Drift
+from creditmodel_operator.children.common import Manifest, manifest
+from creditmodel_operator.children.job import Work, job_spec
+from creditmodel_operator.revision import Revision
+
+__all__ = ["drift_cronjob"]
+
+
+def drift_cronjob(revision: Revision, drift: Drift, image: str) -> Manifest:
+    """Checks `revision` on schedule. A Job made from it by hand carries the same labels, and counts like any other."""
+    owner = revision.owner
+    labels = names.child_labels(owner.name, "drift", revision=revision.name)
+    annotations = {names.DIGEST: revision.digest, names.PSI: f"{drift.psi:g}"}
+    work = Work(
+        image=image,
+        command=_command(revision, drift),
+        secret=revision.credentials,
+        cpu="500m",
+        memory="1Gi",
+        memory_limit="4Gi",
+    )
+    kept = 2 * drift.consecutive_breaches + 1
+    spec: Manifest = {
+        "schedule": drift.schedule,
+        "concurrencyPolicy": "Forbid",
+        "startingDeadlineSeconds": 3600,
+        "successfulJobsHistoryLimit": kept,
+        "failedJobsHistoryLimit": kept,
+        "jobTemplate": {
+            "metadata": {"labels": labels, "annotations": annotations},
+            "spec": job_spec(work, labels),
+        },
+    }
+    name = names.drift_cronjob(owner.name)
+    return manifest("batch/v1", "CronJob", name, owner, labels=labels, annotations=annotations, spec=spec)
+
+
+def _command(revision: Revision, drift: Drift) -> list[str]:
+    return [
+        "creditmodel-drift",
+        *("--bundle", revision.uri),
+        *("--digest", revision.digest),
+        *("--current", drift.current.uri),
+        *("--window", drift.current.window),
+        *("--revision", revision.name),
+        *("--psi", f"{drift.psi:g}"),
+        *("--max-drifted-share", f"{drift.max_drifted_share:g}"),
+        *_labels(drift),
+        *_reports(revision.owner.name, drift),
+    ]
+
+
+def _labels(drift: Drift) -> list[str]:
+    if drift.labels is None:
+        return []
+    return ["--labels", drift.labels.uri, "--maturity-days", str(drift.labels.maturity_days)]
+
+
+def _reports(crm: str, drift: Drift) -> list[str]:
+    """The pod's name makes every run's reports its own."""
+    if drift.report is None or drift.report.uri is None:
+        return []
+    base = f"{drift.report.uri.rstrip('/')}/{crm}/$(POD_NAME)"
+    return ["--html", f"{base}.html", "--json", f"{base}.json"]

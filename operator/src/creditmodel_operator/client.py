@@ -1,0 +1,184 @@
+"""The few API calls that the operator makes, on the official client.
+
+ApiFailure            the API server said no, or did not answer
+├── Gone              the object is not there (404)
+├── Conflict          somebody else was faster, or it exists already (409)
+├── Refused           the request is wrong, and will be wrong again (400, 403, 422, …)
+└── Unavailable       try again later (429, 5xx, no answer); `retry_after` says how much later
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import aiohttp
+from kubernetes.aio import client as kube
+from kubernetes.aio import config as kube_config
+
+from creditmodel_operator import api
+from creditmodel_operator.children.common import Manifest
+from creditmodel_operator.metrics import API_REQUESTS
+
+__all__ = ["KINDS", "ApiFailure", "Client", "Conflict", "Gone", "Refused", "Unavailable", "configuration", "partial"]
+
+TIMEOUT_SECONDS = 15.0
+APPLY = "application/apply-patch+yaml"
+
+KINDS: Mapping[str, tuple[str, str]] = {
+    api.KIND: (f"/apis/{api.GROUP}/{api.VERSION}", api.PLURAL),
+    "Deployment": ("/apis/apps/v1", "deployments"),
+    "HorizontalPodAutoscaler": ("/apis/autoscaling/v2", "horizontalpodautoscalers"),
+    "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
+    "Service": ("/api/v1", "services"),
+    "Job": ("/apis/batch/v1", "jobs"),
+    "CronJob": ("/apis/batch/v1", "cronjobs"),
+    "Pod": ("/api/v1", "pods"),
+    "Event": ("/api/v1", "events"),
+}
+"""Where each kind lies: a fixed table costs no discovery at start."""
+
+
+class ApiFailure(Exception):
+    """The API server said no, or did not answer."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Gone(ApiFailure):
+    """The object is not there."""
+
+
+class Conflict(ApiFailure):
+    """Somebody else was faster, or it exists already."""
+
+
+class Refused(ApiFailure):
+    """The request is wrong, and will be wrong again until something else changes."""
+
+
+class Unavailable(ApiFailure):
+    """No answer, or not now."""
+
+
+async def configuration() -> kube.Configuration:
+    """How to reach the API server: KUBECONFIG or ~/.kube/config, or else the pod's service account."""
+    found = kube.Configuration()
+    try:
+        await kube_config.load_kube_config(client_configuration=found)  # type: ignore[no-untyped-call]
+    except kube_config.ConfigException:
+        kube_config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
+    found.connection_pool_maxsize = 32
+    return found
+
+
+class Client:
+    """Server-side apply, status, delete and events. Every call has a timeout; a retry is the queue's affair."""
+
+    _errors: ClassVar[Mapping[int, type[ApiFailure]]] = {404: Gone, 409: Conflict, 429: Unavailable}
+
+    def __init__(self, configuration: kube.Configuration) -> None:
+        self.api = kube.ApiClient(configuration)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.api.close()  # type: ignore[no-untyped-call]
+
+    async def check(self) -> None:
+        """Raises Gone while the API server does not serve CreditModels."""
+        base, plural = KINDS[api.KIND]
+        served = await self._request("GET", base)
+        if plural not in {resource["name"] for resource in served.get("resources", ())}:
+            raise Gone(f"{base} has no {plural}")
+
+    async def apply(self, manifest: Manifest, manager: str) -> Manifest:
+        """Server-side apply of an object, whole or partial; the object as it is now."""
+        path = _path(manifest["kind"], manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        return await self._request("PATCH", path, manifest, APPLY, {"fieldManager": manager, "force": "true"})
+
+    async def apply_status(self, manifest: Manifest, manager: str) -> Manifest:
+        """Server-side apply of the status subresource, and of nothing else."""
+        path = _path(manifest["kind"], manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        query = {"fieldManager": manager, "force": "true"}
+        return await self._request("PATCH", f"{path}/status", manifest, APPLY, query)
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        """Delete the very object that was seen; its dependants go after it. Raises Gone if it went before."""
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        await self._request("DELETE", _path(kind, namespace, name), body)
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create an object. Raises Conflict if there is one of that name."""
+        return await self._request("POST", _path(manifest["kind"], manifest["metadata"]["namespace"]), manifest)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+        query: Mapping[str, str] | None = None,
+    ) -> Manifest:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        code = "none"
+        try:
+            request = await self.api.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            response = await self.api.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+            data = await response.read()  # type: ignore[no-untyped-call]
+            code = str(response.status)
+        except (TimeoutError, aiohttp.ClientError, OSError) as e:
+            raise Unavailable(f"{method} {path}: {type(e).__name__}: {e}") from e
+        finally:
+            API_REQUESTS.labels(method, code).inc()
+        if response.status >= 400:
+            raise self._failure(method, path, response.status, data, response.headers.get("Retry-After"))
+        document: Manifest = json.loads(data)
+        return document
+
+    def _failure(self, method: str, path: str, status: int, data: bytes, retry_after: str | None) -> ApiFailure:
+        default = Unavailable if status >= 500 else Refused
+        text = f"{method} {path}: {status} {_message(data)}"
+        return self._errors.get(status, default)(text, _seconds(retry_after))
+
+
+def _path(kind: str, namespace: str, name: str | None = None) -> str:
+    base, plural = KINDS[kind]
+    collection = f"{base}/namespaces/{namespace}/{plural}"
+    return collection if name is None else f"{collection}/{name}"
+
+
+def _message(data: bytes) -> str:
+    try:
+        return str(json.loads(data)["message"])
+    except (ValueError, KeyError, TypeError):
+        return data[:200].decode(errors="replace")
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    try:
+        return None if retry_after is None else min(float(retry_after), 300.0)
+    except ValueError:
+        return None
+
+
+def partial(kind: str, namespace: str, name: str, **fields: Any) -> Manifest:
+    """An object that carries nothing but what is applied to it."""
+    base, _ = KINDS[kind]
+    return {
+        "apiVersion": base.removeprefix("/apis/").removeprefix("/api/"),
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        **fields,
+    }

@@ -1,0 +1,74 @@
+"""Whether a live object still is what was asked for.
+
+Two tests, and both must hold. The mark: a fingerprint of what was applied, so that a field which is no longer wanted
+is noticed. The fields: everything wanted is in the live object with the same value, so that an edit by hand is noticed.
+What others add (defaults, replicas, their annotations) is theirs and is left alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from creditmodel_operator.children.common import Manifest
+from creditmodel_operator.names import fingerprint
+from creditmodel_operator.observed import Child
+
+__all__ = ["APPLIED", "contains", "differs", "marked"]
+
+APPLIED = "creditmodel.dev/applied"
+"""Annotation: fingerprint of the manifest as it was applied."""
+
+_QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]*)?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
+_FACTOR = {"": Decimal(1), "m": Decimal("0.001")}
+_FACTOR |= {unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", 1)}
+_FACTOR |= {f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)}
+
+
+def marked(manifest: Manifest) -> Manifest:
+    """The manifest with the fingerprint of itself."""
+    meta = manifest["metadata"]
+    annotations = meta["annotations"] | {APPLIED: fingerprint(manifest, 16)}
+    return manifest | {"metadata": meta | {"annotations": annotations}}
+
+
+def differs(wanted: Manifest, live: Child | None) -> bool:
+    """Whether the marked manifest has to be applied."""
+    if live is None:
+        return True
+    meta = wanted["metadata"]
+    return not (
+        contains(live.meta.annotations, meta["annotations"])
+        and contains(live.meta.labels, meta["labels"])
+        and live.meta.owner == meta["ownerReferences"][0]["uid"]
+        and contains(live.spec, wanted["spec"])
+    )
+
+
+def contains(live: Any, wanted: Any) -> bool:
+    """Whether every value in `wanted` is in `live`; a list of named things may have more of them."""
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(contains(live.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+        return isinstance(live, Sequence) and _contains_items(live, wanted)
+    return bool(live == wanted) or _same_quantity(live, wanted)
+
+
+def _contains_items(live: Sequence[Any], wanted: Sequence[Any]) -> bool:
+    if wanted and all(isinstance(item, Mapping) and "name" in item for item in wanted):
+        by_name = {item.get("name"): item for item in live if isinstance(item, Mapping)}
+        return all(contains(by_name.get(item["name"]), item) for item in wanted)
+    return len(live) == len(wanted) and all(contains(a, b) for a, b in zip(live, wanted, strict=True))
+
+
+def _same_quantity(live: Any, wanted: Any) -> bool:
+    """1000m is 1: the API server writes a quantity in its shortest form."""
+    first, second = _quantity(live), _quantity(wanted)
+    return first is not None and first == second
+
+
+def _quantity(value: Any) -> Decimal | None:
+    match = _QUANTITY.match(str(value)) if isinstance(value, int | str) and not isinstance(value, bool) else None
+    return Decimal(match[1]) * _FACTOR[match[2] or ""] if match else None

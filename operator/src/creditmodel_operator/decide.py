@@ -1,0 +1,154 @@
+"""One decision: from what was observed to what has to be done. Pure; it reads like the life of a model.
+
+gates → rollout → drift → clean-up → status
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from creditmodel_bundle.measurement import EvaluationSummary
+from creditmodel_operator import names
+from creditmodel_operator.api.spec import CreditModelSpec
+from creditmodel_operator.children.cronjob import drift_cronjob
+from creditmodel_operator.cleanup import obsolete_jobs
+from creditmodel_operator.compare import differs, marked
+from creditmodel_operator.conditions import events
+from creditmodel_operator.drift import Report as DriftReport
+from creditmodel_operator.drift import watch
+from creditmodel_operator.evaluate import Evaluation, evaluate, find_artifact
+from creditmodel_operator.fleet import Fleet, fleet
+from creditmodel_operator.gates import Champion, Subject
+from creditmodel_operator.observed import Model, Observed
+from creditmodel_operator.plan import Action, Apply, Delete, Event, Plan, annotate
+from creditmodel_operator.report import Findings, invalid, status
+from creditmodel_operator.revision import Owner, Revision
+from creditmodel_operator.rollout import Challenge, Rollout, roll
+
+__all__ = ["decide", "parse_spec"]
+
+
+def parse_spec(model: Model) -> CreditModelSpec | str:
+    """The typed spec, or what is wrong with it. The API server has validated it, by the CRD that is installed."""
+    try:
+        return CreditModelSpec.model_validate(model.spec)
+    except ValidationError as e:
+        first = e.errors(include_url=False)[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+def decide(spec: CreditModelSpec | str, observed: Observed, now: datetime) -> Plan:
+    """What has to be done for one CreditModel, and when to look again if nothing happens before."""
+    model = observed.model
+    if model.meta.deleting:
+        return Plan()
+    if isinstance(spec, str):
+        return _plan(model, invalid(model, spec, now), (), None)
+    owner = Owner(model.meta.name, model.meta.namespace, model.meta.uid)
+    revisions = fleet(owner, observed)
+    evaluation = _evaluate(spec, owner, revisions, observed, now)
+    rollout = roll(revisions, _challenge(spec, owner, evaluation, observed), observed, now)
+    drift = _watch(spec, rollout, observed, now)
+    found = Findings(model, spec, revisions, evaluation, rollout, drift, now)
+    actions = _records(owner, evaluation, drift)
+    if not spec.suspend:
+        actions = (*actions, *_work(spec, found, observed))
+    return _plan(model, status(found), actions, _look_again(evaluation, rollout, drift))
+
+
+def _evaluate(spec: CreditModelSpec, owner: Owner, fleet: Fleet, observed: Observed, now: datetime) -> Evaluation:
+    promoted = frozenset(live.revision.digest for live in fleet.promoted)
+    champion = _champion(spec, fleet, observed)
+    subject = Subject(spec, digest=spec.model.digest, champion=champion, promoted=promoted)
+    return evaluate(owner, subject, observed, accepted=fleet.accepted(spec.rollout.retry_token), now=now)
+
+
+def _champion(spec: CreditModelSpec, fleet: Fleet, observed: Observed) -> Champion | None:
+    """The champion's figures, as far as a challenger has to be compared with them."""
+    champion = fleet.champion
+    if champion is None or spec.gates.quality is None:
+        return None
+    live = fleet.of(champion)
+    written = live.notes.get(names.EVALUATION) if live else None
+    if written is not None:
+        return Champion(champion.digest, champion.name, EvaluationSummary.model_validate_json(written))
+    artifact = find_artifact(observed, champion.digest)
+    return Champion(champion.digest, champion.name, artifact.evaluation if artifact else None)
+
+
+def _challenge(spec: CreditModelSpec, owner: Owner, evaluation: Evaluation, observed: Observed) -> Challenge:
+    digest, artifact = evaluation.digest, evaluation.artifact
+    return Challenge(
+        spec=spec,
+        revision=Revision.of_spec(owner, spec, digest, observed.images) if digest else None,
+        passed=evaluation.passed,
+        evaluation=artifact.evaluation if artifact else None,
+        memory=evaluation.found[0].job,
+    )
+
+
+def _watch(spec: CreditModelSpec, rollout: Rollout, observed: Observed, now: datetime) -> DriftReport | None:
+    if spec.drift is None or rollout.champion is None:
+        return None
+    return watch(spec.drift, rollout.champion.digest, observed, now)
+
+
+def _records(owner: Owner, evaluation: Evaluation, drift: DriftReport | None) -> tuple[Action, ...]:
+    """What Jobs have said is written on them first of all: their pods may be gone at the next pass."""
+    said = [(job, {names.MEASUREMENT: text}) for job, text in evaluation.records]
+    checks = drift.records if drift else ()
+    return tuple(
+        annotate(owner.namespace, job.meta.name, job.meta.uid, notes, names.RECORD_MANAGER)
+        for job, notes in (*said, *checks)
+    )
+
+
+def _work(spec: CreditModelSpec, found: Findings, observed: Observed) -> Iterator[Action]:
+    for gate in found.evaluation.found:
+        if gate.create is not None:
+            yield Apply(gate.create)
+    yield from found.rollout.actions
+    yield from _drift_job(spec, found.rollout, observed)
+    yield from obsolete_jobs(found.fleet, found.evaluation, observed)
+
+
+def _drift_job(spec: CreditModelSpec, rollout: Rollout, observed: Observed) -> Iterator[Action]:
+    if spec.drift is None or rollout.champion is None:
+        yield from (Delete("CronJob", item.meta.name, item.meta.uid) for item in observed.cronjobs)
+        return
+    wanted = marked(drift_cronjob(rollout.champion, spec.drift, observed.images.jobs))
+    if differs(wanted, observed.children.get(("CronJob", wanted["metadata"]["name"]))):
+        yield Apply(wanted)
+
+
+def _plan(model: Model, new: dict[str, Any], actions: tuple[Action, ...], look_again: datetime | None) -> Plan:
+    old = model.status
+    if old == new:
+        return Plan(actions, None, (), look_again)
+    return Plan(actions, new, tuple(_events(old, new)), look_again)
+
+
+def _events(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
+    """What happened between two statuses that a person would want to hear of."""
+    before, after = _revision(old, "active"), _revision(new, "active")
+    if after is not None and before != after:
+        yield Event("Promoted", f"{after} takes the requests" + (f" from {before}" if before else ""))
+    challenger = _revision(old, "candidate")
+    if challenger is not None and challenger not in (after, _revision(new, "candidate")):
+        yield Event("Superseded", f"{challenger} was given up for what spec names now")
+    yield from events(old.get("conditions") or (), new["conditions"])
+
+
+def _revision(status: Mapping[str, Any], role: str) -> str | None:
+    revision: str | None = (status.get(role) or {}).get("revision")
+    return revision
+
+
+def _look_again(evaluation: Evaluation, rollout: Rollout, drift: DriftReport | None) -> datetime | None:
+    times = [found.look_again for found in evaluation.found]
+    times += [rollout.look_again, drift.look_again if drift else None]
+    return min((at for at in times if at is not None), default=None)

@@ -1,0 +1,106 @@
+"""Which revisions exist, and which one is the champion: observations, read from the Service and the Deployments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from creditmodel_operator import names
+from creditmodel_operator.observed import Deployment, Observed, parse_time
+from creditmodel_operator.revision import Owner, Revision
+
+__all__ = ["Fleet", "Live", "fleet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A revision that has a Deployment."""
+
+    deployment: Deployment
+    revision: Revision
+    active_since: datetime | None
+    """When it was last promoted; None: never."""
+    candidate_since: datetime | None
+
+    @property
+    def name(self) -> str:
+        """Name of the revision and its Deployment."""
+        return self.deployment.meta.name
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """Annotations of the Deployment."""
+        return self.deployment.meta.annotations
+
+    def complete(self, replicas: int) -> bool:
+        """Every pod is of the newest template, and there are at least `replicas` of them, all available."""
+        seen = self.deployment
+        return (
+            seen.observed_generation >= seen.meta.generation
+            and seen.desired >= replicas
+            and seen.total == seen.updated == seen.desired
+            and seen.ready >= seen.desired
+            and seen.available >= seen.desired
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Every revision, and the champion."""
+
+    owner: Owner
+    live: Mapping[str, Live]
+    champion: Revision | None
+
+    def of(self, revision: Revision | None) -> Live | None:
+        """The revision's Deployment, where there is one."""
+        return None if revision is None else self.live.get(revision.name)
+
+    @property
+    def promoted(self) -> list[Live]:
+        """Revisions that are or were champion, the newest first."""
+        found = [(live.active_since, live) for live in self.live.values() if live.active_since is not None]
+        return [live for _, live in sorted(found, key=lambda pair: pair[0], reverse=True)]
+
+    def accepted(self, token: str | None) -> frozenset[str]:
+        """Digests whose gates count as passed under this retryToken, whatever token they were measured under.
+
+        The champion's does if it was accepted under this very token. A former champion's always does: going back to it
+        must be instant.
+        """
+        name = self.champion.name if self.champion else None
+        accepted = (live for live in self.promoted if live.name != name or live.notes.get(names.GATED) == (token or ""))
+        return frozenset(live.revision.digest for live in accepted)
+
+
+def fleet(owner: Owner, observed: Observed) -> Fleet:
+    """The revisions that exist. The champion is what the Service selects, as long as the operator wrote the selector.
+
+    A selector that was edited by hand, or a Service that was deleted, falls back to the revision promoted last.
+    """
+    found = (_live(owner, item) for item in observed.deployments)
+    live = {item.name: item for item in found if item is not None}
+    without = Fleet(owner, live, None)
+    selected = _selected(owner, observed)
+    if selected is None:
+        promoted = without.promoted
+        return Fleet(owner, live, promoted[0].revision if promoted else None)
+    return Fleet(owner, live, live[selected.name].revision if selected.name in live else selected)
+
+
+def _live(owner: Owner, item: Deployment) -> Live | None:
+    notes = item.meta.annotations
+    revision = Revision.of_annotations(owner, notes)
+    if revision is None or revision.name != item.meta.name or item.meta.deleting:
+        return None
+    return Live(item, revision, parse_time(notes.get(names.ACTIVE_SINCE)), parse_time(notes.get(names.CANDIDATE_SINCE)))
+
+
+def _selected(owner: Owner, observed: Observed) -> Revision | None:
+    """What the Service selects, if its annotation tells the same: both are written at once."""
+    for service in observed.services:
+        written = Revision.of_annotations(owner, service.meta.annotations)
+        if written is not None and service.spec.get("selector", {}).get(names.REVISION) == written.name:
+            return written
+    return None

@@ -1,0 +1,90 @@
+"""What a gate is: what it measures, how, and what it says of the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from creditmodel_bundle.measurement import Artifact, EvaluationSummary, Measurement
+from creditmodel_operator.api.spec import CreditModelSpec
+from creditmodel_operator.api.status import Number
+
+__all__ = ["Champion", "Gate", "Judgement", "Resources", "Subject", "Verdict"]
+
+
+class Verdict(StrEnum):
+    """What a gate says of a model."""
+
+    PASSED = "Passed"
+    FAILED = "Failed"
+    """Measured, and over a limit; or refused for good."""
+    ERROR = "Error"
+    """Could not be measured."""
+    INCONCLUSIVE = "Inconclusive"
+    RUNNING = "Running"
+    WAITING = "Waiting"
+    """An earlier gate has not passed."""
+    NOT_CONFIGURED = "NotConfigured"
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """The model that serves, as far as a challenger is compared with it."""
+
+    digest: str
+    revision: str
+    evaluation: EvaluationSummary | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The model under test, and the limits."""
+
+    spec: CreditModelSpec
+    digest: str | None
+    """None until the artifact gate has resolved it."""
+    artifact: Artifact | None = None
+    champion: Champion | None = None
+    """None while there is none, and where no gate compares with it."""
+    promoted: frozenset[str] = frozenset()
+    """Digests of the models that are or were champion: they are not compared with the champion again."""
+
+    @property
+    def opponent(self) -> Champion | None:
+        """The champion that this model has to be compared with."""
+        return None if self.digest in self.promoted else self.champion
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with the words and numbers behind it."""
+
+    verdict: Verdict
+    reason: str
+    message: str
+    summary: str | None = None
+    numbers: tuple[Number, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a gate's Job may use."""
+
+    cpu: str
+    memory: str
+    memory_limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One gate. `command` and `measured` are None for a gate that needs no Job of its own."""
+
+    name: str
+    condition: str
+    judge: Callable[[Subject, Measurement | None], Judgement]
+    measured: Callable[[Subject], Any] | None = None
+    """What the Job's name stands for: everything that, when it changes, asks for another measurement."""
+    command: Callable[[Subject], Sequence[str]] | None = None
+    resources: Resources = Resources("500m", "512Mi", "4Gi")

@@ -1,0 +1,286 @@
+"""One frozen snapshot of everything that a decision is made from.
+
+The views hold what decisions need and nothing else, so that a thousand CreditModels fit in little memory. They are made
+from API objects at the watch, once per change.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from creditmodel_operator import names
+
+__all__ = [
+    "Child",
+    "Deployment",
+    "Finished",
+    "Images",
+    "Job",
+    "Meta",
+    "Model",
+    "Observed",
+    "Pod",
+    "Terminated",
+    "parse_time",
+    "view",
+]
+
+Raw = Mapping[str, Any]
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """An RFC 3339 time as Kubernetes writes it; None stays None."""
+    return None if text is None else datetime.fromisoformat(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """The part of metadata that decisions look at."""
+
+    name: str
+    namespace: str
+    uid: str
+    resource_version: str
+    created: datetime
+    generation: int
+    deleting: bool
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    owner: str | None
+    """uid of the controlling owner."""
+
+    @property
+    def instance(self) -> str:
+        """Name of the CreditModel that the labels say this belongs to."""
+        return self.labels.get(names.INSTANCE, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A CreditModel as it is stored."""
+
+    meta: Meta
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """Any child: its metadata, and its spec as compact JSON for comparing."""
+
+    kind: str
+    meta: Meta
+    packed_spec: bytes
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The spec as the API server has it."""
+        spec: dict[str, Any] = json.loads(self.packed_spec)
+        return spec
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment(Child):
+    """A revision's Deployment with its counts."""
+
+    observed_generation: int
+    desired: int
+    total: int
+    updated: int
+    ready: int
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a Job ended."""
+
+    complete: bool
+    reason: str
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A gate's or drift check's Job."""
+
+    meta: Meta
+    finished: Finished | None
+
+    @property
+    def gate(self) -> str:
+        """Which gate it measures; empty for a drift check."""
+        return self.meta.labels.get(names.GATE, "")
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt at the same measurement this is, counted from 1."""
+        tail = self.meta.name.rsplit("-", 1)[-1]
+        return int(tail) if tail.isdigit() else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Terminated:
+    """How a container ended."""
+
+    exit_code: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A Job's or revision's pod."""
+
+    meta: Meta
+    job: str | None
+    phase: str
+    reason: str
+    waiting: tuple[str, str] | None
+    """Reason and message of a container that waits to start."""
+    unschedulable: str | None
+    """Why no node takes the pod."""
+    terminated: Terminated | None
+    last_terminated: Terminated | None
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The images that the operator was started with."""
+
+    serving: str = "creditmodel-serving:dev"
+    jobs: str = "creditmodel-jobs:dev"
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything that one pass decides from."""
+
+    model: Model
+    jobs: tuple[Job, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    deployments: tuple[Deployment, ...] = ()
+    autoscalers: tuple[Child, ...] = ()
+    budgets: tuple[Child, ...] = ()
+    services: tuple[Child, ...] = ()
+    cronjobs: tuple[Child, ...] = ()
+    images: Images = field(default_factory=Images)
+
+    @property
+    def children(self) -> dict[tuple[str, str], Child]:
+        """Every child that is compared with what it should be, by kind and name."""
+        groups = (self.deployments, self.autoscalers, self.budgets, self.services, self.cronjobs)
+        return {(child.kind, child.meta.name): child for group in groups for child in group}
+
+    def pods_of(self, job: str) -> tuple[Pod, ...]:
+        """A Job's pods, the newest last."""
+        return tuple(sorted((pod for pod in self.pods if pod.job == job), key=lambda pod: pod.meta.created))
+
+
+Anything = Model | Child | Job | Pod
+
+
+def view(kind: str, body: Raw) -> Anything:
+    """The view of an API object of `kind`."""
+    match kind:
+        case "CreditModel":
+            return Model(_meta(body), body.get("spec", {}), body.get("status", {}))
+        case "Job":
+            return _job(body)
+        case "Pod":
+            return _pod(body)
+        case "Deployment":
+            return _deployment(body)
+        case _:
+            return Child(kind, _meta(body), _packed(body))
+
+
+def _meta(body: Raw) -> Meta:
+    meta = body["metadata"]
+    controllers = [owner["uid"] for owner in meta.get("ownerReferences") or () if owner.get("controller")]
+    return Meta(
+        name=meta["name"],
+        namespace=meta.get("namespace", ""),
+        uid=meta["uid"],
+        resource_version=meta.get("resourceVersion", ""),
+        created=datetime.fromisoformat(meta["creationTimestamp"]),
+        generation=meta.get("generation", 0),
+        deleting="deletionTimestamp" in meta,
+        labels=dict(meta.get("labels") or {}),
+        annotations=dict(meta.get("annotations") or {}),
+        owner=controllers[0] if controllers else None,
+    )
+
+
+def _packed(body: Raw) -> bytes:
+    return json.dumps(body.get("spec", {}), separators=(",", ":")).encode()
+
+
+def _deployment(body: Raw) -> Deployment:
+    spec, status = body.get("spec", {}), body.get("status") or {}
+    return Deployment(
+        kind="Deployment",
+        meta=_meta(body),
+        packed_spec=_packed(body),
+        observed_generation=status.get("observedGeneration", 0),
+        desired=spec.get("replicas", 1),
+        total=status.get("replicas", 0),
+        updated=status.get("updatedReplicas", 0),
+        ready=status.get("readyReplicas", 0),
+        available=status.get("availableReplicas", 0),
+    )
+
+
+def _job(body: Raw) -> Job:
+    status = body.get("status") or {}
+    ended = [c for c in status.get("conditions") or () if c["type"] in ("Complete", "Failed") and c["status"] == "True"]
+    if not ended:
+        return Job(_meta(body), None)
+    condition = ended[0]
+    at = parse_time(status.get("completionTime") or condition.get("lastTransitionTime"))
+    finished = Finished(
+        complete=condition["type"] == "Complete",
+        reason=condition.get("reason") or "",
+        message=condition.get("message") or "",
+        at=at or _meta(body).created,
+    )
+    return Job(_meta(body), finished)
+
+
+def _pod(body: Raw) -> Pod:
+    status = body.get("status") or {}
+    meta = _meta(body)
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    containers = status.get("containerStatuses") or ()
+    container = containers[0] if containers else {}
+    scheduled = conditions.get("PodScheduled", {})
+    refused = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+    return Pod(
+        meta=meta,
+        job=meta.labels.get("batch.kubernetes.io/job-name") or meta.labels.get("job-name"),
+        phase=status.get("phase") or "Pending",
+        reason=status.get("reason") or "",
+        waiting=_waiting(container.get("state") or {}),
+        unschedulable=(scheduled.get("message") or "no node fits") if refused else None,
+        terminated=_terminated(container.get("state") or {}),
+        last_terminated=_terminated(container.get("lastState") or {}),
+        ready=conditions.get("Ready", {}).get("status") == "True",
+    )
+
+
+def _waiting(state: Raw) -> tuple[str, str] | None:
+    waiting = state.get("waiting")
+    return None if waiting is None else (waiting.get("reason") or "", waiting.get("message") or "")
+
+
+def _terminated(state: Raw) -> Terminated | None:
+    ended = state.get("terminated")
+    if ended is None:
+        return None
+    return Terminated(ended.get("exitCode", 0), ended.get("reason") or "", ended.get("message") or "")

@@ -1,0 +1,75 @@
+"""What a decision asks for, as data. Actions are carried out in order; the first that fails ends the pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from creditmodel_operator import names
+from creditmodel_operator.children.common import Manifest
+
+__all__ = ["Action", "Apply", "Delete", "Event", "Plan", "annotate", "scale"]
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Server-side apply of a manifest, whole or partial."""
+
+    manifest: Manifest
+    manager: str = names.FIELD_MANAGER
+
+    @property
+    def kind(self) -> str:
+        return str(self.manifest["kind"])
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["metadata"]["name"])
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete one object, and only the one that was seen."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+Action = Apply | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a person would want to see in kubectl describe."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The outcome of one decision."""
+
+    actions: tuple[Action, ...] = ()
+    status: Mapping[str, Any] | None = None
+    """The whole status if it has to be written, else None."""
+    events: tuple[Event, ...] = field(default=())
+    """Emitted after status was written, so that a pass that is repeated does not repeat them."""
+    look_again: datetime | None = None
+
+
+def scale(namespace: str, deployment: str, replicas: int) -> Apply:
+    """Give a Deployment a size under a manager of its own, so that the autoscaler can take the field over."""
+    meta = {"name": deployment, "namespace": namespace}
+    spec = {"replicas": replicas}
+    return Apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}, names.SCALE_MANAGER)
+
+
+def annotate(namespace: str, job: str, uid: str, annotations: Mapping[str, str], manager: str) -> Apply:
+    """Write on a Job what has to outlive its pod. The uid keeps a Job that is gone from being made anew."""
+    meta = {"name": job, "namespace": namespace, "uid": uid, "annotations": dict(annotations)}
+    return Apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": meta}, manager)

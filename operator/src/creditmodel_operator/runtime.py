@@ -1,0 +1,179 @@
+"""The operator as a process: watches, workers, leader election and the HTTP endpoint, put together and taken apart."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Self
+
+import kopf
+from kubernetes.aio import client as kube
+from kubernetes.aio import config as kube_config
+
+from creditmodel_operator import logs
+from creditmodel_operator.client import ApiFailure, Client, Gone, configuration
+from creditmodel_operator.health import serve
+from creditmodel_operator.leader import lead
+from creditmodel_operator.metrics import LEADER
+from creditmodel_operator.observed import Images
+from creditmodel_operator.queue import Queue
+from creditmodel_operator.store import Key, Store
+from creditmodel_operator.watching import registry, settings
+from creditmodel_operator.worker import Worker
+
+__all__ = ["Settings", "main", "run"]
+
+logger = logging.getLogger(__name__)
+
+GRACE_SECONDS = 10.0
+"""How long passes that are going on may take to end once the process is told to stop."""
+CRD_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the operator runs."""
+
+    namespaces: tuple[str, ...] = ()
+    """Empty: every namespace."""
+    images: Images = field(default_factory=Images)
+    workers: int = 8
+    host: str = "127.0.0.1"
+    port: int = 0
+    leader_elect: bool = False
+    lease_namespace: str = "default"
+    identity: str = ""
+    log_level: str = "INFO"
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> Self:
+        """The settings of a command line."""
+        return cls(
+            namespaces=tuple(arguments.namespace or ()),
+            images=Images(serving=arguments.serving_image, jobs=arguments.jobs_image),
+            workers=arguments.workers,
+            host=arguments.host,
+            port=arguments.metrics_port,
+            leader_elect=arguments.leader_elect,
+            lease_namespace=arguments.lease_namespace,
+            identity=arguments.identity or f"{socket.gethostname()}-{os.getpid()}",
+            log_level=arguments.log_level,
+        )
+
+
+def main(settings: Settings) -> int:
+    """Run until told to stop; returns the exit code."""
+    logs.configure(settings.log_level)
+    try:
+        return asyncio.run(run(settings))
+    except kube_config.ConfigException as e:
+        logger.error("no cluster is configured: %s; set KUBECONFIG, or run in a pod with a service account", e)
+        return 2
+
+
+async def run(chosen: Settings) -> int:
+    """Run until SIGTERM or SIGINT; 1 if the Lease was lost, else 0."""
+    connection = await configuration()
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(Client(connection))
+        stop = asyncio.Event()
+        _on_signals(stop)
+        if not await _crd_is_served(client, stop):
+            return 0
+        store, queue, leading = Store(chosen.images), Queue[Key](), asyncio.Event()
+        worker = Worker(client, store, queue, leading)
+        operator = _Operator(chosen, connection, worker, stop)
+        url = await stack.enter_async_context(serve(chosen.host, chosen.port, worker, operator.ready))
+        logger.info("metrics and health at %s", url, extra={"url": url})
+        return await operator.run()
+
+
+class _Operator:
+    """The tasks of a running operator."""
+
+    def __init__(self, chosen: Settings, connection: kube.Configuration, worker: Worker, stop: asyncio.Event) -> None:
+        self.chosen, self.connection, self.worker, self.stop = chosen, connection, worker, stop
+        self.unwatch = asyncio.Event()
+
+    def ready(self) -> bool:
+        """Whether everything is indexed."""
+        return bool(self.worker.store.indexes)
+
+    async def run(self) -> int:
+        """Start everything; stop in the order: no new pass, passes ended, watches ended."""
+        leader = asyncio.create_task(self._lead())
+        workers = [asyncio.create_task(self.worker.run()) for _ in range(self.chosen.workers)]
+        stopper = asyncio.create_task(self._stop_in_order(leader, workers))
+        existing = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=registry(self.worker.store, self.worker.changed),
+            settings=settings(),
+            stop_flag=self.unwatch,
+            clusterwide=not self.chosen.namespaces,
+            namespaces=self.chosen.namespaces,
+        )
+        _on_signals(self.stop)
+        logger.info("watching %s", ", ".join(self.chosen.namespaces) or "every namespace")
+        try:
+            await kopf.run_tasks(tasks, ignored=existing)
+        finally:
+            self.stop.set()
+            await stopper
+        return 1 if leader.done() and not leader.cancelled() and self.chosen.leader_elect else 0
+
+    async def _lead(self) -> None:
+        """Hold the Lease, or lead without one; losing it stops the process, and its successor starts clean."""
+        if not self.chosen.leader_elect:
+            self.worker.leading.set()
+            LEADER.set(1)
+            await asyncio.Event().wait()
+        await lead(self.connection, self.chosen.lease_namespace, self.chosen.identity, self.worker.leading)
+        logger.error("the Lease is lost: stopping")
+        self.stop.set()
+
+    async def _stop_in_order(self, leader: asyncio.Task[None], workers: list[asyncio.Task[None]]) -> None:
+        await self.stop.wait()
+        self.worker.leading.clear()
+        LEADER.set(0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_SECONDS):
+                await self.worker.idle.wait()
+        await _cancelled([*workers, leader])
+        self.unwatch.set()
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def _crd_is_served(client: Client, stop: asyncio.Event) -> bool:
+    """Wait for the API server and the CRD; False if told to stop before."""
+    while not stop.is_set():
+        try:
+            await client.check()
+        except Gone:
+            logger.warning("the CRD is not installed: apply crds/; looking again")
+        except ApiFailure as e:
+            logger.warning("%s; trying again", e)
+        else:
+            return True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CRD_SECONDS):
+                await stop.wait()
+    return False
