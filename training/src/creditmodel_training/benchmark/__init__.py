@@ -1,0 +1,1 @@
+"""Benchmark: is the ONNX graph faster than the PyTorch network, and by how much?"""
