@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from html import escape
 
+from creditmodel_bundle.bins import CategoryBins, NumberBins
 from creditmodel_bundle.measurement import Drift, Quality
 from creditmodel_drift.check import Checked
 from creditmodel_drift.evidently_report import EvidentlyReport
@@ -78,21 +79,25 @@ def plain_words(verdict: ColumnVerdict) -> str:
     table = verdict.column.table
     before, after = _shares(table.counts), _shares(verdict.counts)
     at = max(range(len(before)), key=lambda i: abs(after[i] - before[i]))
-    what = _words(table.labels()[at], known=at < table.out_of_range)
+    what = _words(table, at)
     direction = "rose" if after[at] > before[at] else "fell"
     return f"{_title(verdict)}: the share of applicants {what} {direction} from {before[at]:.1%} to {after[at]:.1%}."
 
 
-def _words(label: str, known: bool) -> str:
-    """A bin's label as part of a sentence about applicants: "(2, 5]" becomes "above 2 and up to 5"."""
-    if not known:
-        return label
-    if not label.startswith("("):
-        return f"at {label.removeprefix('= ')}"
-    low, high = label.strip("(]").split(", ")
-    words = [] if low == "-inf" else [f"above {low}"]
-    words += [] if high == "inf" else [f"up to {high}"]
-    return " and ".join(words) or "with a value"
+def _words(table: NumberBins | CategoryBins, at: int) -> str:
+    """A bin as part of a sentence about applicants: "above 2 and up to 5, other than 3"."""
+    if at >= table.out_of_range:
+        return table.labels()[at]
+    if isinstance(table, CategoryBins) or at < len(table.points):
+        return f"at {table.labels()[at].removeprefix('= ')}"
+    interval = at - len(table.points)
+    low, high = [table.minimum, *table.edges][interval], [*table.edges, table.maximum][interval]
+    begins = "" if low is None else f"above {low:g} and " if interval else f"from {low:g} "
+    words = f"{begins}up to {high:g}" if high is not None else begins.removesuffix(" and ").strip() or "at any value"
+    apart = [
+        f"{point:g}" for point in table.points if (low is None or point >= low) and (high is None or point <= high)
+    ]
+    return words + (f", other than {', '.join(apart)}," if apart else "")
 
 
 def _headline(name: str, verdict: Verdict, measured: Drift, created: datetime) -> str:
@@ -118,14 +123,14 @@ def _meaning(verdict: Verdict) -> str:
     if score is None:
         outcome = "no scores were recorded"
     elif score.drifted:
-        outcome = "and so did the scores that the model gives"
+        outcome = "so did the scores that the model gives"
     else:
-        outcome = "while the scores that the model gives kept their distribution"
+        outcome = "the scores that the model gives kept their distribution"
     if verdict.outcome == "no_drift":
         return (
             f"{drifted}; {outcome}." if verdict.drifted else "No feature shifted by more than chance or habit explains."
         )
-    return f"{drifted}, {outcome}. The model may judge such applicants less well than it was measured to."
+    return f"{drifted}; {outcome}. The model may judge such applicants less well than it was measured to."
 
 
 def _data(checked: Checked) -> str:
@@ -185,7 +190,7 @@ def _chart(verdict: ColumnVerdict) -> str:
     what = escape(verdict.column.description[:80])
     return (
         f"<figure><figcaption><b>{escape(_title(verdict))}</b> PSI {verdict.psi:.3f} <span class='muted'>{what}</span>"
-        f"</figcaption><svg viewBox='0 0 300 150' role='img'>{bars}</svg></figure>"
+        f"</figcaption><svg viewBox='0 0 345 155' role='img'>{bars}</svg></figure>"
     )
 
 

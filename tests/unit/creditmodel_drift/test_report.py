@@ -16,9 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from creditmodel_drift.baseline import Column, from_contract
+from creditmodel_bundle.bins import NumberBins
+from creditmodel_drift.baseline import Baseline, Column, from_contract
 from creditmodel_drift.cli import main
 from creditmodel_drift.evidently_report import evidently_report
+from creditmodel_drift.page import plain_words
+from creditmodel_drift.scan import Census, Counts
+from creditmodel_drift.verdict import Settings, judge
 
 Applicants = Callable[..., pa.Table]
 
@@ -49,6 +53,26 @@ def test_the_page_says_what_moved_in_plain_words(made: tuple[str, dict[str, Any]
         r"limit: the share of applicants above [\d.]+ and up to 1e\+06 rose from 10\.0% to \d\d\.\d%", page
     )
     assert "How to read this" in page
+
+
+@pytest.mark.parametrize(
+    ("reference", "current", "sentence"),
+    [
+        ([40, 20, 20, 20, 0, 0], [10, 30, 30, 30, 0, 0], "x: the share of applicants at 0 fell from 40.0% to 10.0%."),
+        ([30, 10, 30, 30, 0, 0], [20, 40, 20, 20, 0, 0], "from -5 up to 2, other than 0, rose from 10.0% to 40.0%."),
+        ([30, 30, 10, 30, 0, 0], [20, 20, 40, 20, 0, 0], "applicants above 2 and up to 7 rose from 10.0% to 40.0%."),
+        ([30, 30, 30, 10, 0, 0], [20, 20, 20, 40, 0, 0], "applicants above 7 rose from 10.0% to 40.0%."),
+        ([30, 30, 20, 10, 10, 0], [15, 15, 20, 10, 40, 0], "applicants out of range rose from 10.0% to 40.0%."),
+        ([30, 30, 20, 10, 0, 10], [15, 15, 20, 10, 0, 40], "applicants missing rose from 10.0% to 40.0%."),
+    ],
+)
+def test_a_shift_is_said_about_the_bin_that_moved_most(reference: list[int], current: list[int], sentence: str) -> None:
+    table = NumberBins(points=[0.0], edges=[2.0, 7.0], minimum=-5, counts=[100 * count for count in reference])
+    column = Column("x", "number", table)
+    baseline = Baseline("b", sum(table.counts), (column,), None)
+    rows = 100 * sum(current)
+    counts = Counts(rows, {"x": [100 * count for count in current]}, Census(rows))
+    assert plain_words(judge(baseline, counts, {}, Settings()).features[0]).endswith(sentence)
 
 
 def test_the_page_loads_nothing_from_anywhere(made: tuple[str, dict[str, Any]]) -> None:
