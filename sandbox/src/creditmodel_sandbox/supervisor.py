@@ -21,7 +21,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -176,7 +176,7 @@ def _start(instance: Instance, record: Record, part: str, arguments: list[str]) 
     instance.write(record)
 
 
-def _wait(instance: Instance, record: Record, done: Any, what: str) -> None:
+def _wait(instance: Instance, record: Record, done: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while not done():
         for part, process in record.processes.items():

@@ -204,7 +204,7 @@ def builtin_resources() -> Iterator[Resource]:
             node = builtin_node(definition_name(group, version, kind))
             yield Resource(group, version, plural, kind, flags == "n", node=node, singular=kind.lower(), virtual=True, verbs=("create",))  # fmt: skip
     for plural, kind, namespaced in (("pods", "PodMetrics", True), ("nodes", "NodeMetrics", False)):
-        yield Resource("metrics.k8s.io", "v1beta1", plural, kind, namespaced, list_kind=f"{kind}List")
+        yield Resource("metrics.k8s.io", "v1beta1", plural, kind, namespaced, list_kind=f"{kind}List", verbs=("get", "list"))
 
 
 def _builtin(api_version: str, plural: str, kind: str, flags: str, short: str, subresources: str) -> Resource:

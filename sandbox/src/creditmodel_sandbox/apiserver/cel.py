@@ -1,0 +1,315 @@
+"""CEL rules of custom resources: the engine, the functions that Kubernetes adds to it, and values as CEL sees them."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from base64 import b64decode
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from cel_expr_python import cel
+from cel_expr_python.ext import ext_bindings, ext_encoders, ext_math, ext_optional, ext_strings
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from creditmodel_sandbox.apiserver.errors import FieldError, invalid_value, required
+from creditmodel_sandbox.apiserver.quantity import QuantityError, parse_quantity
+from creditmodel_sandbox.apiserver.schema import MISSING, Node, Rule
+
+__all__ = ["CelError", "CelRule", "to_cel"]
+
+JSON = dict[str, Any]
+T = cel.Type
+_LIST, _MAP = T.List(T.DYN), T.Map(T.STRING, T.DYN)
+_REASONS = ("FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate")
+
+
+class CelError(ValueError):
+    """An expression that cannot be compiled; the message is the engine's."""
+
+
+# Kubernetes' library. A quantity, URL or address is a map that carries its kind, so that `==` compares values.
+
+
+def _quantity(text: str) -> JSON:
+    return {"quantity": str(parse_quantity(text).normalize())}
+
+
+def _amount(value: JSON) -> Decimal:
+    return Decimal(value["quantity"])
+
+
+def _is_quantity(text: str) -> bool:
+    return _holds(parse_quantity, text)
+
+
+def _holds(function: Callable[[str], Any], text: str) -> bool:
+    try:
+        function(text)
+    except (ValueError, QuantityError):
+        return False
+    return True
+
+
+def _compare(left: JSON, right: JSON) -> int:
+    difference = _amount(left) - _amount(right)
+    return (difference > 0) - (difference < 0)
+
+
+def _of(left: JSON, right: Any, sign: int) -> JSON:
+    other = _amount(right) if isinstance(right, dict) else Decimal(right)
+    return {"quantity": str((_amount(left) + sign * other).normalize())}
+
+
+def _url(text: str) -> JSON:
+    parts = urlsplit(text)
+    if not (parts.scheme or text.startswith("/")):
+        raise ValueError(f"{text!r} is not a URL")
+    return {"url": text}
+
+
+def _url_part(read: Callable[[Any], Any]) -> Callable[[JSON], Any]:
+    return lambda value: read(urlsplit(value["url"])) or ""
+
+
+def _ip(text: str) -> JSON:
+    return {"ip": str(ipaddress.ip_address(text))}
+
+
+def _cidr(text: str) -> JSON:
+    return {"cidr": str(ipaddress.ip_network(text))}
+
+
+def _contains(network: JSON, address: Any) -> bool:
+    text = address["ip"] if isinstance(address, dict) else address
+    return ipaddress.ip_address(text) in ipaddress.ip_network(network["cidr"])
+
+
+def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
+    found = [match.group(0) for match in re.finditer(pattern, text)]
+    return found if limit < 0 else found[:limit]
+
+
+def _index(items: list[Any], wanted: Any, last: bool = False) -> int:
+    places = [index for index, item in enumerate(items) if item == wanted]
+    return (places[-1] if last else places[0]) if places else -1
+
+
+def _first(text: str, pattern: str) -> str:
+    found = re.search(pattern, text)
+    return found.group(0) if found else ""
+
+
+def _sum(items: list[Any]) -> Any:
+    total = sum(items[1:], items[0]) if items else 0
+    return total
+
+
+# name, whether it is called on a value, result, arguments, implementation
+_FUNCTIONS: list[tuple[str, bool, Any, list[Any], Callable[..., Any]]] = [
+    ("isSorted", True, T.BOOL, [_LIST], lambda items: all(a <= b for a, b in zip(items, items[1:], strict=False))),
+    ("sum", True, T.DYN, [_LIST], _sum),
+    ("min", True, T.DYN, [_LIST], min),
+    ("max", True, T.DYN, [_LIST], max),
+    ("indexOf", True, T.INT, [_LIST, T.DYN], _index),
+    ("lastIndexOf", True, T.INT, [_LIST, T.DYN], lambda items, wanted: _index(items, wanted, last=True)),
+    ("find", True, T.STRING, [T.STRING, T.STRING], _first),
+    ("findAll", True, T.List(T.STRING), [T.STRING, T.STRING], _find_all),
+    ("findAll", True, T.List(T.STRING), [T.STRING, T.STRING, T.INT], _find_all),
+    ("sets.contains", False, T.BOOL, [_LIST, _LIST], lambda a, b: all(item in a for item in b)),
+    ("sets.intersects", False, T.BOOL, [_LIST, _LIST], lambda a, b: any(item in a for item in b) or not (a or b)),
+    ("sets.equivalent", False, T.BOOL, [_LIST, _LIST], lambda a, b: all(i in a for i in b) and all(i in b for i in a)),
+    ("quantity", False, _MAP, [T.STRING], _quantity),
+    ("isQuantity", False, T.BOOL, [T.STRING], _is_quantity),
+    ("isLessThan", True, T.BOOL, [_MAP, _MAP], lambda a, b: _compare(a, b) < 0),
+    ("isGreaterThan", True, T.BOOL, [_MAP, _MAP], lambda a, b: _compare(a, b) > 0),
+    ("compareTo", True, T.INT, [_MAP, _MAP], _compare),
+    ("sign", True, T.INT, [_MAP], lambda a: (_amount(a) > 0) - (_amount(a) < 0)),
+    ("isInteger", True, T.BOOL, [_MAP], lambda a: _amount(a) == _amount(a).to_integral_value()),
+    ("asInteger", True, T.INT, [_MAP], lambda a: int(_amount(a))),
+    ("asApproximateFloat", True, T.DOUBLE, [_MAP], lambda a: float(_amount(a))),
+    ("add", True, _MAP, [_MAP, T.DYN], lambda a, b: _of(a, b, 1)),
+    ("sub", True, _MAP, [_MAP, T.DYN], lambda a, b: _of(a, b, -1)),
+    ("url", False, _MAP, [T.STRING], _url),
+    ("isURL", False, T.BOOL, [T.STRING], lambda text: _holds(_url, text)),
+    ("getScheme", True, T.STRING, [_MAP], _url_part(lambda u: u.scheme)),
+    ("getHost", True, T.STRING, [_MAP], _url_part(lambda u: u.netloc.rpartition("@")[2])),
+    ("getHostname", True, T.STRING, [_MAP], _url_part(lambda u: u.hostname)),
+    ("getPort", True, T.STRING, [_MAP], _url_part(lambda u: str(u.port or ""))),
+    ("getEscapedPath", True, T.STRING, [_MAP], _url_part(lambda u: u.path)),
+    ("ip", False, _MAP, [T.STRING], _ip),
+    ("isIP", False, T.BOOL, [T.STRING], lambda text: _holds(ipaddress.ip_address, text)),
+    ("family", True, T.INT, [_MAP], lambda a: ipaddress.ip_address(a["ip"]).version),
+    ("isLoopback", True, T.BOOL, [_MAP], lambda a: ipaddress.ip_address(a["ip"]).is_loopback),
+    ("cidr", False, _MAP, [T.STRING], _cidr),
+    ("isCIDR", False, T.BOOL, [T.STRING], lambda text: "/" in text and _holds(ipaddress.ip_network, text)),
+    ("containsIP", True, T.BOOL, [_MAP, T.DYN], _contains),
+    ("prefixLength", True, T.INT, [_MAP], lambda c: ipaddress.ip_network(c["cidr"]).prefixlen),
+]  # fmt: skip
+
+def _declarations() -> list[Any]:
+    overloads: dict[str, list[Any]] = {}
+    for name, member, result, parameters, function in _FUNCTIONS:
+        identity = f"{name}_{len(overloads.get(name, ()))}"
+        overloads.setdefault(name, []).append(cel.Overload(identity, result, parameters, member, function))
+    return [cel.FunctionDecl(name, found) for name, found in overloads.items()]
+
+
+@cache
+def _environment() -> Any:
+    extensions = [
+        ext_strings.ExtStrings(), ext_math.ExtMath(), ext_optional.ExtOptional(), ext_encoders.ExtEncoders(), ext_bindings.ExtBindings(),
+        cel.CelExtension("kubernetes", _declarations()),
+    ]  # fmt: skip
+    return cel.NewEnv(variables={"self": T.DYN, "oldSelf": T.DYN}, extensions=extensions)
+
+
+def _compile(expression: str, result: Any) -> Any:
+    """A compiled expression of a result type.
+
+    Raises CelError, for a function that is not known too.
+    """
+    try:
+        compiled = _environment().compile(expression)
+    except RuntimeError as error:
+        text = str(error).removeprefix("INVALID_ARGUMENT: ").removesuffix(" [INVALID_ARGUMENT]")
+        raise CelError(f"compilation failed: {text}") from error
+    found = compiled.return_type()
+    if found not in (result, T.DYN):
+        raise CelError(f"cel expression must evaluate to a {result.name().lower()}, not {found.name().lower()}")
+    return compiled
+
+
+# Values
+
+_RESERVED = {
+    "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop", "namespace", "null",
+    "package", "return", "true", "var", "void", "while",
+}  # fmt: skip
+
+
+def escape(name: str) -> str:
+    """A property's name as CEL can write it."""
+    if name in _RESERVED:
+        return f"__{name}__"
+    for text, written in (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")):
+        name = name.replace(text, written)
+    return name
+
+
+def to_cel(node: Node | None, value: Any) -> Any:
+    """A JSON value as its schema types it: a number is a double, a date-time a timestamp."""
+    if isinstance(value, dict):
+        if node is None or not node.properties:
+            extra = node.extra if node is not None and isinstance(node.extra, Node) else None
+            return {name: to_cel(extra, item) for name, item in value.items()}
+        return {escape(name): to_cel(node.child(name), item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [to_cel(node.items if node else None, item) for item in value]
+    if node is None or value is None:
+        return value
+    return _scalar(node, value)
+
+
+def _scalar(node: Node, value: Any) -> Any:
+    match node.type, node.format:
+        case "number", _:
+            return float(value)
+        case "integer", _:
+            return int(value)
+        case "string", "date-time":
+            return _timestamp(datetime.fromisoformat(value))
+        case "string", "date":
+            return _timestamp(datetime.fromisoformat(value).replace(tzinfo=UTC))
+        case "string", "duration":
+            return _duration(value)
+        case "string", "byte":
+            return b64decode(value)
+        case _:
+            return value
+
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    found = Timestamp()
+    found.FromDatetime(moment)
+    return found
+
+
+def _duration(text: str) -> Duration:
+    parts = re.findall(r"(\d+(?:\.\d*)?)\s*(ns|us|µs|ms|s|m|h|d|w)", text)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    found = Duration()
+    found.FromTimedelta(timedelta(seconds=-seconds if text.startswith("-") else seconds))
+    return found
+
+
+# Rules
+
+
+def _named(obj: JSON) -> JSON:
+    """A whole object as rules may see it: of its metadata only the name."""
+    meta = {name: text for name, text in obj.get("metadata", {}).items() if name in ("name", "generateName")}
+    return {**obj, "metadata": meta}
+
+
+class CelRule(Rule):
+    """One entry of x-kubernetes-validations."""
+
+    def __init__(self, source: JSON) -> None:
+        """Compile it.
+
+        Raises CelError.
+        """
+        self._source: str = source["rule"]
+        self._message: str = source.get("message", "")
+        self._program = _compile(self._source, T.BOOL)
+        expression = source.get("messageExpression")
+        self._message_program = _compile(expression, T.STRING) if expression else None
+        self._reason: str = source.get("reason", "FieldValueInvalid")
+        if self._reason not in _REASONS:
+            raise CelError(f"reason {self._reason!r} is none of {', '.join(_REASONS)}")
+        self._field: str = source.get("fieldPath", "")
+        self.transition = bool(re.search(r"\boldSelf\b", self._source))
+        self._optional_old: bool = bool(source.get("optionalOldSelf"))
+
+    def check(self, node: Node, value: Any, old: Any, path: str) -> list[FieldError]:
+        if self.transition and old is MISSING and not self._optional_old:
+            return []
+        if not path:
+            value, old = _named(value), old if old is MISSING else _named(old)
+        data = {"self": to_cel(node, value), "oldSelf": None if old is MISSING else to_cel(node, old)}
+        result = self._program.eval(data=data)
+        if result.type() == T.ERROR:
+            detail = f"{result.value()} evaluating rule: {self._message or self._source}"
+        elif result.value() is True:
+            return []
+        else:
+            detail = self._text(data)
+        return [self._error(node, path, detail)]
+
+    def _text(self, data: JSON) -> str:
+        if self._message_program is not None:
+            found = self._message_program.eval(data=data)
+            if found.type() == T.STRING and found.value().strip():
+                return str(found.value()).strip()
+        return self._message.strip() or f"failed rule: {self._source}"
+
+    def _error(self, node: Node, path: str, detail: str) -> FieldError:
+        where = (path + self._field).lstrip(".") or "<nil>"
+        match self._reason:
+            case "FieldValueRequired":
+                return required(where, detail)
+            case "FieldValueForbidden":
+                return FieldError(where, self._reason, f"Forbidden: {detail}")
+            case "FieldValueDuplicate":
+                return FieldError(where, self._reason, f'Duplicate value: "{node.type}"')
+            case _:
+                return invalid_value(where, node.type, detail)
