@@ -128,7 +128,7 @@ def propose(pods: Sequence[Obj], metrics: Metrics, resource: str, target: int, c
     if not usage:
         raise NoMetrics("did not receive metrics for targeted pods (pods might be unready)")
     utilization = 100 * sum(usage.values()) / sum(requests[name] for name in usage)
-    result = Proposal(current, int(utilization), sum(usage.values()) / len(usage))
+    result = Proposal(current, int(round(utilization, 6)), sum(usage.values()) / len(usage))
     ratio = utilization / target
     if not missing and not (unready and ratio > 1):
         replicas = current if abs(1 - ratio) <= TOLERANCE else math.ceil(round(ratio * len(usage), 6))

@@ -23,6 +23,7 @@ MONTHS = {
     "jul": 7, "aug": 8, "sep": 9, "oct": 10, "nov": 11, "dec": 12,
 }  # fmt: skip
 WEEKDAYS = {"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6}
+CLOCK_CHANGE = timedelta(hours=3)  # more than any change of the clocks
 HORIZON = timedelta(days=5 * 366)  # a schedule with no time within five years never happens
 
 
@@ -36,7 +37,7 @@ def time_zone(name: str | None) -> tzinfo:
         return UTC
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError) as e:
+    except (KeyError, OSError, ValueError) as e:
         raise ScheduleError(f"unknown time zone {name}") from e
 
 
@@ -66,36 +67,37 @@ class Schedule:
 
     def next(self, after: datetime) -> datetime | None:
         """The first time after `after`, None if there is none."""
-        times = (time for day in self._days(after, 1) for time in self._times(day) if time > after)
+        times = (time for hour in self._hours(after, 1) for time in self._times(hour) if time > after)
         return next(times, None)
 
     def latest(self, until: datetime) -> datetime | None:
         """The last time not after `until`, None if there is none."""
-        times = (time for day in self._days(until, -1) for time in reversed(self._times(day)) if time <= until)
+        times = (time for hour in self._hours(until, -1) for time in reversed(self._times(hour)) if time <= until)
         return next(times, None)
 
-    def _days(self, start: datetime, step: int) -> Iterator[date]:
-        # The neighbouring day comes first: a change of clocks at midnight can put its times on the other side.
-        first = start.astimezone(self.zone).date() - timedelta(days=step)
+    def _hours(self, start: datetime, step: int) -> Iterator[datetime]:
+        """The matching local hours from `start` on, forward or back, begun a little early for changes of the clocks."""
+        edge = start.astimezone(self.zone).replace(tzinfo=None) - step * CLOCK_CHANGE
         for offset in range(HORIZON.days):
-            day = first + timedelta(days=step * offset)
-            if self._is_day(day):
-                yield day
+            day = edge.date() + timedelta(days=step * offset)
+            for hour in self.hours[::step] if self._is_day(day) else ():
+                local = datetime(day.year, day.month, day.day, hour)  # noqa: DTZ001 - local time, zoned by _times
+                if (local > edge) == (step > 0):
+                    yield local
 
     def _is_day(self, day: date) -> bool:
         of_month, of_week = day.day in self.days, day.isoweekday() % 7 in self.weekdays
         return day.month in self.months and (of_month or of_week if self.either_day else of_month and of_week)
 
-    def _times(self, day: date) -> Sequence[datetime]:
-        """The day's times in UTC, in order."""
+    def _times(self, hour: datetime) -> Sequence[datetime]:
+        """The times within a local hour, in UTC and in order: none if it is left out, all twice if it is repeated."""
         found = set()
-        for hour in self.hours:
-            for minute in self.minutes:
-                for fold in (0, 1):
-                    local = datetime(day.year, day.month, day.day, hour, minute, fold=fold, tzinfo=self.zone)
-                    time = local.astimezone(UTC)
-                    if time.astimezone(self.zone).replace(tzinfo=None) == local.replace(tzinfo=None):
-                        found.add(time)
+        for minute in self.minutes:
+            for fold in (0, 1):
+                local = hour.replace(minute=minute)
+                time = local.replace(fold=fold, tzinfo=self.zone).astimezone(UTC)
+                if time.astimezone(self.zone).replace(tzinfo=None) == local:
+                    found.add(time)
         return sorted(found)
 
 
