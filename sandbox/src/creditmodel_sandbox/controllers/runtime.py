@@ -202,6 +202,7 @@ class Controller:
 # --- queue -----------------------------------------------------------------------------------------------------------
 
 Item = tuple[str, str]  # controller's name, key
+SHORTEST_WAKE = 0.05  # seconds; a time that has passed must not become a hot loop
 
 
 class Queue:
@@ -242,7 +243,7 @@ class Queue:
             timer.cancel()
         if seconds is not None:
             loop = asyncio.get_running_loop()
-            self._timers[item] = loop.call_later(max(seconds, 0.01), self._due, item)
+            self._timers[item] = loop.call_later(max(seconds, SHORTEST_WAKE), self._due, item)
 
     def _due(self, item: Item) -> None:
         self._timers.pop(item, None)
@@ -368,6 +369,7 @@ class Runtime:
 
     def _refused(self, item: Item, error: ApiError) -> None:
         if "NamespaceTerminating" in error.causes:
+            self._queue.wake(item, None)
             return
         log.log(logging.DEBUG if error.code == 409 else logging.WARNING, "%s %s: %s", *item, error)
         self._queue.failed(item, longest=5.0 if error.code == 409 else 60.0)

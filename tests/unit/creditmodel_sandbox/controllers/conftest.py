@@ -126,7 +126,7 @@ class World:
                 self.change(resource, body, status=body["status"])
             case Replace(resource, body):
                 self._check_version(resource, body)
-                self.change(resource, body, metadata=body["metadata"], spec=body["spec"])
+                self.change(resource, body, **{name: value for name, value in body.items() if name != "status"})
             case Patch(resource, obj, patch):
                 self._check_version(resource, obj)
                 self._patch(resource, obj, patch)
