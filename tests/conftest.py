@@ -129,10 +129,18 @@ def start_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
     def start(*arguments: str, state: Path | None = None) -> ApiServer:
         directory = state or tmp_path_factory.mktemp("apiserver")
         kubeconfig = directory / "kubeconfig"
-        command = [sys.executable, "-m", "creditmodel_sandbox.cli", "apiserver", "--state-dir", str(directory), *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "creditmodel_sandbox.cli",
+            "apiserver",
+            "--state-dir",
+            str(directory),
+            *arguments,
+        ]
         with (directory / "log").open("a") as log:
             process = subprocess.Popen(
-                [*command, "--kubeconfig", str(kubeconfig)], stdout=subprocess.PIPE, stderr=log, text=True
+                [*command, "--kubeconfig", str(kubeconfig), *arguments], stdout=subprocess.PIPE, stderr=log, text=True
             )
         running.append(process)
         assert process.stdout is not None
@@ -153,7 +161,7 @@ def start_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
 
 @pytest.fixture(scope="session")
 def apiserver(start_apiserver: Callable[..., ApiServer]) -> ApiServer:
-    """The cluster that KUBECONFIG_UNDER_TEST names, or else an API server of the sandbox without controllers or node."""
+    """The cluster that KUBECONFIG_UNDER_TEST names, or an API server of the sandbox without controllers and node."""
     given = os.environ.get("KUBECONFIG_UNDER_TEST")
     return ApiServer(Path(given)) if given else start_apiserver()
 
@@ -172,7 +180,9 @@ def kubectl(apiserver: ApiServer) -> Callable[..., str]:
     """Runs kubectl on the API server; its standard output. `fails=True` expects an error and gives its text."""
     binary = Path(sys.executable).parent / "kubectl"
 
-    def run(*arguments: str, stdin: str | None = None, fails: bool = False, env: Mapping[str, str] | None = None) -> str:
+    def run(
+        *arguments: str, stdin: str | None = None, fails: bool = False, env: Mapping[str, str] | None = None
+    ) -> str:
         done = subprocess.run(
             [str(binary), "--kubeconfig", str(apiserver.kubeconfig), *arguments],
             input=stdin, capture_output=True, text=True, timeout=60, check=False,

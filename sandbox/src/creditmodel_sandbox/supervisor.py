@@ -1,6 +1,6 @@
 """An instance of the sandbox as three background processes: `up`, `down`, `status`, `logs`, `reset`.
 
-    InstanceError   the command cannot be done; the message says why and what to do
+InstanceError   the command cannot be done; the message says why and what to do
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def _request(instance: Instance, path: str) -> JSON:
 
 
 def _node_is_ready(instance: Instance, since: float) -> bool:
-    """Whether the node has reported itself ready after a moment (Unix seconds): an earlier run's word does not count."""
+    """Whether the node has said it is ready since a moment (Unix seconds): an earlier run's word does not count."""
     try:
         node = _request(instance, "/api/v1/nodes/sandbox")
     except (urllib.error.URLError, TimeoutError):
@@ -234,10 +234,10 @@ def _free_slot(instance: Instance) -> int:
     taken = {record.slot for other in _siblings(instance) if (record := other.read()) is not None}
     listening = _listening_addresses()
     first = zlib.crc32(str(instance.directory).encode()) % SLOTS
+    used = {address.packed[1] - 100 for address in listening}
     for slot in [*range(first, SLOTS), *range(first)]:
-        second_byte = 100 + slot
-        if slot not in taken and not any(address.packed[1] == second_byte for address in listening):
-            return slot
+        if slot not in taken | used:
+            return int(slot)
     raise InstanceError(f"all {SLOTS} address ranges are in use: `reset` an instance that is no longer needed")
 
 
@@ -391,7 +391,11 @@ def main(argv: Sequence[str]) -> int:
                 raise InstanceError(f"there is no instance {arguments.name!r} in {instance.directory}")
             case command:
                 with instance.locked():
-                    {"up": lambda: up(instance, arguments.port), "down": lambda: down(instance), "reset": lambda: reset(instance)}[command]()  # fmt: skip
+                    {
+                        "up": lambda: up(instance, arguments.port),
+                        "down": lambda: down(instance),
+                        "reset": lambda: reset(instance),
+                    }[command]()
     except (InstanceError, OSError) as error:
         print(f"creditmodel-sandbox: {error}", file=sys.stderr)
         return 2

@@ -162,7 +162,11 @@ def review(kind: str, obj: JSON, user: User, credentials: Credentials, store: St
         case "TokenReview":
             return _token_review(spec, credentials, store)
         case "SelfSubjectRulesReview":
-            rules = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}] if user.is_admin else list(_rules(user, spec.get("namespace", ""), store))  # fmt: skip
+            rules = (
+                [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
+                if user.is_admin
+                else list(_rules(user, spec.get("namespace", ""), store))
+            )
             return {"resourceRules": rules, "nonResourceRules": [], "incomplete": False}
         case "SelfSubjectAccessReview":
             subject = user
@@ -172,7 +176,9 @@ def review(kind: str, obj: JSON, user: User, credentials: Credentials, store: St
     if wanted is None:
         return {"allowed": subject.is_admin or spec.get("nonResourceAttributes", {}).get("verb") == "get"}
     resource = "/".join(filter(None, (wanted.get("resource", ""), wanted.get("subresource", ""))))
-    action = Action(wanted.get("verb", ""), wanted.get("group", ""), resource, wanted.get("namespace", ""), wanted.get("name", ""))  # fmt: skip
+    action = Action(
+        wanted.get("verb", ""), wanted.get("group", ""), resource, wanted.get("namespace", ""), wanted.get("name", "")
+    )
     allowed = authorized(subject, action, store)
     return {"allowed": allowed} if allowed else {"allowed": False, "reason": str(refuse(subject, action))}
 

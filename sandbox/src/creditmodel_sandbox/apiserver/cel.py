@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -106,13 +107,12 @@ def _first(text: str, pattern: str) -> str:
 
 
 def _sum(items: list[Any]) -> Any:
-    total = sum(items[1:], items[0]) if items else 0
-    return total
+    return sum(items[1:], items[0]) if items else 0
 
 
 # name, whether it is called on a value, result, arguments, implementation
 _FUNCTIONS: list[tuple[str, bool, Any, list[Any], Callable[..., Any]]] = [
-    ("isSorted", True, T.BOOL, [_LIST], lambda items: all(a <= b for a, b in zip(items, items[1:], strict=False))),
+    ("isSorted", True, T.BOOL, [_LIST], lambda items: all(a <= b for a, b in pairwise(items))),
     ("sum", True, T.DYN, [_LIST], _sum),
     ("min", True, T.DYN, [_LIST], min),
     ("max", True, T.DYN, [_LIST], max),
@@ -152,6 +152,7 @@ _FUNCTIONS: list[tuple[str, bool, Any, list[Any], Callable[..., Any]]] = [
     ("prefixLength", True, T.INT, [_MAP], lambda c: ipaddress.ip_network(c["cidr"]).prefixlen),
 ]  # fmt: skip
 
+
 def _declarations() -> list[Any]:
     overloads: dict[str, list[Any]] = {}
     for name, member, result, parameters, function in _FUNCTIONS:
@@ -163,9 +164,13 @@ def _declarations() -> list[Any]:
 @cache
 def _environment() -> Any:
     extensions = [
-        ext_strings.ExtStrings(), ext_math.ExtMath(), ext_optional.ExtOptional(), ext_encoders.ExtEncoders(), ext_bindings.ExtBindings(),
+        ext_strings.ExtStrings(),
+        ext_math.ExtMath(),
+        ext_optional.ExtOptional(),
+        ext_encoders.ExtEncoders(),
+        ext_bindings.ExtBindings(),
         cel.CelExtension("kubernetes", _declarations()),
-    ]  # fmt: skip
+    ]
     return cel.NewEnv(variables={"self": T.DYN, "oldSelf": T.DYN}, extensions=extensions)
 
 
@@ -188,9 +193,28 @@ def _compile(expression: str, result: Any) -> Any:
 # Values
 
 _RESERVED = {
-    "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop", "namespace", "null",
-    "package", "return", "true", "var", "void", "while",
-}  # fmt: skip
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "namespace",
+    "null",
+    "package",
+    "return",
+    "true",
+    "var",
+    "void",
+    "while",
+}
 
 
 def escape(name: str) -> str:

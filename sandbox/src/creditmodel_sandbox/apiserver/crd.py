@@ -20,15 +20,30 @@ CRD_STORAGE = "customresourcedefinitions.apiextensions.k8s.io"
 CRD_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 _TYPES = ("array", "boolean", "integer", "number", "object", "string")
 _COLUMN_TYPES = ("integer", "number", "string", "boolean", "date")
-_REFUSED = ("$ref", "definitions", "dependencies", "deprecated", "discriminator", "id", "patternProperties", "readOnly", "writeOnly", "xml")
+_REFUSED = (
+    "$ref",
+    "definitions",
+    "dependencies",
+    "deprecated",
+    "discriminator",
+    "id",
+    "patternProperties",
+    "readOnly",
+    "writeOnly",
+    "xml",
+)
 
 
 def accept_names(obj: JSON, now: str) -> None:
     """Accept a definition's names and serve it: nothing in the sandbox competes for names."""
     found = {c["type"]: c for c in (obj.get("status") or {}).get("conditions") or ()}
-    texts = {"NamesAccepted": ("NoConflicts", "no conflicts found"), "Established": ("InitialNamesAccepted", "the initial names have been accepted")}  # fmt: skip
+    texts = {
+        "NamesAccepted": ("NoConflicts", "no conflicts found"),
+        "Established": ("InitialNamesAccepted", "the initial names have been accepted"),
+    }
     conditions = [
-        found.get(kind) or {"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now}
+        found.get(kind)
+        or {"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now}
         for kind, (reason, message) in texts.items()
     ]
     stored = list((obj.get("status") or {}).get("storedVersions") or ())
@@ -75,14 +90,21 @@ def custom_resources(definition: JSON) -> Iterator[Resource]:
             subresources = version.get("subresources") or {}
             scale = subresources.get("scale")
             yield Resource(
-                spec["group"], version["name"], names["plural"], names["kind"], spec["scope"] == "Namespaced",
-                short_names=tuple(names.get("shortNames") or ()), categories=tuple(names.get("categories") or ()),
+                spec["group"],
+                version["name"],
+                names["plural"],
+                names["kind"],
+                spec["scope"] == "Namespaced",
+                short_names=tuple(names.get("shortNames") or ()),
+                categories=tuple(names.get("categories") or ()),
                 subresources=tuple(name for name in ("status", "scale") if name in subresources),
                 fields=tuple(field["jsonPath"].lstrip(".") for field in version.get("selectableFields") or ()),
-                scale=_scale(scale) if scale else None, custom=version,
+                scale=_scale(scale) if scale else None,
+                custom=version,
                 node=custom_node((version.get("schema") or {}).get("openAPIV3Schema") or {}),
-                singular=names.get("singular") or names["kind"].lower(), list_kind=names.get("listKind") or f"{names['kind']}List",
-            )  # fmt: skip
+                singular=names.get("singular") or names["kind"].lower(),
+                list_kind=names.get("listKind") or f"{names['kind']}List",
+            )
 
 
 def _scale(paths: JSON) -> Scale:
@@ -152,11 +174,7 @@ def _column_errors(column: JSON, path: str) -> Errors:
 
 def _schema_errors(schema: JSON, path: str) -> Errors:
     """Whether a schema is structural, and its rules can be compiled."""
-    free = schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields")
-    if not schema.get("type") and not free:
-        yield required(f"{path}.type", "must not be empty for specified object fields")
-    elif schema.get("type") and schema["type"] not in _TYPES:
-        yield unsupported_value(f"{path}.type", schema["type"], _TYPES)
+    yield from _type_errors(schema, path)
     for word in _REFUSED:
         if word in schema:
             yield FieldError(f"{path}.{word}", "FieldValueForbidden", f"Forbidden: {word} is not supported")
@@ -167,17 +185,29 @@ def _schema_errors(schema: JSON, path: str) -> Errors:
         yield required(f"{path}.items", "must be specified")
     if schema.get("x-kubernetes-list-type") == "map":
         yield from _map_list_errors(schema, path)
-    for index, rule in enumerate(schema.get("x-kubernetes-validations") or ()):
-        try:
-            CelRule(rule)
-        except CelError as error:
-            yield invalid_value(f"{path}.x-kubernetes-validations[{index}].rule", rule["rule"], str(error))
+    yield from _rule_errors(schema, path)
     for name, child in (schema.get("properties") or {}).items():
         if not (name == "metadata" and path.endswith("openAPIV3Schema")):
             yield from _schema_errors(child, f"{path}.properties[{name}]")
     for word in ("items", "additionalProperties"):
         if isinstance(schema.get(word), dict):
             yield from _schema_errors(schema[word], f"{path}.{word}")
+
+
+def _type_errors(schema: JSON, path: str) -> Errors:
+    free = schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields")
+    if not schema.get("type") and not free:
+        yield required(f"{path}.type", "must not be empty for specified object fields")
+    elif schema.get("type") and schema["type"] not in _TYPES:
+        yield unsupported_value(f"{path}.type", schema["type"], _TYPES)
+
+
+def _rule_errors(schema: JSON, path: str) -> Errors:
+    for index, rule in enumerate(schema.get("x-kubernetes-validations") or ()):
+        try:
+            CelRule(rule)
+        except CelError as error:
+            yield invalid_value(f"{path}.x-kubernetes-validations[{index}].rule", rule["rule"], str(error))
 
 
 def _map_list_errors(schema: JSON, path: str) -> Errors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import hashlib
 import hmac
 import ipaddress
@@ -24,7 +24,7 @@ __all__ = ["Credentials", "TokenError", "server_context"]
 
 JSON = dict[str, Any]
 
-YEARS = datetime.timedelta(days=3650)
+YEARS = dt.timedelta(days=3650)
 
 
 class TokenError(Exception):
@@ -108,14 +108,14 @@ def _make_certificate(certificate: Path, key: Path) -> None:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "creditmodel-sandbox")])
     names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     identity = x509.SubjectKeyIdentifier.from_public_key(private.public_key())
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     built = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(private.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_before(now - dt.timedelta(hours=1))
         .not_valid_after(now + YEARS)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -135,9 +135,16 @@ def _make_certificate(certificate: Path, key: Path) -> None:
 
 def _key_usage() -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=True, key_cert_sign=True, key_encipherment=False, content_commitment=False, data_encipherment=False,
-        key_agreement=False, crl_sign=False, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+        digital_signature=True,
+        key_cert_sign=True,
+        key_encipherment=False,
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def server_context(credentials: Credentials) -> ssl.SSLContext:

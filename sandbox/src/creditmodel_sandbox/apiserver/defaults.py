@@ -84,7 +84,9 @@ def _template(spec: JSON) -> JSON:
 def _pod(obj: JSON) -> None:
     spec = obj.setdefault("spec", {})
     _pod_spec(spec)
-    _add(spec, enableServiceLinks=True, serviceAccountName="default", preemptionPolicy="PreemptLowerPriority", priority=0)
+    _add(
+        spec, enableServiceLinks=True, serviceAccountName="default", preemptionPolicy="PreemptLowerPriority", priority=0
+    )
     _add(spec, serviceAccount=spec["serviceAccountName"])
     for _, _, container in containers(spec):
         resources = container["resources"]
@@ -115,7 +117,14 @@ def _job(obj: JSON) -> None:
     if "completions" not in spec and "parallelism" not in spec:
         spec["completions"] = 1
     replacement = "Failed" if "podFailurePolicy" in spec else "TerminatingOrFailed"
-    _add(spec, parallelism=1, backoffLimit=6, completionMode="NonIndexed", suspend=False, podReplacementPolicy=replacement)
+    _add(
+        spec,
+        parallelism=1,
+        backoffLimit=6,
+        completionMode="NonIndexed",
+        suspend=False,
+        podReplacementPolicy=replacement,
+    )
     for rule in (spec.get("podFailurePolicy") or {}).get("rules") or ():
         for pattern in rule.get("onPodConditions") or ():
             _add(pattern, status="True")

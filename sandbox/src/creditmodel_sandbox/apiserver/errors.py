@@ -12,10 +12,22 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 __all__ = [
-    "ApiError", "FieldError", "Invalid", "already_exists", "bad_request", "conflict", "expired", "forbidden", "invalid_value",
-    "method_not_allowed", "not_found", "not_implemented", "required",
-    "unsupported_media_type", "unsupported_value",
-]  # fmt: skip
+    "ApiError",
+    "FieldError",
+    "Invalid",
+    "already_exists",
+    "bad_request",
+    "conflict",
+    "expired",
+    "forbidden",
+    "invalid_value",
+    "method_not_allowed",
+    "not_found",
+    "not_implemented",
+    "required",
+    "unsupported_media_type",
+    "unsupported_value",
+]
 
 JSON = dict[str, Any]
 
@@ -120,7 +132,9 @@ def conflict(resource: Named, name: str, why: str = STALE) -> ApiError:
 def forbidden(resource: Named, name: str, why: str, causes: Sequence[JSON] = ()) -> ApiError:
     details = _details(resource, name) | ({"causes": list(causes)} if causes else {})
     shown = f' "{name}"' if name else ""
-    return ApiError(403, "Forbidden", f"{_qualified(resource.plural, resource.group)}{shown} is forbidden: {why}", details)
+    return ApiError(
+        403, "Forbidden", f"{_qualified(resource.plural, resource.group)}{shown} is forbidden: {why}", details
+    )
 
 
 def bad_request(message: str) -> ApiError:

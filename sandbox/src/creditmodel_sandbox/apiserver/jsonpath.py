@@ -48,7 +48,9 @@ def compile_path(path: str) -> Callable[[Any], list[Any]]:
 
 def _step(found: re.Match[str]) -> Step:
     if found["all"]:
-        return lambda value: list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+        return lambda value: (
+            list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+        )
     if found["index"]:
         index = int(found["index"])
         return lambda value: value[index:][:1] if isinstance(value, list) else []

@@ -15,9 +15,18 @@ from creditmodel_sandbox.apiserver.rules import check_kind, check_metadata
 from creditmodel_sandbox.apiserver.storage import Store
 
 __all__ = [
-    "NAME_REQUIRED", "Addresses", "allocate", "begin_delete", "check", "default", "grace_period", "holds", "prepare_create",
-    "prepare_update", "relevant",
-]  # fmt: skip
+    "NAME_REQUIRED",
+    "Addresses",
+    "allocate",
+    "begin_delete",
+    "check",
+    "default",
+    "grace_period",
+    "holds",
+    "prepare_create",
+    "prepare_update",
+    "relevant",
+]
 
 JSON = dict[str, Any]
 
@@ -114,7 +123,11 @@ def relevant(resource: Resource, errors: list[FieldError]) -> list[FieldError]:
     if resource.custom is not None:
         return errors
     # Schemas list as required what Go always writes; where an empty value is legal there, its absence is too.
-    return [error for error in errors if not re.match(r"status\b|spec\.template\.metadata|metadata\.managedFields", error.field)]
+    return [
+        error
+        for error in errors
+        if not re.match(r"status\b|spec\.template\.metadata|metadata\.managedFields", error.field)
+    ]
 
 
 def check(resource: Resource, obj: JSON, old: JSON | None) -> list[FieldError]:

@@ -32,12 +32,22 @@ MAX_BODY = 3 * 1024 * 1024
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="creditmodel-sandbox apiserver", description=__doc__)
-    parser.add_argument("--state-dir", type=Path, required=True, help="where the database, certificate and token are kept")
+    parser.add_argument(
+        "--state-dir", type=Path, required=True, help="where the database, certificate and token are kept"
+    )
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: any free one)")
-    parser.add_argument("--kubeconfig", type=Path, help="file to write once the server listens (default: in the state directory)")
-    parser.add_argument("--name", default="creditmodel-sandbox", help="name of cluster, user and context in the kubeconfig")
-    parser.add_argument("--service-cidr", type=ipaddress.IPv4Network, default="127.96.0.0/16", help="addresses of Services")
-    parser.add_argument("--watch-history", type=int, default=1000, help="events kept per resource for watches that resume")
+    parser.add_argument(
+        "--kubeconfig", type=Path, help="file to write once the server listens (default: in the state directory)"
+    )
+    parser.add_argument(
+        "--name", default="creditmodel-sandbox", help="name of cluster, user and context in the kubeconfig"
+    )
+    parser.add_argument(
+        "--service-cidr", type=ipaddress.IPv4Network, default="127.96.0.0/16", help="addresses of Services"
+    )
+    parser.add_argument(
+        "--watch-history", type=int, default=1000, help="events kept per resource for watches that resume"
+    )
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO)
     return asyncio.run(serve(arguments))
@@ -51,7 +61,10 @@ async def serve(arguments: argparse.Namespace) -> int:
     try:
         store = Store(path, lambda storage, obj: index_fields(registry, storage, obj), arguments.watch_history)
     except sqlite3.DatabaseError as error:
-        print(f"creditmodel-sandbox apiserver: {path} cannot be used ({error}): another server may use it", file=sys.stderr)
+        print(
+            f"creditmodel-sandbox apiserver: {path} cannot be used ({error}): another server may use it",
+            file=sys.stderr,
+        )
         return 2
     objects = Objects(store, registry, kinds.Addresses(arguments.service_cidr))
     for record in store.collection(CRD_STORAGE).records.values():
@@ -67,7 +80,8 @@ async def serve(arguments: argparse.Namespace) -> int:
     try:
         await site.start()
     except OSError as error:
-        print(f"creditmodel-sandbox apiserver: port {arguments.port} on 127.0.0.1 cannot be had ({error.strerror}): choose another with --port", file=sys.stderr)  # fmt: skip
+        taken = f"port {arguments.port} on 127.0.0.1 cannot be had ({error.strerror})"
+        print(f"creditmodel-sandbox apiserver: {taken}: choose another with --port", file=sys.stderr)
         return 2
     port = runner.addresses[0][1]
     url = f"https://127.0.0.1:{port}"
@@ -100,19 +114,17 @@ def index_fields(registry: Registry, storage: str, obj: JSON) -> dict[str, str]:
 def _bootstrap(objects: Objects) -> None:
     """What every cluster has from the start."""
     for name in ("default", "kube-system", "kube-public", "kube-node-lease"):
-        _ensure(objects, "v1", "namespaces", "", {"metadata": {"name": name}})
+        _ensure(objects, "namespaces", "", {"metadata": {"name": name}})
     for name in ("default", "kube-system"):
-        _ensure(objects, "v1", "serviceaccounts", name, {"metadata": {"name": "default"}})
+        _ensure(objects, "serviceaccounts", name, {"metadata": {"name": "default"}})
     cidrs = {"cidrs": [str(objects.addresses.services)]}
-    _ensure(objects, "networking.k8s.io/v1", "servicecidrs", "", {"metadata": {"name": "kubernetes"}, "spec": cidrs})
+    _ensure(objects, "servicecidrs.networking.k8s.io", "", {"metadata": {"name": "kubernetes"}, "spec": cidrs})
     everything = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, {"nonResourceURLs": ["*"], "verbs": ["*"]}]
     role = {"metadata": {"name": "cluster-admin"}, "rules": everything}
-    _ensure(objects, "rbac.authorization.k8s.io/v1", "clusterroles", "", role)
+    _ensure(objects, "clusterroles.rbac.authorization.k8s.io", "", role)
 
 
-def _ensure(objects: Objects, api_version: str, plural: str, namespace: str, obj: JSON) -> None:
-    group, _, version = api_version.rpartition("/")
-    resource = objects.registry.get(group, version, plural)
-    assert resource is not None, "only built-in kinds are needed from the start"
+def _ensure(objects: Objects, storage: str, namespace: str, obj: JSON) -> None:
+    resource = objects.registry.builtin(storage)
     if objects.store.get(resource.storage, (namespace, obj["metadata"]["name"])) is None:
         objects.create(resource, namespace, obj, Options("kube-apiserver"))

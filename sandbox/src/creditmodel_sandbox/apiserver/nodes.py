@@ -17,7 +17,16 @@ from creditmodel_sandbox.apiserver.storage import Key
 __all__ = ["Nodes"]
 
 JSON = dict[str, Any]
-_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "host", "authorization", "content-length", "content-encoding"}
+_HOP = {
+    "connection",
+    "keep-alive",
+    "transfer-encoding",
+    "upgrade",
+    "host",
+    "authorization",
+    "content-length",
+    "content-encoding",
+}
 CONNECT_SECONDS = 5.0
 
 
@@ -130,11 +139,17 @@ class Nodes:
             items = [_usage_item(resource, s["node"]["nodeName"], "", s["node"], None) for s in summaries]
         else:
             items = [
-                _usage_item(resource, pod["podRef"]["name"], pod["podRef"]["namespace"], pod, pod.get("containers") or [])
+                _usage_item(
+                    resource, pod["podRef"]["name"], pod["podRef"]["namespace"], pod, pod.get("containers") or []
+                )
                 for summary in summaries
                 for pod in summary.get("pods") or ()
             ]
-        items = [item for item in items if namespace in ("", item["metadata"].get("namespace")) and name in ("", item["metadata"]["name"])]  # fmt: skip
+        items = [
+            item
+            for item in items
+            if namespace in ("", item["metadata"].get("namespace")) and name in ("", item["metadata"]["name"])
+        ]
         if name and not items:
             raise not_found(resource, f"{namespace}/{name}" if namespace else name)
         for item in items:

@@ -15,7 +15,12 @@ import msgspec
 from creditmodel_sandbox.apiserver import kinds, ssa
 from creditmodel_sandbox.apiserver.crd import CRD_FINALIZER, CRD_STORAGE, serve_definition
 from creditmodel_sandbox.apiserver.errors import (
-    ApiError, Invalid, already_exists, bad_request, conflict, forbidden, not_found,
+    Invalid,
+    already_exists,
+    bad_request,
+    conflict,
+    forbidden,
+    not_found,
 )  # fmt: skip
 from creditmodel_sandbox.apiserver.resources import Registry, Resource
 from creditmodel_sandbox.apiserver.schema import MISSING, TYPE_INVALID, fill, prune, validate
@@ -85,10 +90,14 @@ class Objects:
             raise already_exists(resource, key[1])
         return self._save_new(resource, key, obj, options)
 
-    def _save_new(self, resource: Resource, key: Key, obj: JSON, options: Options, managed: list[JSON] | None = None) -> Record:
-        self._prepare_new(resource, key, obj)
+    def _save_new(
+        self, resource: Resource, key: Key, obj: JSON, options: Options, managed: list[JSON] | None = None
+    ) -> Record:
+        self._prepare_new(resource, obj)
         self._complete(resource, obj)
-        obj["metadata"]["managedFields"] = ssa.track({}, obj, resource, options.manager, "") if managed is None else managed
+        obj["metadata"]["managedFields"] = (
+            ssa.track({}, obj, resource, options.manager, "") if managed is None else managed
+        )
         kinds.prepare_create(resource, obj)
         self._complete(resource, obj)
         self._validate(resource, obj, None)
@@ -97,9 +106,7 @@ class Objects:
 
     def _name(self, resource: Resource, namespace: str, meta: JSON) -> Key:
         if resource.namespaced and meta.setdefault("namespace", namespace) != namespace:
-            raise bad_request(
-                f"the namespace of the provided object does not match the namespace sent on the request"
-            )
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         if not resource.namespaced:
             meta.pop("namespace", None)
         if not meta.get("name"):
@@ -112,19 +119,26 @@ class Objects:
     def _check_namespace(self, resource: Resource, key: Key) -> None:
         if not resource.namespaced:
             return
-        namespaces = self.registry.get("", "v1", "namespaces")
-        assert namespaces is not None, "namespaces are built in"
-        found = self.store.get("namespaces", ("", key[0]))
-        if found is None:
-            raise not_found(namespaces, key[0])
-        if '"deletionTimestamp"' in found.raw.decode() and "deletionTimestamp" in found.object()["metadata"]:
-            cause = {"reason": "NamespaceTerminating", "message": f"namespace {key[0]} is being terminated", "field": "metadata.namespace"}  # fmt: skip
+        found = self.read(self.registry.builtin("namespaces"), ("", key[0]))
+        if b'"deletionTimestamp"' in found.raw and "deletionTimestamp" in found.object()["metadata"]:
+            cause = {
+                "reason": "NamespaceTerminating",
+                "message": f"namespace {key[0]} is being terminated",
+                "field": "metadata.namespace",
+            }
             why = f"unable to create new content in namespace {key[0]} because it is being terminated"
             raise forbidden(resource, key[1], why, [cause])
 
-    def _prepare_new(self, resource: Resource, key: Key, obj: JSON) -> None:
+    def _prepare_new(self, resource: Resource, obj: JSON) -> None:
         meta = obj["metadata"]
-        for name in ("resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "generation"):  # fmt: skip
+        for name in (
+            "resourceVersion",
+            "selfLink",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "managedFields",
+            "generation",
+        ):
             meta.pop(name, None)
         meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": timestamp()}
         if resource.generation:
@@ -147,7 +161,9 @@ class Objects:
         new["metadata"]["managedFields"] = ssa.track(old, new, resource, options.manager, subresource)
         return self._save_changed(resource, key, record, old, new, options)
 
-    def apply(self, resource: Resource, key: Key, config: JSON, options: Options, subresource: str = "") -> tuple[Record, bool]:
+    def apply(
+        self, resource: Resource, key: Key, config: JSON, options: Options, subresource: str = ""
+    ) -> tuple[Record, bool]:
         """Server-side apply: the object, and whether it was created."""
         self._decode(resource, config, options)
         meta = config["metadata"]
@@ -169,7 +185,8 @@ class Objects:
         if subresource:
             raise not_found(resource, key[1])
         if config["metadata"].get("uid"):
-            why = f"uid mismatch: the provided object specified uid {config['metadata']['uid']}, and no existing object was found"
+            uid = config["metadata"]["uid"]
+            why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise conflict(resource, key[1], why)
         config["metadata"].setdefault("name", key[1])
         key = self._name(resource, key[0], config["metadata"])
@@ -182,7 +199,10 @@ class Objects:
         if name != key[1]:
             raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({key[1]})")
         if resource.namespaced and new.setdefault("namespace", key[0]) != key[0]:
-            raise bad_request(f"the namespace of the object ({new['namespace']}) does not match the namespace on the request ({key[0]})")  # fmt: skip
+            given = new["namespace"]
+            raise bad_request(
+                f"the namespace of the object ({given}) does not match the namespace on the request ({key[0]})"
+            )
         if new.get("uid") and new["uid"] != old["uid"]:
             why = f"Precondition failed: UID in precondition: {new['uid']}, UID in object meta: {old['uid']}"
             raise conflict(resource, key[1], why)
@@ -192,7 +212,11 @@ class Objects:
     def _merge_scope(self, resource: Resource, old: JSON, new: JSON, subresource: str) -> JSON:
         """Keep what the request's endpoint does not write: the status, or all but the status."""
         if subresource == "status":
-            new = {**old, "status": new.get("status"), "metadata": {**old["metadata"], **_pick(new["metadata"], "managedFields")}}
+            new = {
+                **old,
+                "status": new.get("status"),
+                "metadata": {**old["metadata"], **_pick(new["metadata"], "managedFields")},
+            }
             if new["status"] is None:
                 del new["status"]
         elif resource.has_status:
@@ -200,13 +224,23 @@ class Objects:
             if "status" in old:
                 new["status"] = old["status"]
         meta = new["metadata"]
-        for name in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion", "generateName"):  # fmt: skip
+        for name in (
+            "uid",
+            "creationTimestamp",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "generation",
+            "resourceVersion",
+            "generateName",
+        ):
             meta.pop(name, None)
             if name in old["metadata"]:
                 meta[name] = old["metadata"][name]
         return new
 
-    def _save_changed(self, resource: Resource, key: Key, record: Record, old: JSON, new: JSON, options: Options) -> Record:
+    def _save_changed(
+        self, resource: Resource, key: Key, record: Record, old: JSON, new: JSON, options: Options
+    ) -> Record:
         if resource.generation and _spec(new, resource) != _spec(old, resource):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         self._validate(resource, new, old)
@@ -225,7 +259,7 @@ class Objects:
         meta = obj["metadata"]
         self._check_preconditions(resource, key, meta, options)
         grace = kinds.grace_period(resource, obj, options.grace)
-        self._set_finalizers(resource, meta, options.propagation)
+        self._set_finalizers(meta, options.propagation)
         if not self._held(resource, obj, grace):
             return (record, True) if options.dry_run else (self._remove(resource, key), True)
         if "deletionTimestamp" not in meta or grace < meta.get("deletionGracePeriodSeconds", 0):
@@ -242,12 +276,15 @@ class Objects:
         return saved, False
 
     def _check_preconditions(self, resource: Resource, key: Key, meta: JSON, options: DeleteOptions) -> None:
-        for wanted, name, label in ((options.uid, "uid", "UID"), (options.version, "resourceVersion", "ResourceVersion")):
+        for wanted, name, label in (
+            (options.uid, "uid", "UID"),
+            (options.version, "resourceVersion", "ResourceVersion"),
+        ):
             if wanted is not None and wanted != meta[name]:
                 why = f"Precondition failed: {label} in precondition: {wanted}, {label} in object meta: {meta[name]}"
                 raise conflict(resource, key[1], why)
 
-    def _set_finalizers(self, resource: Resource, meta: JSON, propagation: str | None) -> None:
+    def _set_finalizers(self, meta: JSON, propagation: str | None) -> None:
         """Leave the garbage collector its orders, as finalizers. A repeated delete without a policy changes none."""
         if propagation is None:
             return
@@ -276,8 +313,7 @@ class Objects:
             return
         meta = (obj := found.object())["metadata"]
         if "deletionTimestamp" in meta:
-            resource = self.registry.stored(CRD_STORAGE)
-            assert resource is not None, "CustomResourceDefinitions are built in"
+            resource = self.registry.builtin(CRD_STORAGE)
             meta["finalizers"] = [name for name in meta.get("finalizers", ()) if name != CRD_FINALIZER]
             if meta["finalizers"]:
                 self._put(resource, ("", definition), obj, Options())
@@ -297,18 +333,19 @@ class Objects:
         unknown = prune(resource.node, obj)
         if unknown and options.validation == "Strict":
             found = ", ".join(f'unknown field "{path}"' for path in unknown)
-            raise bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: strict decoding error: {found}')  # fmt: skip
+            raise bad_request(f"{_unreadable(resource)}: strict decoding error: {found}")
         if options.validation == "Warn":
             options.warnings += [f'unknown field "{path}"' for path in unknown]
-        if resource.custom is None or not isinstance(obj["metadata"], dict):
+        if resource.custom is None:
             self._check_types(resource, obj)
 
     def _check_types(self, resource: Resource, obj: JSON) -> None:
         """A built-in object that Go could not decode is refused before anything looks into it."""
         wrong = next((error for error in validate(resource.node, obj) if error.reason == TYPE_INVALID), None)
         if wrong:
-            found, wanted = re.findall(r'"(\w+)"$|of type ([\w,]+):', wrong.text)[::-1]
-            raise bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: json: cannot unmarshal {found[0]} into Go struct field {resource.kind}.{wrong.field} of type {wanted[1]}')  # fmt: skip
+            (_, wanted), (found, _) = re.findall(r'"(\w+)"$|of type ([\w,]+):', wrong.text)
+            what = f"json: cannot unmarshal {found} into Go struct field {resource.kind}.{wrong.field} of type {wanted}"
+            raise bad_request(f"{_unreadable(resource)}: {what}")
 
     def _complete(self, resource: Resource, obj: JSON) -> None:
         fill(resource.node, obj)
@@ -335,6 +372,10 @@ class Objects:
         elif resource.custom is not None and not self.store.collection(resource.storage).records:
             self._finish_definition(resource.storage)
         return last
+
+
+def _unreadable(resource: Resource) -> str:
+    return f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
 
 
 def _spec(obj: JSON, resource: Resource) -> JSON:

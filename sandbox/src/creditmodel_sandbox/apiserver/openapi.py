@@ -21,7 +21,7 @@ _PATCHES = ["application/json-patch+json", "application/merge-patch+json", "appl
 STRATEGIC = "application/strategic-merge-patch+json"
 
 
-def answer(registry: Registry, parts: list[str], request: web.Request) -> web.Response | None:
+def answer(registry: Registry, parts: list[str]) -> web.Response | None:
     """GET /openapi/v3 and the documents below it."""
     match parts:
         case ["v3"]:
@@ -90,7 +90,10 @@ def _paths(resource: Resource, name: str) -> Iterator[tuple[str, JSON]]:
     one = {"$ref": f"#/components/schemas/{name}"}
     content = {"application/json": {"schema": one}}
     kinds = [*_PATCHES, STRATEGIC] if resource.custom is None else _PATCHES
-    parameters = [{"name": word, "in": "query", "schema": {"type": "string"}} for word in ("dryRun", "fieldManager", "fieldValidation")]  # fmt: skip
+    parameters = [
+        {"name": word, "in": "query", "schema": {"type": "string"}}
+        for word in ("dryRun", "fieldManager", "fieldValidation")
+    ]
 
     def operation(action: str, accepted: JSON | None = None, query: list[JSON] | None = None) -> JSON:
         found: JSON = {"x-kubernetes-action": action, "x-kubernetes-group-version-kind": _gvk(resource)}
@@ -104,17 +107,27 @@ def _paths(resource: Resource, name: str) -> Iterator[tuple[str, JSON]]:
         return
     yield base, {"get": operation("list"), "post": operation("post", content, parameters)}
     patches = {kind: {"schema": {"type": "object"}} for kind in kinds}
-    yield f"{base}/{{name}}", {
-        "get": operation("get"), "put": operation("put", content, parameters), "patch": operation("patch", patches, parameters),
-        "delete": operation("delete", None, parameters),
-    }  # fmt: skip
+    yield (
+        f"{base}/{{name}}",
+        {
+            "get": operation("get"),
+            "put": operation("put", content, parameters),
+            "patch": operation("patch", patches, parameters),
+            "delete": operation("delete", None, parameters),
+        },
+    )
 
 
 def _custom_schema(resource: Resource) -> JSON:
-    assert resource.custom is not None, "only custom resources are asked for"
-    schema = dict(resource.custom["schema"]["openAPIV3Schema"])
-    meta = {"description": "Standard object's metadata.", "allOf": [{"$ref": f"#/components/schemas/{_META}.ObjectMeta"}]}
-    own = {name: builtin_definitions()["io.k8s.api.core.v1.Pod"]["properties"][name]["description"] for name in ("apiVersion", "kind")}  # fmt: skip
+    schema = dict((resource.custom or {})["schema"]["openAPIV3Schema"])
+    meta = {
+        "description": "Standard object's metadata.",
+        "allOf": [{"$ref": f"#/components/schemas/{_META}.ObjectMeta"}],
+    }
+    own = {
+        name: builtin_definitions()["io.k8s.api.core.v1.Pod"]["properties"][name]["description"]
+        for name in ("apiVersion", "kind")
+    }
     strings = {name: {"type": "string", "description": text} for name, text in own.items()}
     schema["properties"] = {**strings, "metadata": meta, **_without_meta(schema.get("properties", {}))}
     return schema | {"x-kubernetes-group-version-kind": [_gvk(resource)]}

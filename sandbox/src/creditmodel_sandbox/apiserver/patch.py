@@ -43,7 +43,9 @@ def json_patch(target: Any, operations: Any) -> Any:
 
 
 def _refused(operation: Any, why: str) -> ApiError:
-    shown = f"{operation.get('op')} operation on {operation.get('path')}" if isinstance(operation, dict) else "operation"
+    shown = (
+        f"{operation.get('op')} operation on {operation.get('path')}" if isinstance(operation, dict) else "operation"
+    )
     details = {"causes": [{"reason": "UnexpectedServerResponse", "message": f"{shown} failed: {why}"}]}
     message = f"the server rejected our request due to an error in our request: {shown} failed: {why}"
     return ApiError(422, "Invalid", message, details)
@@ -103,7 +105,7 @@ def _take(parent: Any, last: Any) -> Any:
 
 
 def strategic(node: Node | None, target: Any, patch: Any) -> Any:
-    """The target with a patch merged in: lists by their published merge key, `$patch` and the other directives obeyed."""
+    """The target with a patch merged in: lists by their published merge key, directives (`$patch` and so on) obeyed."""
     if not isinstance(patch, dict):
         return patch
     patch = dict(patch)

@@ -26,7 +26,9 @@ def parse_quantity(text: str) -> Decimal:
     """
     found = _FORM.fullmatch(text)
     if found is None:
-        raise QuantityError("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")
+        raise QuantityError(
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+        )
     number, suffix = found.groups()
     if suffix and suffix[0] in "eE" and len(suffix) > 1 and suffix[1] != "i":
         return Decimal(number + suffix)

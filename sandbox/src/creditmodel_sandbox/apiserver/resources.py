@@ -71,34 +71,36 @@ class Resource:
         return "status" in self.subresources
 
 
-# group/version, plural, kind, scope, short names, subresources; g: generation is counted, n: namespaced.
+# group/version, plural, kind, flags (n: namespaced, g: generation is counted), short names, subresources.
 _TABLE = """
-v1                            namespaces               Namespace                - ns     status,finalize
-v1                            pods                     Pod                      ng po    status,log,binding,eviction,proxy,exec,attach,portforward
-v1                            services                 Service                  n svc    status,proxy
-v1                            configmaps               ConfigMap                n cm     -
-v1                            secrets                  Secret                   n -      -
-v1                            serviceaccounts          ServiceAccount           n sa     token
-v1                            events                   Event                    n ev     -
-v1                            nodes                    Node                     - no     status,proxy
-v1                            endpoints                Endpoints                n ep     -
-v1                            persistentvolumeclaims   PersistentVolumeClaim    n pvc    status
-apps/v1                       deployments              Deployment               ng deploy status,scale
-apps/v1                       replicasets              ReplicaSet               ng rs    status,scale
-batch/v1                      jobs                     Job                      ng -     status
-batch/v1                      cronjobs                 CronJob                  ng cj    status
-autoscaling/v2                horizontalpodautoscalers HorizontalPodAutoscaler  n hpa    status
-policy/v1                     poddisruptionbudgets     PodDisruptionBudget      ng pdb   status
-discovery.k8s.io/v1           endpointslices           EndpointSlice            ng -     -
-events.k8s.io/v1              events                   Event                    n ev     -
-coordination.k8s.io/v1        leases                   Lease                    n -      -
-networking.k8s.io/v1          servicecidrs             ServiceCIDR              - -      status
-rbac.authorization.k8s.io/v1  roles                    Role                     n -      -
-rbac.authorization.k8s.io/v1  rolebindings             RoleBinding              n -      -
-rbac.authorization.k8s.io/v1  clusterroles             ClusterRole              - -      -
-rbac.authorization.k8s.io/v1  clusterrolebindings      ClusterRoleBinding       - -      -
-apiextensions.k8s.io/v1       customresourcedefinitions CustomResourceDefinition g crd,crds status
+v1                           namespaces               Namespace                -  ns       status,finalize
+v1                           pods                     Pod                      ng po      status
+v1                           services                 Service                  n  svc      status,proxy
+v1                           configmaps               ConfigMap                n  cm       -
+v1                           secrets                  Secret                   n  -        -
+v1                           serviceaccounts          ServiceAccount           n  sa       token
+v1                           events                   Event                    n  ev       -
+v1                           nodes                    Node                     -  no       status,proxy
+v1                           endpoints                Endpoints                n  ep       -
+v1                           persistentvolumeclaims   PersistentVolumeClaim    n  pvc      status
+apps/v1                      deployments              Deployment               ng deploy   status,scale
+apps/v1                      replicasets              ReplicaSet               ng rs       status,scale
+batch/v1                     jobs                     Job                      ng -        status
+batch/v1                     cronjobs                 CronJob                  ng cj       status
+autoscaling/v2               horizontalpodautoscalers HorizontalPodAutoscaler  n  hpa      status
+policy/v1                    poddisruptionbudgets     PodDisruptionBudget      ng pdb      status
+discovery.k8s.io/v1          endpointslices           EndpointSlice            ng -        -
+events.k8s.io/v1             events                   Event                    n  ev       -
+coordination.k8s.io/v1       leases                   Lease                    n  -        -
+networking.k8s.io/v1         servicecidrs             ServiceCIDR              -  -        status
+rbac.authorization.k8s.io/v1 roles                    Role                     n  -        -
+rbac.authorization.k8s.io/v1 rolebindings             RoleBinding              n  -        -
+rbac.authorization.k8s.io/v1 clusterroles             ClusterRole              -  -        -
+rbac.authorization.k8s.io/v1 clusterrolebindings      ClusterRoleBinding       -  -        -
+apiextensions.k8s.io/v1      customresourcedefinitions CustomResourceDefinition g  crd,crds status
 """
+
+POD_SUBRESOURCES = ("status", "log", "binding", "eviction", "proxy", "exec", "attach", "portforward")
 
 _REVIEWS = """
 authorization.k8s.io/v1   selfsubjectaccessreviews  SelfSubjectAccessReview  -
@@ -113,16 +115,34 @@ _IN_ALL = {"pods", "services", "deployments", "replicasets", "jobs", "cronjobs",
 
 _FIELDS: dict[str, tuple[str, ...]] = {
     "pods": (
-        "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "status.phase", "status.podIP",
+        "spec.nodeName",
+        "spec.restartPolicy",
+        "spec.schedulerName",
+        "spec.serviceAccountName",
+        "status.phase",
+        "status.podIP",
         "status.nominatedNodeName",
     ),
     "events": (
-        "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid", "involvedObject.apiVersion",
-        "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason", "reportingComponent", "source", "type",
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "reportingComponent",
+        "source",
+        "type",
     ),
-    "namespaces": ("status.phase",), "secrets": ("type",), "nodes": ("spec.unschedulable",),
-    "jobs": ("status.successful",), "replicasets": ("status.replicas",), "services": ("spec.clusterIP", "spec.type"),
-}  # fmt: skip
+    "namespaces": ("status.phase",),
+    "secrets": ("type",),
+    "nodes": ("spec.unschedulable",),
+    "jobs": ("status.successful",),
+    "replicasets": ("status.replicas",),
+    "services": ("spec.clusterIP", "spec.type"),
+}
 
 _DEFINITION_GROUPS = {
     "apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
@@ -202,14 +222,28 @@ def builtin_resources() -> Iterator[Resource]:
             api_version, plural, kind, flags = line.split()
             group, version = api_version.split("/")
             node = builtin_node(definition_name(group, version, kind))
-            yield Resource(group, version, plural, kind, flags == "n", node=node, singular=kind.lower(), virtual=True, verbs=("create",))  # fmt: skip
+            yield Resource(
+                group,
+                version,
+                plural,
+                kind,
+                flags == "n",
+                node=node,
+                singular=kind.lower(),
+                virtual=True,
+                verbs=("create",),
+            )
     for plural, kind, namespaced in (("pods", "PodMetrics", True), ("nodes", "NodeMetrics", False)):
-        yield Resource("metrics.k8s.io", "v1beta1", plural, kind, namespaced, list_kind=f"{kind}List", verbs=("get", "list"))
+        yield Resource(
+            "metrics.k8s.io", "v1beta1", plural, kind, namespaced, list_kind=f"{kind}List", verbs=("get", "list")
+        )
 
 
 def _builtin(api_version: str, plural: str, kind: str, flags: str, short: str, subresources: str) -> Resource:
     group, _, version = api_version.rpartition("/")
     subs = () if subresources == "-" else tuple(subresources.split(","))
+    if kind == "Pod":
+        subs = POD_SUBRESOURCES
     return Resource(
         group, version, plural, kind, "n" in flags,
         short_names=() if short == "-" else tuple(short.split(",")),
@@ -250,6 +284,10 @@ class Registry:
 
     def get(self, group: str, version: str, plural: str) -> Resource | None:
         return self._index.get((group, version, plural))
+
+    def builtin(self, storage: str) -> Resource:
+        """The built-in resource with a storage key."""
+        return next(r for r in self._builtin if r.storage == storage and not r.virtual)
 
     def stored(self, storage: str) -> Resource | None:
         """A version of the resource with this storage key."""

@@ -23,21 +23,26 @@ QUALIFIED = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 VALUE = rf"({QUALIFIED})?"
 
 _SUBDOMAIN_TEXT = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an "
-    f"alphanumeric character (e.g. 'example.com', regex used for validation is '{SUBDOMAIN}')"
-)  # fmt: skip
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
+    f"end with an alphanumeric character (e.g. 'example.com', regex used for validation is '{SUBDOMAIN}')"
+)
 _LABEL_TEXT = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an "
-    f"alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{LABEL}')"
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
+    f"an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{LABEL}')"
 )
 _QUALIFIED_TEXT = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
-    f"(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{QUALIFIED}')"
+    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+    f"character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{QUALIFIED}')"
 )
 _VALUE_TEXT = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
-    f"alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '{VALUE}')"
-)  # fmt: skip
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and "
+    f"end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', "
+    f"regex used for validation is '{VALUE}')"
+)
+_KEY_TEXT = (
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or "
+    "'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
+)
 _LABEL_NAMED = {"namespaces", "services"}
 _PATH_NAMED = "rbac.authorization.k8s.io"
 MAX_ANNOTATIONS = 256 * 1024
@@ -119,7 +124,9 @@ def _owners(owners: Sequence[JSON]) -> Errors:
     for index, owner in enumerate(owners):
         for name in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(name):
-                yield invalid_value(f"metadata.ownerReferences[{index}].{name}", owner.get(name, ""), "must not be empty")
+                yield invalid_value(
+                    f"metadata.ownerReferences[{index}].{name}", owner.get(name, ""), "must not be empty"
+                )
     if sum(bool(owner.get("controller")) for owner in owners) > 1:
         text = 'Only one reference can have Controller set to true. Found "true" in more than one reference'
         yield invalid_value("metadata.ownerReferences", list(owners), text)
@@ -132,7 +139,9 @@ def _pod_spec(spec: JSON, path: str) -> Errors:
     if not spec.get("containers"):
         yield required(f"{path}.containers")
     yield from _one_of(f"{path}.restartPolicy", spec.get("restartPolicy"), "Always", "OnFailure", "Never")
-    yield from _one_of(f"{path}.dnsPolicy", spec.get("dnsPolicy"), "ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")  # fmt: skip
+    yield from _one_of(
+        f"{path}.dnsPolicy", spec.get("dnsPolicy"), "ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"
+    )
     yield from _at_least(f"{path}.terminationGracePeriodSeconds", spec.get("terminationGracePeriodSeconds"))
     yield from _at_least(f"{path}.activeDeadlineSeconds", spec.get("activeDeadlineSeconds"), 1)
     volumes = [volume.get("name", "") for volume in spec.get("volumes") or ()]
@@ -158,14 +167,18 @@ def _container(container: JSON, path: str, volumes: set[str]) -> Errors:
     if not container.get("image"):
         yield required(f"{path}.image")
     yield from _one_of(f"{path}.imagePullPolicy", container.get("imagePullPolicy"), "Always", "IfNotPresent", "Never")
-    yield from _one_of(f"{path}.terminationMessagePolicy", container.get("terminationMessagePolicy"), "File", "FallbackToLogsOnError")  # fmt: skip
+    yield from _one_of(
+        f"{path}.terminationMessagePolicy", container.get("terminationMessagePolicy"), "File", "FallbackToLogsOnError"
+    )
     for index, mount in enumerate(container.get("volumeMounts") or ()):
         where = f"{path}.volumeMounts[{index}]"
         if mount.get("name") not in volumes:
             yield FieldError(f"{where}.name", "FieldValueNotFound", f"Not found: {show(mount.get('name', ''))}")
         if not mount.get("mountPath"):
             yield required(f"{where}.mountPath")
-    yield from _distinct(f"{path}.volumeMounts", "mountPath", [m.get("mountPath") for m in container.get("volumeMounts") or ()])  # fmt: skip
+    yield from _distinct(
+        f"{path}.volumeMounts", "mountPath", [m.get("mountPath") for m in container.get("volumeMounts") or ()]
+    )
     for index, port in enumerate(container.get("ports") or ()):
         yield from _port(f"{path}.ports[{index}].containerPort", port.get("containerPort", 0))
     for index, variable in enumerate(container.get("env") or ()):
@@ -218,8 +231,8 @@ def _pod(obj: JSON, old: JSON | None) -> Errors:
     elif _fixed_spec(obj["spec"]) != _fixed_spec(old["spec"]):
         text = (
             "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
-            "`spec.activeDeadlineSeconds`,`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative),"
-            "`spec.tolerations` (only additions to existing tolerations)"
+            "`spec.activeDeadlineSeconds`,`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was "
+            "previously negative),`spec.tolerations` (only additions to existing tolerations)"
         )
         yield _forbidden("spec", text)
 
@@ -229,7 +242,9 @@ def _fixed_spec(spec: JSON) -> JSON:
     fixed = {key: value for key, value in spec.items() if key not in ("activeDeadlineSeconds", "tolerations")}
     for field, index, container in containers(spec):
         fixed[field] = [*fixed[field]]
-        fixed[field][index] = {key: value for key, value in container.items() if key not in ("image", "imagePullPolicy")}
+        fixed[field][index] = {
+            key: value for key, value in container.items() if key not in ("image", "imagePullPolicy")
+        }
     return fixed
 
 
@@ -249,7 +264,9 @@ def _selected_template(spec: JSON, kind: str) -> Errors:
             yield invalid_value("spec.template.metadata.labels", labels, text)
     yield from _pod_spec(spec["template"]["spec"], "spec.template.spec")
     if spec["template"]["spec"].get("restartPolicy") != "Always":
-        yield unsupported_value("spec.template.spec.restartPolicy", spec["template"]["spec"]["restartPolicy"], ["Always"])
+        yield unsupported_value(
+            "spec.template.spec.restartPolicy", spec["template"]["spec"]["restartPolicy"], ["Always"]
+        )
 
 
 def _deployment(obj: JSON, old: JSON | None) -> Errors:
@@ -265,7 +282,9 @@ def _deployment(obj: JSON, old: JSON | None) -> Errors:
     if strategy["type"] == "Recreate" and rolling is not None:
         yield _forbidden("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'")
     if rolling and {str(rolling[name]).rstrip("%") for name in ("maxUnavailable", "maxSurge")} == {"0"}:
-        yield invalid_value("spec.strategy.rollingUpdate.maxUnavailable", rolling["maxUnavailable"], "may not be 0 when `maxSurge` is 0")  # fmt: skip
+        yield invalid_value(
+            "spec.strategy.rollingUpdate.maxUnavailable", rolling["maxUnavailable"], "may not be 0 when `maxSurge` is 0"
+        )
     yield from _selected_template(spec, "deployment")
     if old is not None:
         yield from _unchanged("spec.selector", spec.get("selector"), old["spec"].get("selector"))
@@ -287,7 +306,7 @@ def _job_spec(spec: JSON, path: str) -> Errors:
     if template.get("restartPolicy") not in ("OnFailure", "Never"):
         yield required(f"{path}.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"')
     elif "podFailurePolicy" in spec and template["restartPolicy"] != "Never":
-        text = "only \"Never\" is supported when podFailurePolicy is specified"
+        text = 'only "Never" is supported when podFailurePolicy is specified'
         yield invalid_value(f"{path}.template.spec.restartPolicy", template["restartPolicy"], text)
 
 
@@ -302,7 +321,7 @@ def _job(obj: JSON, old: JSON | None) -> Errors:
             yield from _unchanged("spec.template", obj["spec"]["template"], old["spec"]["template"])
 
 
-def _cron_job(obj: JSON, old: JSON | None) -> Errors:
+def _cron_job(obj: JSON, _old: JSON | None) -> Errors:
     spec = obj["spec"]
     if not spec.get("schedule"):
         yield required("spec.schedule")
@@ -349,7 +368,7 @@ def _is_zone(name: str) -> bool:
     return True
 
 
-def _autoscaler(obj: JSON, old: JSON | None) -> Errors:
+def _autoscaler(obj: JSON, _old: JSON | None) -> Errors:
     spec = obj["spec"]
     yield from _at_least("spec.maxReplicas", spec.get("maxReplicas", 0), 1)
     yield from _at_least("spec.minReplicas", spec.get("minReplicas"), 1)
@@ -361,7 +380,7 @@ def _autoscaler(obj: JSON, old: JSON | None) -> Errors:
             yield required(f"spec.scaleTargetRef.{name}")
 
 
-def _budget(obj: JSON, old: JSON | None) -> Errors:
+def _budget(obj: JSON, _old: JSON | None) -> Errors:
     spec = obj.get("spec") or {}
     if "minAvailable" in spec and "maxUnavailable" in spec:
         yield invalid_value("spec", spec, "minAvailable and maxUnavailable cannot be both set")
@@ -393,8 +412,7 @@ def _data(obj: JSON, old: JSON | None) -> Errors:
         for key, value in (obj.get(field) or {}).items():
             size += len(value)
             if not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) or key in (".", ".."):
-                text = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"  # fmt: skip
-                yield invalid_value(f"{field}[{key}]", key, text)
+                yield invalid_value(f"{field}[{key}]", key, _KEY_TEXT)
     if size > MAX_DATA:
         yield FieldError("", "FieldValueTooLong", f"Too long: may not be more than {MAX_DATA} bytes")
     if old is not None and old.get("immutable"):

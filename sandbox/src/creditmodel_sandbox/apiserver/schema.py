@@ -40,9 +40,28 @@ class Node:
     """One schema: its type, its children, and what a value must satisfy."""
 
     __slots__ = (
-        "alternatives", "builtin", "default", "embedded", "enum", "extra", "format", "int_or_string", "items", "limits", "list_type",
-        "map_keys", "map_type", "merge_key", "nullable", "preserve", "properties", "required", "rules", "strategy", "type",
-    )  # fmt: skip
+        "alternatives",
+        "builtin",
+        "default",
+        "embedded",
+        "enum",
+        "extra",
+        "format",
+        "int_or_string",
+        "items",
+        "limits",
+        "list_type",
+        "map_keys",
+        "map_type",
+        "merge_key",
+        "nullable",
+        "preserve",
+        "properties",
+        "required",
+        "rules",
+        "strategy",
+        "type",
+    )
 
     def __init__(self, schema: JSON, builtin: bool = False) -> None:
         """Read what a schema says of the value itself; the children are added by whoever resolves references."""
@@ -173,9 +192,20 @@ def fill(node: Node, value: Any) -> None:
 # Validation
 
 _LIMITS = (
-    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "pattern", "minItems",
-    "maxItems", "uniqueItems", "minProperties", "maxProperties",
-)  # fmt: skip
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "minProperties",
+    "maxProperties",
+)
 
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "object": lambda v: isinstance(v, dict),

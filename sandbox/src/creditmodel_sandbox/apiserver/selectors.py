@@ -23,10 +23,16 @@ def _requirement(text: str) -> Callable[[dict[str, str]], bool]:
     if found := _SET.fullmatch(text):
         key, operator, inside = found.groups()
         values = {value.strip() for value in inside.split(",")}
-        return (lambda labels: labels.get(key) in values) if operator == "in" else (lambda labels: labels.get(key) not in values)
+        return (
+            (lambda labels: labels.get(key) in values)
+            if operator == "in"
+            else (lambda labels: labels.get(key) not in values)
+        )
     if found := _EQUAL.fullmatch(text):
         key, operator, value = found.groups()
-        return (lambda labels: labels.get(key) != value) if operator == "!=" else (lambda labels: labels.get(key) == value)
+        return (
+            (lambda labels: labels.get(key) != value) if operator == "!=" else (lambda labels: labels.get(key) == value)
+        )
     if found := _EXISTS.fullmatch(text):
         negated, key = bool(found[1]), found[2]
         return lambda labels: (key in labels) != negated

@@ -21,7 +21,15 @@ from creditmodel_sandbox.apiserver.resources import Resource
 from creditmodel_sandbox.apiserver.selectors import parse_fields, parse_labels
 from creditmodel_sandbox.apiserver.storage import Key, Record
 from creditmodel_sandbox.apiserver.wire import (
-    View, change_of, continue_token, delete_options, json_answer, parse_delete_options, read_body, read_continue_token, version_number,
+    View,
+    change_of,
+    continue_token,
+    delete_options,
+    json_answer,
+    parse_delete_options,
+    read_body,
+    read_continue_token,
+    version_number,
     write_options,
 )  # fmt: skip
 
@@ -31,10 +39,18 @@ JSON = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 VERSION = {
-    "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36", "gitVersion": "v1.36.0+creditmodel-sandbox",
-    "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "",
+    "major": "1",
+    "minor": "36",
+    "emulationMajor": "1",
+    "emulationMinor": "36",
+    "gitVersion": "v1.36.0+creditmodel-sandbox",
+    "gitCommit": "",
+    "gitTreeState": "clean",
+    "buildDate": "1970-01-01T00:00:00Z",
+    "goVersion": "",
+    "compiler": "",
     "platform": "linux/amd64",
-}  # fmt: skip
+}
 _ROOT = ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _SHOWN_WHEN_DELETED = ("pods", "services", "namespaces", "customresourcedefinitions")
@@ -132,7 +148,7 @@ class Server:
             case ["apis", group, version]:
                 found = discovery.resource_list(self.registry, group, version)
             case ["openapi", *rest]:
-                return openapi.answer(self.registry, rest, request)
+                return openapi.answer(self.registry, rest)
             case _:
                 pass
         return None if found is None else json_answer(found)
@@ -147,7 +163,9 @@ class Server:
         resource = self.registry.get(group, version, plural)
         if resource is None or (namespace and not resource.namespaced):
             what = f"{plural}.{group}/{version}" if group else f"{plural} in {version}"
-            raise ApiError(404, "NotFound", f"the server could not find the requested resource ({what})", {"kind": plural})
+            raise ApiError(
+                404, "NotFound", f"the server could not find the requested resource ({what})", {"kind": plural}
+            )
         if subresource and subresource not in resource.subresources:
             message = f"the server could not find the requested resource ({plural}/{subresource})"
             raise ApiError(404, "NotFound", message, {"kind": plural})
@@ -155,7 +173,9 @@ class Server:
             raise bad_request(f"{plural} are namespaced: the path must name a namespace")
         return Target(resource, namespace, name, subresource, "/".join(rest))
 
-    async def _resource(self, request: web.Request, user: access.User, group: str, version: str, parts: list[str]) -> web.StreamResponse:
+    async def _resource(
+        self, request: web.Request, user: access.User, group: str, version: str, parts: list[str]
+    ) -> web.StreamResponse:
         target = self._target(group, version, parts)
         if not user.is_admin:
             self._authorize(request, user, target)
@@ -168,7 +188,9 @@ class Server:
         handler = self._handler(request, target)
         return await handler(request, target)
 
-    def _handler(self, request: web.Request, target: Target) -> Callable[[web.Request, Target], Awaitable[web.StreamResponse]]:
+    def _handler(
+        self, request: web.Request, target: Target
+    ) -> Callable[[web.Request, Target], Awaitable[web.StreamResponse]]:
         match request.method, bool(target.name):
             case "GET", True if not _is_watch(request):
                 return self._get
@@ -196,7 +218,9 @@ class Server:
 
     # Reading
 
-    def _answer(self, request: web.Request, target: Target, record: Record, code: int = 200, warnings: list[str] | None = None) -> web.Response:
+    def _answer(
+        self, request: web.Request, target: Target, record: Record, code: int = 200, warnings: list[str] | None = None
+    ) -> web.Response:
         body = View.of(request).one(target.resource, record)
         answer = json_answer(body, code)
         for text in dict.fromkeys(warnings or ()):
@@ -249,13 +273,20 @@ class Server:
         self.store.check_known(since)
         initial, bookmarks = query.get("sendInitialEvents") == "true", query.get("allowWatchBookmarks") == "true"
         if initial and query.get("resourceVersionMatch") != "NotOlderThan":
-            raise bad_request('sendInitialEvents: Forbidden: sendInitialEvents requires setting resourceVersionMatch to "NotOlderThan"')
+            why = 'sendInitialEvents requires setting resourceVersionMatch to "NotOlderThan"'
+            raise bad_request(f"sendInitialEvents: Forbidden: {why}")
         view = View.of(request)
         asked = watch.Watch(
-            matches, everything, lambda record: view.one(resource, record), (resource.api_version, view),
-            {"apiVersion": resource.api_version, "kind": resource.kind}, since if since and not initial else None, bookmarks,
-            initial and bookmarks, float(query.get("timeoutSeconds") or 0),
-        )  # fmt: skip
+            matches,
+            everything,
+            lambda record: view.one(resource, record),
+            (resource.api_version, view),
+            {"apiVersion": resource.api_version, "kind": resource.kind},
+            since if since and not initial else None,
+            bookmarks,
+            initial and bookmarks,
+            float(query.get("timeoutSeconds") or 0),
+        )
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         async for chunk in watch.stream(self.store, self.store.collection(resource.storage), asked):
@@ -268,9 +299,7 @@ class Server:
         """The resource under which objects are written: events of both groups are core events."""
         if target.resource.group != "events.k8s.io":
             return target.resource
-        core = self.registry.get("", "v1", "events")
-        assert core is not None, "events are built in"
-        return core
+        return self.registry.builtin("events")
 
     async def _object(self, request: web.Request, target: Target) -> JSON:
         body = await read_body(request)
@@ -379,6 +408,10 @@ class Server:
         if target.name:
             return json_answer(items[0])
         matches, _ = self._matcher(request, replace(target, namespace=""))
-        chosen = [item for item in items if matches(Record(("", item["metadata"]["name"]), 0, b"", item["metadata"]["labels"], {}))]
+        chosen = [
+            item
+            for item in items
+            if matches(Record(("", item["metadata"]["name"]), 0, b"", item["metadata"]["labels"], {}))
+        ]
         head = {"kind": target.resource.list_kind, "apiVersion": target.resource.api_version, "metadata": {}}
         return json_answer(head | {"items": chosen})

@@ -23,9 +23,17 @@ Fields = dict[str, Any]
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _UNOWNED = (
-    "name", "namespace", "creationTimestamp", "selfLink", "uid", "generation", "managedFields", "resourceVersion", "deletionTimestamp",
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+    "deletionTimestamp",
     "deletionGracePeriodSeconds",
-)  # fmt: skip
+)
 _EMPTY: Node = Node({})
 
 
@@ -58,10 +66,8 @@ def combine(left: Fields, right: Fields, keep_common: bool) -> Fields | None:
     for key, below in left.items():
         if key == ".":
             continue
-        if key in right:
-            found = combine(below, right[key], keep_common)
-        else:
-            found = None if keep_common else below
+        absent = None if keep_common else below
+        found = combine(below, right[key], keep_common) if key in right else absent
         if found is not None:
             children[key] = found
     if member:
@@ -225,7 +231,11 @@ def remove(node: Node | None, value: Any, gone: Fields) -> Any:
                 _replace(value, name, remove(node.child(name), value[name], below) if below else MISSING)
         return value or MISSING
     if isinstance(value, list) and node.list_type in ("map", "set"):
-        return [left for key, item in _items(node, value) if (left := _remove_item(node, item, gone.get(key))) is not MISSING] or MISSING
+        return [
+            left
+            for key, item in _items(node, value)
+            if (left := _remove_item(node, item, gone.get(key))) is not MISSING
+        ] or MISSING
     return MISSING if "." in gone else value
 
 
@@ -343,7 +353,9 @@ def _base(old: JSON, resource: Resource) -> JSON:
     return {"metadata": {}} if resource.custom is not None else {"metadata": {}, "spec": {}, "status": {}}
 
 
-def apply(live: JSON, config: JSON, resource: Resource, manager: str, subresource: str, force: bool) -> tuple[JSON, list[JSON]]:
+def apply(
+    live: JSON, config: JSON, resource: Resource, manager: str, subresource: str, force: bool
+) -> tuple[JSON, list[JSON]]:
     """The live object with a configuration applied, and its new managedFields.
 
     Raises 409 when another manager owns a field that would change, unless `force`.
@@ -384,7 +396,7 @@ def _was_applied(live: JSON, conflicts: Sequence[tuple[JSON, Fields]], node: Nod
 
 
 def _follow_annotation(merged: JSON, config: JSON, manager: str) -> None:
-    """kubectl's annotation follows its server-side applies, so that a later client-side apply compares with the truth."""
+    """kubectl's annotation follows its server-side applies: a later client-side apply compares with the truth."""
     annotations = merged["metadata"].get("annotations") or {}
     if manager == "kubectl" and LAST_APPLIED in annotations:
         text = json.dumps(config, separators=(",", ":")) + "\n"
@@ -393,7 +405,9 @@ def _follow_annotation(merged: JSON, config: JSON, manager: str) -> None:
 
 def _conflict(conflicts: Sequence[tuple[JSON, Fields]]) -> ApiError:
     found = [(_describe(entry), path) for entry, fields in conflicts for path in paths(fields)]
-    causes = [{"reason": "FieldManagerConflict", "message": f"conflict with {who}", "field": path} for who, path in found]
+    causes = [
+        {"reason": "FieldManagerConflict", "message": f"conflict with {who}", "field": path} for who, path in found
+    ]
     if len(found) == 1:
         who, path = found[0]
         text = f"Apply failed with 1 conflict: conflict with {who}: {path}"

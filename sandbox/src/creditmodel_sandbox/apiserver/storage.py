@@ -93,12 +93,10 @@ class Collection:
         """The objects as they were at a version, from the present ones and the events since."""
         records = dict(self.records)
         for event in reversed(self.since(rv)):
-            last = event.previous or event.record
-            assert last is not None, "an event has an object"
-            if event.previous is None:
-                records.pop(last.key, None)
-            else:
-                records[last.key] = event.previous
+            if event.previous is not None:
+                records[event.previous.key] = event.previous
+            elif event.record is not None:
+                records.pop(event.record.key, None)
         return records
 
 

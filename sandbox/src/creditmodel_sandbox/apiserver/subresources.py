@@ -38,10 +38,13 @@ def _at(obj: JSON, path: str | None) -> Any:
 
 def scale_of(resource: Resource, record: Record) -> JSON:
     """The autoscaling/v1 Scale of an object."""
-    scale, obj = resource.scale, record.object()
-    assert scale is not None, "only a resource with a scale subresource is asked"
+    scale, obj = resource.scale or Scale(), record.object()
     meta = obj["metadata"]
-    metadata = {name: meta[name] for name in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp") if name in meta}  # fmt: skip
+    metadata = {
+        name: meta[name]
+        for name in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+        if name in meta
+    }
     selector = _at(obj, scale.selector)
     status = {"replicas": _at(obj, scale.status) or 0}
     if selector:
@@ -52,7 +55,6 @@ def scale_of(resource: Resource, record: Record) -> JSON:
 
 def set_scale(objects: Objects, resource: Resource, key: Key, change: Callable[[JSON], JSON], options: Options) -> JSON:
     """Change an object's replica count through its Scale."""
-    assert resource.scale is not None, "only a resource with a scale subresource is asked"
     wanted = change(scale_of(resource, objects.read(resource, key)))
     replicas = (wanted.get("spec") or {}).get("replicas", 0)
     if not isinstance(replicas, int) or replicas < 0:
@@ -100,7 +102,7 @@ def bind(objects: Objects, resource: Resource, key: Key, binding: JSON) -> JSON:
     if obj["metadata"].get("deletionTimestamp"):
         raise conflict(resource, key[1], f"pod {key[1]} is being deleted, cannot be assigned to a host")
     if obj["spec"].get("nodeName"):
-        why = f"pod {key[1]} is already assigned to node \"{obj['spec']['nodeName']}\""
+        why = f'pod {key[1]} is already assigned to node "{obj["spec"]["nodeName"]}"'
         raise conflict(resource, key[1], why)
     obj["spec"]["nodeName"] = node
     set_condition(obj, "PodScheduled", "True")
@@ -112,7 +114,7 @@ def evict(objects: Objects, resource: Resource, key: Key, options: DeleteOptions
     """Delete a pod if its disruption budget allows."""
     pod = objects.typed(resource, objects.read(resource, key))
     if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed", "Pending"):
-        _spend_budget(objects, resource, key, pod, options.dry_run)
+        _spend_budget(objects, key, pod, options.dry_run)
     if not options.dry_run:
         set_condition(pod, "DisruptionTarget", "True", "EvictionByEvictionAPI", "Eviction API: evicting")
         objects.store.put(resource.storage, key, pod)
@@ -120,7 +122,7 @@ def evict(objects: Objects, resource: Resource, key: Key, options: DeleteOptions
     return success(201)
 
 
-def _spend_budget(objects: Objects, resource: Resource, key: Key, pod: JSON, dry_run: bool) -> None:
+def _spend_budget(objects: Objects, key: Key, pod: JSON, dry_run: bool) -> None:
     labels = pod["metadata"].get("labels") or {}
     budgets = [
         (name, budget)
@@ -147,7 +149,9 @@ def _too_many(cause: str, retry: int = 0) -> ApiError:
     details: JSON = {"causes": [{"reason": "DisruptionBudget", "message": cause}]}
     if retry:
         details["retryAfterSeconds"] = retry
-    return ApiError(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.", details)
+    return ApiError(
+        429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.", details
+    )
 
 
 # Namespaces and service accounts
@@ -173,8 +177,22 @@ def issue_token(objects: Objects, resource: Resource, key: Key, request: JSON, c
     now = int(time.time())
     identity = {"namespace": key[0], "serviceaccount": {"name": key[1], "uid": account["metadata"]["uid"]}}
     claims = {
-        "iss": "https://kubernetes.default.svc", "sub": f"system:serviceaccount:{key[0]}:{key[1]}", "iat": now, "nbf": now,
-        "exp": now + seconds, "aud": spec.get("audiences") or ["https://kubernetes.default.svc"], "kubernetes.io": identity,
-    }  # fmt: skip
-    status = {"token": credentials.sign(claims), "expirationTimestamp": timestamp(datetime.fromtimestamp(now + seconds, UTC))}
-    return {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": {}, "spec": spec, "status": status}
+        "iss": "https://kubernetes.default.svc",
+        "sub": f"system:serviceaccount:{key[0]}:{key[1]}",
+        "iat": now,
+        "nbf": now,
+        "exp": now + seconds,
+        "aud": spec.get("audiences") or ["https://kubernetes.default.svc"],
+        "kubernetes.io": identity,
+    }
+    status = {
+        "token": credentials.sign(claims),
+        "expirationTimestamp": timestamp(datetime.fromtimestamp(now + seconds, UTC)),
+    }
+    return {
+        "kind": "TokenRequest",
+        "apiVersion": "authentication.k8s.io/v1",
+        "metadata": {},
+        "spec": spec,
+        "status": status,
+    }

@@ -67,7 +67,10 @@ def _age(path: str = "metadata.creationTimestamp") -> Callable[[JSON, datetime],
 def _selector(path: str) -> Callable[[JSON, datetime], Any]:
     def cell(obj: JSON, _: datetime) -> str:
         found = _get(obj, path) or {}
-        return format_labels(found if "matchLabels" in found or "matchExpressions" in found else {"matchLabels": found}) or "<none>"
+        return (
+            format_labels(found if "matchLabels" in found or "matchExpressions" in found else {"matchLabels": found})
+            or "<none>"
+        )
 
     return cell
 
@@ -93,7 +96,9 @@ def _pod_status(pod: JSON, _: datetime) -> str:
     else:
         for status in reversed(_get(pod, "status.containerStatuses", [])):
             reason = _container_reason(status.get("state") or {}) or reason
-        if reason == "Completed" and any(_get(s, "state.running") and s.get("ready") for s in _get(pod, "status.containerStatuses", [])):  # fmt: skip
+        if reason == "Completed" and any(
+            _get(s, "state.running") and s.get("ready") for s in _get(pod, "status.containerStatuses", [])
+        ):
             reason = "Running"
     if "deletionTimestamp" in pod["metadata"] and _get(pod, "status.phase") not in ("Succeeded", "Failed"):
         return "Terminating"
@@ -133,7 +138,13 @@ def _pod_restarts(pod: JSON, now: datetime) -> str:
 
 def _job_status(job: JSON, _: datetime) -> str:
     conditions = {c["type"]: c["status"] == "True" for c in _get(job, "status.conditions", [])}
-    for kind, shown in (("Complete", "Complete"), ("Failed", "Failed"), ("Suspended", "Suspended"), ("FailureTarget", "FailureTarget"), ("SuccessCriteriaMet", "SuccessCriteriaMet")):  # fmt: skip
+    for kind, shown in (
+        ("Complete", "Complete"),
+        ("Failed", "Failed"),
+        ("Suspended", "Suspended"),
+        ("FailureTarget", "FailureTarget"),
+        ("SuccessCriteriaMet", "SuccessCriteriaMet"),
+    ):
         if conditions.get(kind):
             return shown
     return "Terminating" if "deletionTimestamp" in job["metadata"] else "Running"
@@ -145,11 +156,16 @@ def _job_duration(job: JSON, now: datetime) -> str:
 
 
 def _service_ports(service: JSON, _: datetime) -> str:
-    return ",".join(f"{port['port']}/{port.get('protocol', 'TCP')}" for port in _get(service, "spec.ports", [])) or "<none>"
+    return (
+        ",".join(f"{port['port']}/{port.get('protocol', 'TCP')}" for port in _get(service, "spec.ports", []))
+        or "<none>"
+    )
 
 
 def _targets(scaler: JSON, _: datetime) -> str:
-    current = {_get(m, "resource.name"): _get(m, "resource.current", {}) for m in _get(scaler, "status.currentMetrics", [])}
+    current = {
+        _get(m, "resource.name"): _get(m, "resource.current", {}) for m in _get(scaler, "status.currentMetrics", [])
+    }
     shown = []
     for metric in _get(scaler, "spec.metrics", []):
         name, target = _get(metric, "resource.name"), _get(metric, "resource.target", {})
@@ -157,7 +173,9 @@ def _targets(scaler: JSON, _: datetime) -> str:
             now = current.get(name, {}).get("averageUtilization")
             shown.append(f"{name}: {'<unknown>' if now is None else f'{now}%'}/{target['averageUtilization']}%")
         else:
-            shown.append(f"{name}: {current.get(name, {}).get('averageValue', '<unknown>')}/{target.get('averageValue')}")
+            shown.append(
+                f"{name}: {current.get(name, {}).get('averageValue', '<unknown>')}/{target.get('averageValue')}"
+            )
     return ", ".join(shown) or "<none>"
 
 
@@ -196,78 +214,140 @@ def _definition(columns: str, **cells: Callable[[JSON, datetime], Any]) -> list[
 
 
 NAME = Column("Name", "string", 0, _field("metadata.name"), "name", "Name must be unique within a namespace.")
-AGE = Column("Age", "string", 0, _age(), "", "CreationTimestamp is a timestamp representing the server time when this object was created.")  # fmt: skip
+AGE = Column(
+    "Age",
+    "string",
+    0,
+    _age(),
+    "",
+    "CreationTimestamp is a timestamp representing the server time when this object was created.",
+)
 
 _TEMPLATE = "spec.template.spec.containers"
 _COLUMNS: dict[str, list[Column]] = {
     "pods": _definition(
         "Ready Status Restarts Age IP* Node* Nominated_Node* Readiness_Gates*",
-        ready=_pod_ready, status=_pod_status, restarts=_pod_restarts, age=_age(), ip=_field("status.podIP"), node=_field("spec.nodeName"),
-        nominated_node=_field("status.nominatedNodeName"), readiness_gates=lambda *_: "<none>",
+        ready=_pod_ready,
+        status=_pod_status,
+        restarts=_pod_restarts,
+        age=_age(),
+        ip=_field("status.podIP"),
+        node=_field("spec.nodeName"),
+        nominated_node=_field("status.nominatedNodeName"),
+        readiness_gates=lambda *_: "<none>",
     ),
     "deployments.apps": _definition(
         "Ready Up-to-date:integer Available:integer Age Containers* Images* Selector*",
         ready=lambda o, _: f"{_get(o, 'status.readyReplicas', 0)}/{_get(o, 'spec.replicas', 0)}",
-        up_to_date=_field("status.updatedReplicas", 0), available=_field("status.availableReplicas", 0), age=_age(),
-        containers=_containers(_TEMPLATE, "name"), images=_containers(_TEMPLATE, "image"), selector=_selector("spec.selector"),
+        up_to_date=_field("status.updatedReplicas", 0),
+        available=_field("status.availableReplicas", 0),
+        age=_age(),
+        containers=_containers(_TEMPLATE, "name"),
+        images=_containers(_TEMPLATE, "image"),
+        selector=_selector("spec.selector"),
     ),
     "replicasets.apps": _definition(
         "Desired:integer Current:integer Ready:integer Age Containers* Images* Selector*",
-        desired=_field("spec.replicas", 0), current=_field("status.replicas", 0), ready=_field("status.readyReplicas", 0), age=_age(),
-        containers=_containers(_TEMPLATE, "name"), images=_containers(_TEMPLATE, "image"), selector=_selector("spec.selector"),
+        desired=_field("spec.replicas", 0),
+        current=_field("status.replicas", 0),
+        ready=_field("status.readyReplicas", 0),
+        age=_age(),
+        containers=_containers(_TEMPLATE, "name"),
+        images=_containers(_TEMPLATE, "image"),
+        selector=_selector("spec.selector"),
     ),
     "jobs.batch": _definition(
         "Status Completions Duration Age Containers* Images* Selector*",
-        status=_job_status, completions=lambda o, _: f"{_get(o, 'status.succeeded', 0)}/{_get(o, 'spec.completions', 1)}",
-        duration=_job_duration, age=_age(), containers=_containers(_TEMPLATE, "name"), images=_containers(_TEMPLATE, "image"),
+        status=_job_status,
+        completions=lambda o, _: f"{_get(o, 'status.succeeded', 0)}/{_get(o, 'spec.completions', 1)}",
+        duration=_job_duration,
+        age=_age(),
+        containers=_containers(_TEMPLATE, "name"),
+        images=_containers(_TEMPLATE, "image"),
         selector=_selector("spec.selector"),
     ),
     "cronjobs.batch": _definition(
         "Schedule Timezone Suspend:boolean Active:integer Last_Schedule Age Containers* Images*",
-        schedule=_field("spec.schedule"), timezone=_field("spec.timeZone"), suspend=lambda o, _: str(_get(o, "spec.suspend", False)),
+        schedule=_field("spec.schedule"),
+        timezone=_field("spec.timeZone"),
+        suspend=lambda o, _: str(_get(o, "spec.suspend", False)),
         active=lambda o, _: len(_get(o, "status.active", [])),
-        last_schedule=lambda o, now: human_age(s, now) if (s := _get(o, "status.lastScheduleTime")) else "<none>", age=_age(),
-        containers=_containers("spec.jobTemplate." + _TEMPLATE, "name"), images=_containers("spec.jobTemplate." + _TEMPLATE, "image"),
+        last_schedule=lambda o, now: human_age(s, now) if (s := _get(o, "status.lastScheduleTime")) else "<none>",
+        age=_age(),
+        containers=_containers("spec.jobTemplate." + _TEMPLATE, "name"),
+        images=_containers("spec.jobTemplate." + _TEMPLATE, "image"),
     ),
     "services": _definition(
         "Type Cluster-IP External-IP Port(s) Age Selector*",
-        type=_field("spec.type"), cluster_ip=_field("spec.clusterIP"), external_ip=_field("spec.externalName"), age=_age(),
-        selector=_selector("spec.selector"), **{"port(s)": _service_ports},
+        type=_field("spec.type"),
+        cluster_ip=_field("spec.clusterIP"),
+        external_ip=_field("spec.externalName"),
+        age=_age(),
+        selector=_selector("spec.selector"),
+        **{"port(s)": _service_ports},
     ),
     "horizontalpodautoscalers.autoscaling": _definition(
         "Reference Targets MinPods MaxPods:integer Replicas:integer Age",
-        reference=lambda o, _: f"{_get(o, 'spec.scaleTargetRef.kind')}/{_get(o, 'spec.scaleTargetRef.name')}", targets=_targets,
-        minpods=lambda o, _: str(_get(o, "spec.minReplicas", "<unset>")), maxpods=_field("spec.maxReplicas"),
-        replicas=_field("status.currentReplicas", 0), age=_age(),
+        reference=lambda o, _: f"{_get(o, 'spec.scaleTargetRef.kind')}/{_get(o, 'spec.scaleTargetRef.name')}",
+        targets=_targets,
+        minpods=lambda o, _: str(_get(o, "spec.minReplicas", "<unset>")),
+        maxpods=_field("spec.maxReplicas"),
+        replicas=_field("status.currentReplicas", 0),
+        age=_age(),
     ),
     "poddisruptionbudgets.policy": _definition(
         "Min_Available Max_Unavailable Allowed_Disruptions:integer Age",
-        min_available=lambda o, _: str(_get(o, "spec.minAvailable", "N/A")), max_unavailable=lambda o, _: str(_get(o, "spec.maxUnavailable", "N/A")),
-        allowed_disruptions=_field("status.disruptionsAllowed", 0), age=_age(),
+        min_available=lambda o, _: str(_get(o, "spec.minAvailable", "N/A")),
+        max_unavailable=lambda o, _: str(_get(o, "spec.maxUnavailable", "N/A")),
+        allowed_disruptions=_field("status.disruptionsAllowed", 0),
+        age=_age(),
     ),
     "endpointslices.discovery.k8s.io": _definition(
-        "AddressType Ports Endpoints Age", addresstype=_field("addressType"),
-        ports=lambda o, _: ",".join(str(p.get("port")) for p in o.get("ports") or ()) or "<unset>", endpoints=_endpoints, age=_age(),
+        "AddressType Ports Endpoints Age",
+        addresstype=_field("addressType"),
+        ports=lambda o, _: ",".join(str(p.get("port")) for p in o.get("ports") or ()) or "<unset>",
+        endpoints=_endpoints,
+        age=_age(),
     ),
     "namespaces": _definition("Status Age", status=_field("status.phase"), age=_age()),
-    "configmaps": _definition("Data Age", data=lambda o, _: str(len(o.get("data") or ()) + len(o.get("binaryData") or ())), age=_age()),
-    "secrets": _definition("Type Data:integer Age", type=_field("type"), data=lambda o, _: len(o.get("data") or ()), age=_age()),
+    "configmaps": _definition(
+        "Data Age", data=lambda o, _: str(len(o.get("data") or ()) + len(o.get("binaryData") or ())), age=_age()
+    ),
+    "secrets": _definition(
+        "Type Data:integer Age", type=_field("type"), data=lambda o, _: len(o.get("data") or ()), age=_age()
+    ),
     "serviceaccounts": _definition("Age", age=_age()),
     "nodes": _definition(
-        "Status Roles Age Version Internal-IP*", status=_node_status, roles=lambda *_: "<none>", age=_age(),
-        version=_field("status.nodeInfo.kubeletVersion"), internal_ip=_address,
+        "Status Roles Age Version Internal-IP*",
+        status=_node_status,
+        roles=lambda *_: "<none>",
+        age=_age(),
+        version=_field("status.nodeInfo.kubeletVersion"),
+        internal_ip=_address,
     ),
     "events": _definition(
-        "Last_Seen Type Reason Object Message", last_seen=_event_age, type=_field("type"), reason=_field("reason"), object=_event_object,
+        "Last_Seen Type Reason Object Message",
+        last_seen=_event_age,
+        type=_field("type"),
+        reason=_field("reason"),
+        object=_event_object,
         message=lambda o, _: str(o.get("message", "")).strip(),
     ),
     "leases.coordination.k8s.io": _definition("Holder Age", holder=_field("spec.holderIdentity", ""), age=_age()),
     "roles.rbac.authorization.k8s.io": _definition("Created_At", created_at=_field("metadata.creationTimestamp")),
-    "clusterroles.rbac.authorization.k8s.io": _definition("Created_At", created_at=_field("metadata.creationTimestamp")),
-    "rolebindings.rbac.authorization.k8s.io": _definition("Role Age", role=lambda o, _: f"{o['roleRef']['kind']}/{o['roleRef']['name']}", age=_age()),
-    "clusterrolebindings.rbac.authorization.k8s.io": _definition("Role Age", role=lambda o, _: f"{o['roleRef']['kind']}/{o['roleRef']['name']}", age=_age()),
-    "customresourcedefinitions.apiextensions.k8s.io": _definition("Created_At", created_at=_field("metadata.creationTimestamp")),
-}  # fmt: skip
+    "clusterroles.rbac.authorization.k8s.io": _definition(
+        "Created_At", created_at=_field("metadata.creationTimestamp")
+    ),
+    "rolebindings.rbac.authorization.k8s.io": _definition(
+        "Role Age", role=lambda o, _: f"{o['roleRef']['kind']}/{o['roleRef']['name']}", age=_age()
+    ),
+    "clusterrolebindings.rbac.authorization.k8s.io": _definition(
+        "Role Age", role=lambda o, _: f"{o['roleRef']['kind']}/{o['roleRef']['name']}", age=_age()
+    ),
+    "customresourcedefinitions.apiextensions.k8s.io": _definition(
+        "Created_At", created_at=_field("metadata.creationTimestamp")
+    ),
+}
 
 
 def _columns(resource: Resource) -> list[Column]:
@@ -280,7 +360,9 @@ def _columns(resource: Resource) -> list[Column]:
 def _custom_column(column: JSON) -> Column:
     kind = column["type"]
     cell = _custom_cell(column["jsonPath"], kind)
-    description = column.get("description", f"Custom resource definition column (in JSONPath format): {column['jsonPath']}")
+    description = column.get(
+        "description", f"Custom resource definition column (in JSONPath format): {column['jsonPath']}"
+    )
     return Column(column["name"], kind, column.get("priority", 0), cell, column.get("format", ""), description)
 
 
@@ -333,6 +415,13 @@ def table(resource: Resource, objects: Iterable[JSON], metadata: JSON, include: 
             row["object"] = obj if include == "Object" else partial(obj)
         rows.append(row)
     definitions = [
-        {"name": c.name, "type": c.type, "format": c.format, "description": c.description, "priority": c.priority} for c in columns
-    ]  # fmt: skip
-    return {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": definitions, "rows": rows}
+        {"name": c.name, "type": c.type, "format": c.format, "description": c.description, "priority": c.priority}
+        for c in columns
+    ]
+    return {
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": metadata,
+        "columnDefinitions": definitions,
+        "rows": rows,
+    }

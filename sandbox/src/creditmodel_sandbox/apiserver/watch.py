@@ -56,7 +56,7 @@ def _shared_frame(watch: Watch, event: Event, kind: str, record: Record) -> byte
 
 
 def translate(watch: Watch, event: Event) -> bytes | None:
-    """The event as this watcher sees it: an object that leaves its selection is DELETED to it, one that enters ADDED."""
+    """The event as this watcher sees it: an object that leaves its selection is DELETED, one that enters ADDED."""
     new, previous = event.record, event.previous
     if watch.everything:
         is_in, was_in = new is not None, previous is not None

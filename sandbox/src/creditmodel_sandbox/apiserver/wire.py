@@ -13,7 +13,7 @@ import yaml
 from aiohttp import web
 
 from creditmodel_sandbox.apiserver import patch
-from creditmodel_sandbox.apiserver.errors import ApiError, bad_request, unsupported_media_type
+from creditmodel_sandbox.apiserver.errors import bad_request, unsupported_media_type
 from creditmodel_sandbox.apiserver.events import from_core
 from creditmodel_sandbox.apiserver.objects import DeleteOptions, Options
 from creditmodel_sandbox.apiserver.protobuf import PROTOBUF, decode_object
@@ -22,9 +22,16 @@ from creditmodel_sandbox.apiserver.storage import Key, Record
 from creditmodel_sandbox.apiserver.tables import partial, table
 
 __all__ = [
-    "View", "change_of", "continue_token", "delete_options", "json_answer", "read_body", "read_continue_token", "version_number",
+    "View",
+    "change_of",
+    "continue_token",
+    "delete_options",
+    "json_answer",
+    "read_body",
+    "read_continue_token",
+    "version_number",
     "write_options",
-]  # fmt: skip
+]
 
 JSON = dict[str, Any]
 MAX_VERSION_DIGITS = 18
@@ -70,7 +77,9 @@ def write_options(request: web.Request) -> Options:
         raise bad_request(f'dryRun: Unsupported value: {dry_run}: supported values: "All"')
     validation = query.get("fieldValidation") or "Warn"
     if validation not in ("Strict", "Warn", "Ignore"):
-        raise bad_request(f'fieldValidation: Unsupported value: "{validation}": supported values: "Ignore", "Strict", "Warn"')
+        raise bad_request(
+            f'fieldValidation: Unsupported value: "{validation}": supported values: "Ignore", "Strict", "Warn"'
+        )
     return Options(manager[:128], bool(dry_run), validation, query.get("force") == "true")
 
 
@@ -90,7 +99,9 @@ def parse_delete_options(body: JSON, query: JSON, dry_run: list[str]) -> DeleteO
     if policy is None and orphan is not None:
         policy = "Orphan" if orphan in (True, "true") else "Background"
     if policy not in (None, "Background", "Foreground", "Orphan"):
-        raise bad_request(f'propagationPolicy: Unsupported value: "{policy}": supported values: "Background", "Foreground", "Orphan"')
+        raise bad_request(
+            f'propagationPolicy: Unsupported value: "{policy}": supported values: "Background", "Foreground", "Orphan"'
+        )
     preconditions = body.get("preconditions") or {}
     seconds = None if grace is None else int(grace)
     return DeleteOptions(seconds, policy, preconditions.get("uid"), preconditions.get("resourceVersion"), bool(dry_run))
