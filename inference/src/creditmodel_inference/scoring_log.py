@@ -198,6 +198,8 @@ class ScoringLog:
     # The writer's thread.
 
     def _write_until_last(self) -> None:
+        # Arrow reads it when it is imported. Its own allocator keeps 20 MB more than the C library's.
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
         builders: dict[str, PartBuilder] = {}
         while True:

@@ -9,10 +9,13 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 import uvicorn
 
@@ -37,8 +40,8 @@ EXIT_REFUSED = 3
 REFUSAL_SHOWN_SECONDS = 1.0
 """How long /healthz/ready tells of a refused bundle before the process ends."""
 
-SWEEP_TICKS = 5
-"""uvicorn ticks ten times a second; connections are looked at twice."""
+SWEEP_SECONDS = 0.5
+"""Between two looks at what connections take too long."""
 
 BACKLOG = 2048
 SWITCH_SECONDS = 0.0005
@@ -94,6 +97,7 @@ class _Server(uvicorn.Server):
         self._log: ScoringLog | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
         super().__init__(
             uvicorn.Config(
@@ -121,11 +125,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
         self._loading = asyncio.create_task(self._load())
-
-    async def on_tick(self, counter: int) -> bool:
-        if counter % SWEEP_TICKS == 0:
-            self._sweep()
-        return await super().on_tick(counter)
+        self._sweeping = asyncio.create_task(self._sweep_on())
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """The first signal drains, a second one stops at once. Either way the exit code tells what happened."""
@@ -133,17 +133,18 @@ class _Server(uvicorn.Server):
             self.should_exit = True
             self.force_exit = True
             return
-        logger.info("%s: draining for %g s", signal.Signals(sig).name, self.settings.drain_seconds)
+        seconds = self.settings.drain_seconds if self.lifecycle.service is not None else 0.0
+        logger.info("%s: draining for %g s", signal.Signals(sig).name, seconds)
         self.lifecycle.drain()
         # A signal handler runs between two instructions of the event loop's thread: the loop must be woken.
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._begin_drain)
+            self._loop.call_soon_threadsafe(self._begin_drain, seconds)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for task in (self._loading, self._draining):
+        await super().shutdown(sockets)
+        for task in (self._loading, self._draining, self._sweeping):
             if task is not None:
                 task.cancel()
-        await super().shutdown(sockets)
         if self._log is not None:
             await asyncio.to_thread(self._log.close)
 
@@ -153,7 +154,7 @@ class _Server(uvicorn.Server):
         begun = time.perf_counter()
         try:
             with tempfile.TemporaryDirectory(prefix="creditmodel-", dir=self.settings.work_directory) as directory:
-                scorer = await asyncio.to_thread(self._load_scorer, Path(directory))
+                scorer = await _in_thread(self._load_scorer, Path(directory))
         except Refusal as refusal:
             await self._refuse(refusal)
             return
@@ -214,16 +215,40 @@ class _Server(uvicorn.Server):
 
         loop.call_later(seconds, flush)
 
-    def _sweep(self) -> None:
-        now = time.monotonic()
-        for connection in list(self.server_state.connections):
-            if isinstance(connection, ConnectionBase):
-                connection.sweep(now)
+    async def _sweep_on(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = time.monotonic()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, ConnectionBase):
+                    connection.sweep(now)
 
-    def _begin_drain(self) -> None:
-        self._draining = asyncio.create_task(self._drain())
+    def _begin_drain(self, seconds: float) -> None:
+        self._draining = asyncio.create_task(self._drain(seconds))
 
-    async def _drain(self) -> None:
+    async def _drain(self, seconds: float) -> None:
         """Answer for a while longer: whoever balances load needs time to notice."""
-        await asyncio.sleep(self.settings.drain_seconds)
+        await asyncio.sleep(seconds)
         self.should_exit = True
+
+
+async def _in_thread(function: Callable[[Path], Scorer], directory: Path) -> Scorer:
+    """Call in a thread that the process does not wait for when it ends: a store that hangs must not delay a stop."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Scorer] = loop.create_future()
+
+    def settle(scorer: Scorer | None, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_exception(error) if error is not None else future.set_result(cast("Scorer", scorer))
+
+    def call() -> None:
+        made, error = None, None
+        try:
+            made = function(directory)
+        except Refusal as refusal:
+            error = refusal
+        with suppress(RuntimeError):  # the loop has ended meanwhile, and nobody waits
+            loop.call_soon_threadsafe(settle, made, error)
+
+    threading.Thread(target=call, name="load", daemon=True).start()
+    return await future

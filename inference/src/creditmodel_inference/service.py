@@ -193,7 +193,9 @@ class Service:
 
     def _score_in_parts(self, request: Request, request_id: str, arrived: float) -> Iterator[list[bytes]]:
         """JSON of the results block by block; counted and logged as it goes."""
-        rows = np.array(request.rows, np.float64)
+        pack = self._row.pack
+        packed = b"".join([pack(*row) for row in request.rows])
+        rows = np.frombuffer(packed, np.float64).reshape(-1, self.scorer.width)
         done = 0
         for outputs, verdicts in self.scorer.score_in_parts(rows):
             self.meter.calls += 1

@@ -147,6 +147,19 @@ def test_a_drain_fails_no_request(
     assert ds.dataset(log, partitioning="hive").count_rows() == len(outcomes)
 
 
+def test_a_store_that_hangs_does_not_delay_a_stop(start: Callable[..., Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        server = start(f"http://127.0.0.1:{store.getsockname()[1]}/bundle")
+        connection, _ = store.accept()
+        with connection:
+            answer = server.request("GET", "/healthz/ready")
+            assert (answer.status, answer.json["status"]) == (503, "starting")
+            assert server.request("GET", "/healthz/live").status == 200
+            begun = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - begun < 5
+
+
 def test_a_second_signal_stops_at_once(start: Callable[..., Any], bundle: Path) -> None:
     server = start(bundle, "--drain-seconds", "600")
     server.wait_ready()
