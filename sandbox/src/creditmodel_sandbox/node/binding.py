@@ -72,7 +72,12 @@ class Binder:
     """Binds pods that nobody else binds. `mode` is auto (only while no scheduler is alive), always or never."""
 
     def __init__(
-        self, client: Client, events: Recorder, mode: str, node: Callable[[], Obj], pods: Callable[[], Iterable[Obj]]
+        self,
+        client: Client,
+        events: Recorder,
+        mode: str,
+        node: Callable[[], Obj | None],
+        pods: Callable[[], Iterable[Obj]],
     ) -> None:
         self._client, self._events, self._mode, self._node, self._pods = client, events, mode, node, pods
         self._wake = asyncio.Event()
@@ -93,16 +98,18 @@ class Binder:
 
     async def _round(self) -> bool:
         """Bind what is pending; say whether pods are left to look at again."""
-        pending = [pod for pod in self._pods() if _waits_for_a_node(pod)]
+        pending, node = [pod for pod in self._pods() if _waits_for_a_node(pod)], self._node()
         if not pending:
             return False
+        if node is None:  # deleted by somebody; it is registered again soon
+            return True
         try:
             if self._mode == "auto" and await self._scheduler_is_alive():
                 return True
-            name = self._node()["metadata"]["name"]
+            name = node["metadata"]["name"]
             running = [p for p in self._pods() if p["spec"].get("nodeName") == name and not _is_over(p)]
             for pod in pending:
-                if await self._bind(pod, running):
+                if await self._bind(pod, node, running):
                     running.append(pod)
         except ClientError as e:
             log.warning("binding: %s", e)
@@ -121,9 +128,8 @@ class Binder:
         age = datetime.now(UTC) - datetime.fromisoformat(spec["renewTime"])
         return age.total_seconds() < 2 * float(spec.get("leaseDurationSeconds") or 15)
 
-    async def _bind(self, pod: Obj, running: list[Obj]) -> bool:
-        node, metadata = self._node(), pod["metadata"]
-        name = node["metadata"]["name"]
+    async def _bind(self, pod: Obj, node: Obj, running: list[Obj]) -> bool:
+        metadata, name = pod["metadata"], node["metadata"]["name"]
         if reason := misfit(pod, node, running):
             await self._unschedulable(pod, f"0/1 nodes are available: {reason}.")
             return False

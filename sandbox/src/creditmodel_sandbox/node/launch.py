@@ -163,10 +163,13 @@ def _working_directory(container: Obj, paths: Paths, own: Path) -> Path:
 
 
 def began(run: Run, restart: int) -> None:
-    """Note in the run's record that it runs."""
+    """Note in the run's record that it runs, and is ready if nothing has to be asked first."""
     record, now = run.record, time.time()
     if "terminated" in record.state:
         record.last = record.state
     if record.began:
         record.crashes += 1
     record.running(now, restart, f"creditmodel-sandbox://{run.id}")
+    container = run.place.container
+    if not (container.get("startupProbe") or (container.get("lifecycle") or {}).get("postStart")):
+        record.started, record.ready = True, not container.get("readinessProbe")

@@ -223,7 +223,7 @@ def _host(options: Options, client: Client, session: aiohttp.ClientSession, iden
 async def run(options: Options) -> None:
     """Join the API server and work until cancelled. Raises NodeError or KubeconfigError when that cannot begin."""
     config = load_kubeconfig(options.kubeconfig)
-    with _state(options.directory) as identity, LocalRanges() as ranges:
+    with _state(options.directory) as identity, LocalRanges(options.directory / "ranges") as ranges:
         async with Client(config, "creditmodel-sandbox-node", "kubelet") as client, _probe_session() as session:
             version = await _server_version(client)
             services = options.service_cidrs or await _service_ranges(client)

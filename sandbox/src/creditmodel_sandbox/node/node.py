@@ -38,7 +38,9 @@ class Node:
         self._nodes = Informer(client, NODES, field_selector=f"metadata.name={host.name}")
         objects = [Informer(client, kind, self._object_changed, transform=_only_identity) for kind in _OBJECTS]
         self._informers = [self._nodes, self._services, self._pods, *objects]
-        self._binder = Binder(client, host.events, bind, lambda: self._nodes.store[host.name], self._pods.store.values)
+        self._binder = Binder(
+            client, host.events, bind, lambda: self._nodes.store.get(host.name), self._pods.store.values
+        )
         self._watchdog = Watchdog(census, self.workers.values, host.limited)
         host.informer = self._pods
 

@@ -34,10 +34,15 @@ def is_loopback(network: Network) -> bool:
 
 
 class LocalRanges:
-    """The ranges that this process made local, as a context: they are removed at its end."""
+    """The ranges that this process made local, as a context: they are removed at its end.
 
-    def __init__(self) -> None:
+    `notes` is a file that remembers them, so that those of a process that was killed are removed by the next one.
+    """
+
+    def __init__(self, notes: Path) -> None:
+        self._notes = notes
         self._added: list[Network] = []
+        self._before = set(notes.read_text().split()) if notes.exists() else set[str]()
 
     def __enter__(self) -> LocalRanges:
         return self
@@ -46,6 +51,7 @@ class LocalRanges:
         for network in self._added:
             with contextlib.suppress(OSError):
                 _change(_DELETE_ROUTE, 0, network)
+        self._notes.unlink(missing_ok=True)
 
     def add(self, network: Network) -> None:
         """Make `network` local. RouteError without the permission; a range that is local already is left alone."""
@@ -54,13 +60,15 @@ class LocalRanges:
         try:
             _change(_NEW_ROUTE, _CREATE | _EXCLUSIVE, network)
         except OSError as e:
-            if e.errno == errno.EEXIST:
+            if e.errno == errno.EEXIST and str(network) not in self._before:
                 return
-            raise RouteError(
-                f"cannot make {network} local ({e.strerror}). Run the node as root, or run once: "
-                f"sudo ip route add local {network} dev lo"
-            ) from e
+            if e.errno != errno.EEXIST:
+                raise RouteError(
+                    f"cannot make {network} local ({e.strerror}). Run the node as root, or run once: "
+                    f"sudo ip route add local {network} dev lo"
+                ) from e
         self._added.append(network)
+        self._notes.write_text("\n".join(map(str, self._added)))
 
 
 def _change(kind: int, flags: int, network: Network) -> None:

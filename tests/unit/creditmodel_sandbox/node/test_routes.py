@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from creditmodel_sandbox.node.addresses import AddressPool
 from creditmodel_sandbox.node.routes import LocalRanges, Network, free_range, is_loopback
 
 IN_A_NETWORK_OF_ITS_OWN = """
-import fcntl, socket, struct
+import fcntl, pathlib, socket, struct, sys
 from creditmodel_sandbox.node.routes import LocalRanges, Network
 UP, SET_FLAGS = 1, 0x8914
 with socket.socket() as s:
@@ -24,19 +25,24 @@ def can_listen(address):
             return False
 network = Network("10.77.0.0/16")
 assert not can_listen("10.77.3.4")
-with LocalRanges() as ranges:
+notes = pathlib.Path(sys.argv[1])
+with LocalRanges(notes / "a") as ranges:
     ranges.add(network)
     assert can_listen("10.77.3.4") and can_listen("10.77.255.254")
-    with LocalRanges() as others:
+    with LocalRanges(notes / "b") as others:
         others.add(network)
     assert can_listen("10.77.3.4"), "a range that was there before was removed"
 assert not can_listen("10.77.3.4")
+LocalRanges(notes / "a").add(network)  # as one that is killed
+with LocalRanges(notes / "a") as ranges:
+    ranges.add(network)
+assert not can_listen("10.77.3.4"), "what a killed node added was left"
 print("fine")
 """
 
 
-def test_a_range_is_local_while_it_is_held_and_not_afterwards() -> None:
-    command = ["unshare", "--net", "--map-root-user", sys.executable, "-c", IN_A_NETWORK_OF_ITS_OWN]
+def test_a_range_is_local_while_it_is_held_and_not_afterwards(tmp_path: Path) -> None:
+    command = ["unshare", "--net", "--map-root-user", sys.executable, "-c", IN_A_NETWORK_OF_ITS_OWN, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.stdout == "fine\n", done.stderr
 
@@ -44,15 +50,16 @@ def test_a_range_is_local_while_it_is_held_and_not_afterwards() -> None:
 def test_without_permission_the_message_says_what_to_run() -> None:
     script = (
         "from creditmodel_sandbox.node.routes import LocalRanges, Network, RouteError\n"
-        "try:\n    LocalRanges().add(Network('10.77.0.0/16'))\nexcept RouteError as e:\n    print(e)\n"
+        "from pathlib import Path\n"
+        "try:\n    LocalRanges(Path('/none')).add(Network('10.77.0.0/16'))\nexcept RouteError as e:\n    print(e)\n"
     )
     command = ["unshare", "--user", sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert "sudo ip route add local 10.77.0.0/16 dev lo" in done.stdout, done.stderr
 
 
-def test_loopback_ranges_need_nothing() -> None:
-    with LocalRanges() as ranges:
+def test_loopback_ranges_need_nothing(tmp_path: Path) -> None:
+    with LocalRanges(tmp_path / "notes") as ranges:
         ranges.add(Network("127.77.0.0/16"))
     assert is_loopback(Network("127.1.0.0/16"))
     assert not is_loopback(Network("10.0.0.0/8"))
