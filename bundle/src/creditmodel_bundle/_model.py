@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from creditmodel_bundle.errors import BundleInvalid
 
-__all__ = ["Document"]
+__all__ = ["Document", "first_error"]
 
 
 class Document(BaseModel):
@@ -23,6 +23,11 @@ class Document(BaseModel):
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as e:
-            first = e.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "document"
-            raise BundleInvalid(f"{path.name}: {where}: {first['msg']}") from e
+            raise BundleInvalid(f"{path.name}: {first_error(e)}") from e
+
+
+def first_error(error: ValidationError) -> str:
+    """The first thing that is wrong with a document, and where."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "document"
+    return f"{where}: {first['msg']}"

@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from creditmodel_bundle.documents import Evaluation
+from creditmodel_bundle.contract import Contract
+from creditmodel_bundle.documents import Evaluation, Golden
 from creditmodel_bundle.errors import BundleCorrupt, BundleError
-from creditmodel_bundle.manifest import EVALUATION
+from creditmodel_bundle.manifest import CONTRACT, EVALUATION, GOLDEN, is_digest
 from creditmodel_bundle.measurement import Artifact, EvaluationSummary, Failure, FailureDetail, Measurement, dump
 from creditmodel_bundle.storage import Bundle, fetch, write_file
 
 __all__ = ["main"]
 
-TOOL = f"creditmodel-bundle {version('creditmodel-bundle')}"
+PROG = "creditmodel-bundle"
+TOOL = f"{PROG} {version('creditmodel-bundle')}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,21 +27,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         measurement = _verify(arguments.uri, arguments.digest)
+        _write(arguments.measurement, measurement)
     except BundleError as e:
-        failure = Failure(tool=TOOL, kind="artifact", digest=None, error=FailureDetail(reason=e.reason, message=str(e)))
-        _write(arguments.measurement, failure)
-        print(f"creditmodel-bundle: {e.reason}: {e}", file=sys.stderr)
-        return 1 if isinstance(e, BundleCorrupt) else 2
-    _write(arguments.measurement, measurement)
+        return _refuse(arguments, e.reason, str(e), 1 if isinstance(e, BundleCorrupt) else 2)
+    except OSError as e:
+        return _refuse(arguments, type(e).__name__, str(e), 2)
     size = f"{measurement.files} files, {measurement.bytes} bytes"
     print(f"{measurement.name} {measurement.model_version}: {size}, verified")
     print(measurement.digest)
     return 0
 
 
+def _refuse(arguments: argparse.Namespace, reason: str, message: str, code: int) -> int:
+    print(f"{PROG}: {reason}: {message}", file=sys.stderr)
+    digest = arguments.digest if arguments.digest and is_digest(arguments.digest) else None
+    failure = Failure(tool=TOOL, kind="artifact", digest=digest, error=FailureDetail(reason=reason, message=message))
+    try:
+        _write(arguments.measurement, failure)
+    except OSError as e:
+        print(f"{PROG}: the measurement cannot be written to {arguments.measurement}: {e}", file=sys.stderr)
+    return code
+
+
 def _verify(uri: str, digest: str | None) -> Artifact:
+    """Fetch every file, and read every document that has a schema here."""
     with tempfile.TemporaryDirectory(prefix="creditmodel-") as directory:
-        return _artifact(fetch(uri, Path(directory), digest))
+        bundle = fetch(uri, Path(directory), digest)
+        Contract.read(bundle.path(CONTRACT))
+        Golden.read(bundle.path(GOLDEN))
+        return _artifact(bundle)
 
 
 def _artifact(bundle: Bundle) -> Artifact:
@@ -68,7 +84,7 @@ def _write(path: Path | None, measurement: Measurement | Failure) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="creditmodel-bundle", description=__doc__)
+    parser = argparse.ArgumentParser(prog=PROG, description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     verify = commands.add_parser("verify", help="fetch a bundle and compare every byte with its manifest")
     verify.add_argument("uri", help="the bundle's directory: file://, http(s)://, s3://, gs:// or a local path")

@@ -17,6 +17,7 @@ __all__ = [
     "BundleCorrupt",
     "BundleError",
     "BundleInvalid",
+    "BundleNotStored",
     "BundleUnreachable",
     "ContractViolation",
     "DigestMismatch",
@@ -35,6 +36,12 @@ class BundleUnreachable(BundleError):
     """The URI cannot be read now; trying again may help."""
 
     reason = "Unreachable"
+
+
+class BundleNotStored(BundleError):
+    """The bundle was read, and this machine's disk cannot take it."""
+
+    reason = "NotStored"
 
 
 class BundleCorrupt(BundleError):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from creditmodel_bundle._model import Document
-from creditmodel_bundle.errors import BundleCorrupt, BundleInvalid, DigestMismatch
+from creditmodel_bundle._model import Document, first_error
+from creditmodel_bundle.errors import BundleInvalid, DigestMismatch
 
 __all__ = [
     "CONTRACT",
@@ -26,7 +25,9 @@ __all__ = [
     "REQUIRED",
     "FileEntry",
     "Manifest",
+    "check_digest",
     "digest_of",
+    "is_digest",
     "seal",
 ]
 
@@ -39,6 +40,8 @@ GOLDEN = "golden.json"
 REFERENCE = "reference.parquet"
 REQUIRED = (ONNX, PYTORCH, CONTRACT, REFERENCE, EVALUATION, GOLDEN)
 """Files without which a directory is no bundle."""
+
+_PARTIAL = ".manifest-partial"
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 32
@@ -87,7 +90,7 @@ class Manifest(Document):
         try:
             return cls.model_validate_json(raw)
         except ValidationError as e:
-            raise BundleInvalid(f"{MANIFEST}: {e.errors(include_url=False)[0]['msg']}") from e
+            raise BundleInvalid(f"{MANIFEST}: {first_error(e)}") from e
 
 
 def digest_of(manifest: bytes) -> str:
@@ -95,40 +98,40 @@ def digest_of(manifest: bytes) -> str:
     return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
 
 
+def is_digest(text: str) -> bool:
+    """Whether this has the form sha256:<64 lower-case hex digits>."""
+    return _DIGEST.fullmatch(text) is not None
+
+
 def check_digest(digest: str) -> str:
     """The digest itself. Raises BundleInvalid for anything not of the form sha256:<64 hex digits>."""
-    if not _DIGEST.fullmatch(digest):
+    if not is_digest(digest):
         raise BundleInvalid(f"{digest!r} is no digest: it takes the form sha256:<64 lower-case hex digits>")
     return digest
 
 
 def seal(directory: Path, name: str, version: str, created: datetime | None = None) -> str:
     """Write manifest.json over the directory's files and return the digest. Called last: a directory without a
-    manifest is no bundle, so an interrupted writer leaves nothing that could be taken for one."""
-    entries = [_entry(path) for path in sorted(directory.iterdir()) if path.name != MANIFEST]
-    manifest = Manifest(name=name, version=version, created=created or datetime.now(UTC), files=entries)
+    manifest is no bundle, so an interrupted writer leaves nothing that could be taken for one.
+
+    Raises BundleInvalid for a directory that holds something else than a bundle's files, or not all of them.
+    """
+    try:
+        entries = [_entry(path) for path in sorted(directory.iterdir()) if path.name not in (MANIFEST, _PARTIAL)]
+        manifest = Manifest(name=name, version=version, created=created or datetime.now(UTC), files=entries)
+    except ValidationError as e:
+        raise BundleInvalid(f"{directory}: {first_error(e)}") from e
     raw = manifest.model_dump_json(indent=1).encode() + b"\n"
-    partial = directory.with_name(directory.name + ".manifest-partial")
+    # Beside the manifest and not beside the directory, which may be the root of a volume.
+    partial = directory / _PARTIAL
     partial.write_bytes(raw)
     partial.replace(directory / MANIFEST)
     return digest_of(raw)
 
 
-def check_files(entries: Iterable[FileEntry], directory: Path) -> None:
-    """Compare files on disk with their entries. Raises BundleCorrupt naming the first that differs."""
-    for entry in entries:
-        path = directory / entry.path
-        if not path.is_file():
-            raise BundleCorrupt(f"{entry.path} is missing")
-        found = _entry(path)
-        if found != entry:
-            raise BundleCorrupt(
-                f"{entry.path} has {found.size} bytes with SHA-256 {found.sha256[:12]}…, "
-                f"the manifest says {entry.size} with {entry.sha256[:12]}…"
-            )
-
-
 def _entry(path: Path) -> FileEntry:
+    if not path.is_file():
+        raise BundleInvalid(f"{path} is no file; a bundle holds files and nothing else")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileEntry(path=path.name, sha256=digest, size=path.stat().st_size)

@@ -222,11 +222,18 @@ def parse(text: str | bytes) -> Measurement | Failure:
 
 def dump(measurement: Measurement | Failure) -> bytes:
     """Compact JSON. A failure's message is cut to fit MAX_BYTES; a longer measurement raises MeasurementError."""
-    raw = measurement.model_dump_json(by_alias=True, exclude_none=isinstance(measurement, Failure)).encode()
-    if len(raw) <= MAX_BYTES:
-        return raw
+    raw = _compact(measurement)
     if isinstance(measurement, Failure):
-        message = measurement.error.message.encode()[:1000].decode(errors="ignore") + "…"
-        detail = measurement.error.model_copy(update={"message": message})
-        return dump(measurement.model_copy(update={"error": detail}))
-    raise MeasurementError(f"the measurement has {len(raw)} bytes, over the {MAX_BYTES} that a message may have")
+        length = len(measurement.error.message)
+        while len(raw) > MAX_BYTES and length:
+            # Halved, as what a character takes in JSON is between one byte and twelve.
+            length //= 2
+            detail = measurement.error.model_copy(update={"message": measurement.error.message[:length] + "…"})
+            raw = _compact(measurement.model_copy(update={"error": detail}))
+    if len(raw) > MAX_BYTES:
+        raise MeasurementError(f"the measurement has {len(raw)} bytes, over the {MAX_BYTES} that a message may have")
+    return raw
+
+
+def _compact(measurement: Measurement | Failure) -> bytes:
+    return measurement.model_dump_json(by_alias=True, exclude_none=isinstance(measurement, Failure)).encode()

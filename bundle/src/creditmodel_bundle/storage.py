@@ -1,8 +1,8 @@
 """Bundles and reports at URIs: file, http(s), s3, gs.
 
-Object stores are reached through Arrow's own clients, HTTP and files through fsspec. Credentials and endpoints come
-from the environment, in the stores' usual variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL,
-GOOGLE_APPLICATION_CREDENTIALS and so on).
+Object stores are reached through Arrow's own clients, files through fsspec, bundles over HTTP by plain GETs.
+Credentials and endpoints come from the environment, in the stores' usual variables (AWS_ACCESS_KEY_ID,
+AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS and so on).
 """
 
 from __future__ import annotations
@@ -10,25 +10,38 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import fsspec
 
-from creditmodel_bundle.errors import BundleCorrupt, BundleInvalid, BundleUnreachable
-from creditmodel_bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Manifest, digest_of
+from creditmodel_bundle._http import HttpDirectory
+from creditmodel_bundle.errors import (
+    BundleCorrupt,
+    BundleError,
+    BundleInvalid,
+    BundleNotStored,
+    BundleUnreachable,
+)
+from creditmodel_bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Manifest, check_digest, digest_of
 
 __all__ = ["Bundle", "fetch", "filesystem", "local_path", "write_bytes", "write_file"]
 
 ATTEMPTS = 3
 BACKOFF_SECONDS = 0.5
 TIMEOUT_SECONDS = 30
+"""How long a server may stay silent."""
+FILE_SECONDS = 900.0
+"""How long one file may take, from a server that never quite stays silent."""
 _CHUNK = 1 << 20
 _NO_REPLACING = (errno.EBUSY, errno.EROFS, errno.EACCES, errno.EPERM, errno.EXDEV, errno.ENOENT)
 
@@ -52,26 +65,41 @@ class Bundle:
 def fetch(uri: str, directory: Path, digest: str | None = None) -> Bundle:
     """Copy a bundle into `directory` and verify every byte on the way.
 
-    The files appear under their names only when all of them are right. Raises BundleUnreachable after bounded retries,
-    BundleCorrupt or DigestMismatch for wrong bytes, BundleInvalid for a broken manifest or URI.
+    The files appear under their names only when all of them are right. Several processes may fetch the same bundle into
+    one directory at once. Raises BundleUnreachable after bounded retries, BundleCorrupt or DigestMismatch for wrong
+    bytes, BundleInvalid for a broken manifest, digest or URI, BundleNotStored when the local disk cannot take it.
     """
-    source, root = filesystem(uri)
-    raw = _retrying(lambda: _read_small(source, f"{root}/{MANIFEST}"), uri)
+    if digest is not None:
+        check_digest(digest)
+    source, shown = _source(uri), _shown(uri)
+    raw = _retrying(lambda: _manifest_bytes(source, shown), shown)
     manifest = Manifest.parse(raw, digest)
+    try:
+        _store(source, manifest, raw, directory, shown)
+    except OSError as e:
+        raise BundleNotStored(f"{shown} cannot be stored in {directory}: {e.strerror or e}") from e
+    return Bundle(directory, manifest, digest_of(raw), uri)
+
+
+def _store(source: _Directory, manifest: Manifest, raw: bytes, directory: Path, shown: str) -> None:
+    """Copy every file beside its place, then put all of them in place, the manifest last. An OSError is the disk's."""
     directory.mkdir(parents=True, exist_ok=True)
+    needed, free = sum(entry.size for entry in manifest.files), shutil.disk_usage(directory).free
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"it takes {needed} bytes, and {free} are free")
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=directory) as partial:
         for entry in manifest.files:
-            target = Path(partial) / entry.path
-            _retrying(lambda entry=entry, target=target: _copy(source, f"{root}/{entry.path}", target, entry), uri)  # type: ignore[misc]
+            _retrying(_copying(source, Path(partial) / entry.path, entry), shown)
         for entry in manifest.files:
             (Path(partial) / entry.path).replace(directory / entry.path)
         (Path(partial) / MANIFEST).write_bytes(raw)
         (Path(partial) / MANIFEST).replace(directory / MANIFEST)
-    return Bundle(directory, manifest, digest_of(raw), uri)
 
 
 def write_bytes(uri: str, content: bytes) -> None:
-    """Write one object whole: a reader sees the old content, none, or all of the new. Raises BundleUnreachable."""
+    """Write one object whole: a reader sees the old content, none, or all of the new. Raises BundleError."""
+    if urlsplit(uri).scheme in ("http", "https"):
+        raise BundleInvalid(f"{_shown(uri)} cannot be written to: give a file://, s3:// or gs:// URI")
     target, path = filesystem(uri)
 
     def write() -> None:
@@ -81,7 +109,7 @@ def write_bytes(uri: str, content: bytes) -> None:
         with target.open(path, "wb") as file:
             file.write(content)
 
-    _retrying(write, uri)
+    _retrying(write, _shown(uri))
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -149,50 +177,141 @@ def _object_store(scheme: str) -> Any:
     except ImportError as e:
         raise BundleInvalid(f"{scheme}:// needs the extra creditmodel-bundle[object-store]") from e
     if scheme == "gs":
-        return ArrowFSWrapper(fs.GcsFileSystem(retry_time_limit=None))
+        return ArrowFSWrapper(fs.GcsFileSystem(retry_time_limit=timedelta(seconds=TIMEOUT_SECONDS)))
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     options = {"connect_timeout": TIMEOUT_SECONDS, "request_timeout": TIMEOUT_SECONDS}
     return ArrowFSWrapper(fs.S3FileSystem(endpoint_override=endpoint, region=region, **options))
 
 
-def _read_small(source: Any, path: str) -> bytes:
-    with source.open(path, "rb") as file:
-        raw: bytes = file.read(MAX_MANIFEST_BYTES + 1)
-    if len(raw) > MAX_MANIFEST_BYTES:
-        raise BundleInvalid(f"{MANIFEST} has over {MAX_MANIFEST_BYTES} bytes")
+class _Stream(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Directory(Protocol):
+    """Where a bundle comes from. What `open` and `read` raise is an OSError, or ValueError for an impossible name."""
+
+    def open(self, name: str) -> AbstractContextManager[_Stream]: ...
+
+
+class _FileSystemDirectory:
+    def __init__(self, uri: str) -> None:
+        self._source, self._root = filesystem(uri)
+
+    def open(self, name: str) -> AbstractContextManager[_Stream]:
+        stream: AbstractContextManager[_Stream] = self._source.open(f"{self._root}/{name}", "rb")
+        return stream
+
+
+def _source(uri: str) -> _Directory:
+    """The directory at a URI. Raises BundleInvalid for a URI that names none."""
+    parts = urlsplit(uri)
+    if parts.scheme and (parts.query or parts.fragment):
+        raise BundleInvalid(
+            f"{_shown(uri)!r} has a query or a fragment; a bundle is a directory: percent-encode ? and #"
+        )
+    if parts.scheme in ("http", "https", "s3", "gs") and not parts.netloc:
+        raise BundleInvalid(f"{uri!r} names no host or bucket")
+    if parts.scheme in ("http", "https"):
+        return HttpDirectory(uri, TIMEOUT_SECONDS)
+    return _FileSystemDirectory(uri)
+
+
+def _shown(uri: str) -> str:
+    """The URI as a message may show it: without a password."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return parts._replace(netloc=f"…@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def _manifest_bytes(source: _Directory, shown: str) -> bytes:
+    try:
+        return _read_small(source)
+    except FileNotFoundError as e:
+        raise BundleUnreachable(f"{shown} has no {MANIFEST}: no bundle is there, or it is not finished") from e
+
+
+def _read_small(source: _Directory) -> bytes:
+    deadline = time.monotonic() + FILE_SECONDS
+    raw = b""
+    with source.open(MANIFEST) as file:
+        while chunk := file.read(_CHUNK):
+            raw += chunk
+            if len(raw) > MAX_MANIFEST_BYTES:
+                raise BundleInvalid(f"{MANIFEST} has over {MAX_MANIFEST_BYTES} bytes")
+            _check_clock(deadline)
     return raw
 
 
-def _copy(source: Any, path: str, target: Path, entry: FileEntry) -> None:
+def _copying(source: _Directory, target: Path, entry: FileEntry) -> Callable[[], None]:
+    def copy() -> None:
+        try:
+            _copy(source, target, entry)
+        except FileNotFoundError as e:
+            raise BundleCorrupt(f"{entry.path}, which the manifest names, is missing") from e
+
+    return copy
+
+
+def _copy(source: _Directory, target: Path, entry: FileEntry) -> None:
     """Copy one file, hashing as it streams; stops at the first byte past its declared size."""
     sha256 = hashlib.sha256()
     size = 0
-    with source.open(path, "rb") as incoming, target.open("wb") as outgoing:
+    deadline = time.monotonic() + FILE_SECONDS
+    with source.open(entry.path) as incoming, target.open("wb") as outgoing:
         while chunk := incoming.read(_CHUNK):
             size += len(chunk)
             if size > entry.size:
                 raise BundleCorrupt(f"{entry.path} has more than the {entry.size} bytes that the manifest says")
             sha256.update(chunk)
-            outgoing.write(chunk)
-    if size != entry.size or sha256.hexdigest() != entry.sha256:
+            _keep(outgoing, chunk)
+            _check_clock(deadline)
+    if size < entry.size:
+        raise _CutShort(f"{entry.path} has {size} bytes, the manifest says {entry.size}")
+    if sha256.hexdigest() != entry.sha256:
         raise BundleCorrupt(
-            f"{entry.path} has {size} bytes with SHA-256 {sha256.hexdigest()[:12]}…, "
-            f"the manifest says {entry.size} with {entry.sha256[:12]}…"
+            f"{entry.path} has SHA-256 {sha256.hexdigest()[:12]}…, the manifest says {entry.sha256[:12]}…"
         )
 
 
-def _retrying(action: Callable[[], T], uri: str) -> T:
-    """Run an action that may fail in transit. Missing and forbidden are final; the rest is tried again."""
+def _keep(outgoing: IO[bytes], chunk: bytes) -> None:
+    """Write to the local disk. What fails here is not the source's fault, and trying again would not help."""
+    try:
+        outgoing.write(chunk)
+        outgoing.flush()
+    except OSError as e:
+        raise BundleNotStored(f"{Path(outgoing.name).name} cannot be stored: {e.strerror or e}") from e
+
+
+def _check_clock(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError(f"it takes longer than {FILE_SECONDS:g} s")
+
+
+class _CutShort(OSError):
+    """Less came than the manifest promises: the transfer broke off, or the file is short."""
+
+
+def _retrying(action: Callable[[], T], shown: str) -> T:
+    """Run an action that may fail in transit. What a second attempt cannot mend is final; the rest is tried again."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return action()
         except FileNotFoundError as e:
-            raise BundleUnreachable(f"{uri}: {e} does not exist") from e
+            raise BundleUnreachable(f"{shown}: {e.strerror or e}") from e
         except PermissionError as e:
-            raise BundleUnreachable(f"{uri}: access denied ({e})") from e
-        except (OSError, TimeoutError) as e:
+            raise BundleUnreachable(f"{shown}: access denied ({e.strerror or e})") from e
+        except (IsADirectoryError, NotADirectoryError, ValueError) as e:
+            raise BundleInvalid(f"{shown} is no directory of files: {e}") from e
+        except OSError as e:
             if attempt == ATTEMPTS:
-                raise BundleUnreachable(f"{uri}: {type(e).__name__}: {e} (tried {ATTEMPTS} times)") from e
+                raise _final(e, shown) from e
             time.sleep(BACKOFF_SECONDS * 2 ** (attempt - 1))
     raise AssertionError("unreachable")
+
+
+def _final(error: OSError, shown: str) -> BundleError:
+    if isinstance(error, _CutShort):
+        return BundleCorrupt(str(error))
+    return BundleUnreachable(f"{shown}: {str(error) or type(error).__name__} (tried {ATTEMPTS} times)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from creditmodel_bundle.errors import BundleError, MeasurementError
+from creditmodel_bundle.manifest import is_digest
 from creditmodel_bundle.measurement import Benchmark, Failure, FailureDetail, Parity, dump
 from creditmodel_bundle.storage import write_file
 from creditmodel_training.parity.rows import ReferenceUnreadable
@@ -22,8 +22,6 @@ from creditmodel_training.subject import Subject, opened_bundle, opened_files
 __all__ = ["BREACH", "FAILED", "MEASURED", "add_subject", "at_least", "measured", "tool"]
 
 MEASURED, BREACH, FAILED = 0, 1, 2
-
-_DIGEST = re.compile("sha256:[0-9a-f]{64}")
 
 
 def tool(command: str) -> str:
@@ -118,4 +116,4 @@ def _failed(
 def _digest(arguments: argparse.Namespace) -> str | None:
     """The digest that was asked for, where it is one; a failure must not fail over a malformed digest."""
     digest: str | None = arguments.digest
-    return digest if digest is not None and _DIGEST.fullmatch(digest) else None
+    return digest if digest is not None and is_digest(digest) else None
