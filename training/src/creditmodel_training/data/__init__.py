@@ -1,0 +1,88 @@
+"""Tables to train on: the data sets that ship with the package, and CSV or Parquet files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from creditmodel_training.data import uci
+from creditmodel_training.errors import DataError
+from creditmodel_training.schema import Schema
+
+__all__ = ["Source", "named", "names", "open_source", "read_table"]
+
+NULL_WORDS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A table and, where it is known, what its columns mean."""
+
+    name: str
+    table: pa.Table
+    schema: Schema | None
+
+
+def names() -> list[str]:
+    """The data sets that ship with the package, oldest snapshot first."""
+    return [f"{uci.NAME}@{month}" for month in uci.SNAPSHOTS]
+
+
+def named(name: str) -> Source:
+    """A shipped data set: NAME@MONTH, or NAME for its newest snapshot. Raises DataError listing what there is."""
+    full = names()[-1] if name == uci.NAME else name
+    if full not in names():
+        raise DataError(f"there is no data set {name!r}; give a .csv or .parquet file, or one of {', '.join(names())}")
+    return Source(full, uci.snapshot(full.removeprefix(f"{uci.NAME}@")), uci.SCHEMA)
+
+
+def open_source(data: str) -> Source:
+    """The data set or the file that --data names. Raises DataError."""
+    path = Path(data)
+    if path.suffix.lower() in (".csv", ".parquet", ".pq") or path.exists():
+        return Source(path.name, read_table(path), None)
+    return named(data)
+
+
+def read_table(path: Path) -> pa.Table:
+    """The table in a .csv or .parquet file. Raises DataError for a file that is absent, malformed or empty."""
+    try:
+        read = _read(path)
+        if len(set(read.column_names)) != read.num_columns:
+            raise DataError(f"{path} has two columns of the same name")
+        table = _plain(read)
+    except (OSError, pa.ArrowException) as e:
+        raise DataError(f"{path} cannot be read: {e}") from e
+    if table.num_rows == 0:
+        raise DataError(f"{path} has no rows")
+    return table
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Each column as one of the kinds that applicants come in: int64, double or text (booleans in JSON's words)."""
+    return pa.table({name: table[name].cast(_plain_type(table[name].type)) for name in table.column_names})
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if pa.types.is_integer(kind):
+        return pa.int64()
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
+        return pa.float64()
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+        raise pa.ArrowNotImplementedError(f"a column of type {kind} is neither number nor text")
+    return pa.string()
+
+
+def _read(path: Path) -> pa.Table:
+    if path.suffix.lower() == ".csv":
+        options = pyarrow.csv.ConvertOptions(null_values=NULL_WORDS, strings_can_be_null=True)
+        return pyarrow.csv.read_csv(path, convert_options=options)
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return pq.read_table(path)
+    raise DataError(f"{path}: data is a .csv or .parquet file")

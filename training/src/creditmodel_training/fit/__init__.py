@@ -1,0 +1,1 @@
+"""Fitting the network: basis, interactions, training loop, calibration."""

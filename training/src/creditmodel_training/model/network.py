@@ -1,0 +1,116 @@
+"""The scoring network: additive shape functions and a few pairwise interactions, each piecewise linear.
+
+Every feature passes through ramps, functions that rise from 0 to 1 between two knots and stay flat outside. A shape
+function is a weighted sum of one feature's ramps, an interaction a bilinear form of the ramps of two. Both vanish at
+the neutral applicant, so an applicant's contributions are differences to the neutral one, and their sum is the log-odds
+minus the neutral applicant's. With half of an interaction given to each of its features they are the exact Shapley
+values against that baseline: a feature at its neutral value contributes nothing, and one that is monotonic contributes
+with the right sign, whatever the other features are.
+
+Everything is a matrix product of fixed weights or elementwise, which ONNX Runtime runs in a dozen microseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ScoringNetwork", "ScoringTensors", "Sizes", "score"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Dimensions: F features, T ramps of shape functions, L and R ramps on the two sides of the interactions."""
+
+    features: int
+    ramps: int
+    left: int
+    right: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringTensors:
+    """All numbers of the network, float32. A = T + L + R ramps in all.
+
+    `neutral`, `floor`, `ceiling` [F]: what stands in for a missing value, and the range beyond which shapes are flat.
+    `select` [F, A]: 1 where a ramp looks at a feature. `start`, `scale` [A]: where a ramp begins, one over its width.
+    `weights` [T, F], `offset` [F]: the shape functions, 0 at the neutral value. `absent` [F]: what missing adds.
+    `left_anchor` [L], `pair_weights` [R, L], `pair_bias` [L]: the interactions. `share` [L, F]: half for each feature.
+    `baseline` []: log-odds of the neutral applicant.
+    """
+
+    neutral: Tensor
+    floor: Tensor
+    ceiling: Tensor
+    select: Tensor
+    start: Tensor
+    scale: Tensor
+    weights: Tensor
+    offset: Tensor
+    absent: Tensor
+    left_anchor: Tensor
+    pair_weights: Tensor
+    pair_bias: Tensor
+    share: Tensor
+    baseline: Tensor
+
+    @property
+    def sizes(self) -> Sizes:
+        """The dimensions."""
+        right, left = self.pair_weights.shape
+        return Sizes(self.neutral.shape[0], self.weights.shape[0], left, right)
+
+    @classmethod
+    def zeros(cls, sizes: Sizes) -> ScoringTensors:
+        """Tensors of these dimensions, all zero."""
+        f, t, left, right = sizes.features, sizes.ramps, sizes.left, sizes.right
+        a = t + left + right
+        shapes = {
+            **dict.fromkeys(("neutral", "floor", "ceiling", "offset", "absent"), (f,)),
+            "select": (f, a),
+            **dict.fromkeys(("start", "scale"), (a,)),
+            "weights": (t, f),
+            **dict.fromkeys(("left_anchor", "pair_bias"), (left,)),
+            "pair_weights": (right, left),
+            "share": (left, f),
+            "baseline": (),
+        }
+        return cls(**{name: torch.zeros(shape) for name, shape in shapes.items()})
+
+
+def score(tensors: ScoringTensors, x_bf: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-odds of default [B] and contributions [B, F] of encoded rows [B, F], in which NaN is missing."""
+    sizes = tensors.sizes
+    missing_bf = torch.isnan(x_bf)
+    x_bf = torch.where(missing_bf, tensors.neutral, x_bf)
+    # Clamped first: an infinity times a 0 of `select` would be NaN. The product only copies, so it is exact.
+    x_bf = torch.minimum(torch.maximum(x_bf, tensors.floor), tensors.ceiling)
+    ramps_ba = ((x_bf @ tensors.select - tensors.start) * tensors.scale).clamp(0.0, 1.0)
+    contributions_bf = ramps_ba[:, : sizes.ramps] @ tensors.weights + tensors.offset
+    contributions_bf = contributions_bf + missing_bf.to(x_bf.dtype) * tensors.absent
+    if sizes.left:
+        left_bl = ramps_ba[:, sizes.ramps : sizes.ramps + sizes.left] - tensors.left_anchor
+        right_bl = ramps_ba[:, sizes.ramps + sizes.left :] @ tensors.pair_weights + tensors.pair_bias
+        contributions_bf = contributions_bf + (left_bl * right_bl) @ tensors.share
+    return tensors.baseline + contributions_bf.sum(1), contributions_bf
+
+
+class ScoringNetwork(nn.Module):
+    """The network that is saved, exported and served. Its state is ScoringTensors, one buffer each."""
+
+    def __init__(self, tensors: ScoringTensors) -> None:
+        super().__init__()
+        for field in fields(tensors):
+            self.register_buffer(field.name, getattr(tensors, field.name).detach().clone())
+
+    @property
+    def tensors(self) -> ScoringTensors:
+        """The numbers of the network."""
+        return ScoringTensors(**{field.name: getattr(self, field.name) for field in fields(ScoringTensors)})
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log_odds [B], probability [B], contributions [B, F] of encoded rows float32 [B, F]."""
+        log_odds_b, contributions_bf = score(self.tensors, features)
+        return log_odds_b, torch.sigmoid(log_odds_b), contributions_bf
