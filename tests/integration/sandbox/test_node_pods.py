@@ -373,3 +373,14 @@ def test_use_of_cpu_and_memory_is_told(pods: Any) -> None:
     pod = next(p for p in summary["pods"] if p["podRef"]["namespace"] == pods.namespace)
     assert pod["containers"][0]["cpu"]["usageNanoCores"] > 100_000_000
     assert pod["memory"]["workingSetBytes"] > 50 << 20
+
+
+def test_a_service_account_token_is_mounted_and_opens_the_api(pods: Any) -> None:
+    sources = [{"serviceAccountToken": {"path": "token", "expirationSeconds": 600}}]
+    volumes = [{"name": "t", "projected": {"sources": sources}}]
+    mount = {"volumeMounts": [{"name": "t", "mountPath": "/var/run/secrets/x"}]}
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}
+    pods.api.post(f"{pods.path}/serviceaccounts", account)
+    script = "printf %s $(head -c 2 /var/run/secrets/x/token) > /dev/termination-log"
+    pods.create("p", "sh", "-c", script, container=mount, volumes=volumes, serviceAccountName="robot")
+    assert pods.message("p") == "ey"

@@ -21,7 +21,7 @@ from creditmodel_sandbox.node.probes import Place, Prober
 from creditmodel_sandbox.node.process import Process
 from creditmodel_sandbox.node.volumes import Materials
 
-__all__ = ["PodContext", "Run", "launch", "log_path"]
+__all__ = ["PodContext", "Run", "began", "launch", "log_path", "user_of", "working_directory"]
 
 Obj = Mapping[str, Any]
 MESSAGE_BYTES, MESSAGE_BYTES_OF_POD, LOG_LINES, LOG_BYTES = 4096, 12 * 1024, 80, 2048
@@ -97,7 +97,7 @@ def launch(context: PodContext, container: Obj, record: Record, restart: int, bi
     paths = Paths({container.get("terminationMessagePath") or TERMINATION_LOG: message_path, **mounts})
     argv = environment.command(container, known, paths)
     limit = ((container.get("resources") or {}).get("limits") or {}).get("memory") or 0
-    user, group = _user(context, container, [bin_dir, context.directory])
+    user, group = user_of(context, container, [bin_dir, context.directory])
     own = _own_directories(message_path, user, group)
     home = {"HOME": str(own["home"]), "TMPDIR": str(mounts.get("/tmp", own["tmp"]))}  # noqa: S108 (a mount path)
     container_id = uuid.uuid4().hex
@@ -106,7 +106,7 @@ def launch(context: PodContext, container: Obj, record: Record, restart: int, bi
         ip=context.fields["podIP"],
         mark=f"{context.identity}/{container_id}",
         env=home | {name: value if name in given else paths.substitute(value) for name, value in known.items()},
-        cwd=_working_directory(container, paths, own["work"]),
+        cwd=working_directory(container, paths, own["work"]),
         translate=lambda words: [paths.substitute(environment.expand(word, known)) for word in words],
         user=user,
         group=group,
@@ -122,7 +122,7 @@ def launch(context: PodContext, container: Obj, record: Record, restart: int, bi
     return Run(record, place, process, pump, message_path, container_id, environment.quantity(limit))
 
 
-def _user(context: PodContext, container: Obj, needed: list[Path]) -> tuple[int | None, int | None]:
+def user_of(context: PodContext, container: Obj, needed: list[Path]) -> tuple[int | None, int | None]:
     """User and group to run as: only root can change them, and only to one that can reach what it needs."""
     both = {**(context.pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
     user = both.get("runAsUser")
@@ -149,7 +149,7 @@ def _own_directories(message_path: Path, user: int | None, group: int | None) ->
     return found
 
 
-def _working_directory(container: Obj, paths: Paths, own: Path) -> Path:
+def working_directory(container: Obj, paths: Paths, own: Path) -> Path:
     """workingDir if it is mounted or this machine has it, else a directory of that name below the container's own."""
     wanted = container.get("workingDir")
     if not wanted:
