@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import duckdb
-import pyarrow as pa
 
 from creditmodel_drift.baseline import Baseline
 from creditmodel_drift.errors import NoUsableData
-from creditmodel_drift.parts import Survey, find, survey
-from creditmodel_drift.scan import Census, Counts, Scan, broken_parts, open_scan
+from creditmodel_drift.parts import Survey, find
+from creditmodel_drift.scan import Census, Counts, Scan, around_broken_parts, open_scan
 from creditmodel_drift.verdict import Settings, Verdict, judge
 from creditmodel_drift.window import Period
 
@@ -38,22 +37,15 @@ def check(
     revision: str | None = None,
 ) -> Checked:
     """Check the current data at a URI. Raises NoUsableData when files are there and none of them can be used."""
-    source, parts = find(uri, period, revision)
-    broken: dict[str, str] = {}
-    while True:
-        found = survey(uri, source, parts, baseline, broken)
+
+    def judged(found: Survey) -> Checked:
         if not found.usable:
             return _without_rows(found, baseline, settings, period)
-        try:
-            scan = open_scan(connection, found, baseline, period, revision)
-            counts = scan.counts()
-        except (duckdb.Error, pa.ArrowException, OSError) as e:
-            newly = broken_parts(connection, found, baseline)
-            if not newly:
-                raise NoUsableData(f"{uri} cannot be read: {' '.join(str(e).split())[:300]}") from e
-            broken |= newly
-            continue
+        scan = open_scan(connection, found, baseline, period, revision)
+        counts = scan.counts()
         return Checked(judge(baseline, counts, _schema_changes(found), settings), counts, found, scan, period)
+
+    return around_broken_parts(connection, baseline, uri, find(uri, period, revision), judged)
 
 
 def _schema_changes(found: Survey) -> Mapping[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import PurePosixPath
@@ -31,6 +32,7 @@ __all__ = ["Part", "Survey", "find", "survey"]
 _PARTITION = re.compile(r"(date|revision)=([^/]+)")
 _GLOB = re.compile(r"[*?\[]")
 _SUFFIXES = (".parquet", ".csv")
+_LOOKS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +92,22 @@ def find(uri: str, period: Period | None = None, revision: str | None = None) ->
     except BundleError as e:
         raise BadInput(str(e)) from e
     try:
-        paths = _listing(source, root)
+        paths = _listing(source, root, period)
     except (OSError, ValueError) as e:
         raise NoUsableData(f"{uri} cannot be listed: {e}") from e
     wanted = [path for path in paths if _wanted(path.removeprefix(root), period, revision)]
     return source, [Part(path) for path in sorted(wanted)]
 
 
-def _listing(source: Any, root: str) -> list[str]:
+def _listing(source: Any, root: str, period: Period | None) -> list[str]:
     if _GLOB.search(root):
         return [path for path in source.glob(root) if source.isfile(path)]
     if source.isfile(root):
         return [root]
     if source.exists(root):
-        return [path for path in source.find(root) if path.endswith(_SUFFIXES)]
+        # Years of a log have far more files than a window: only the days that may hold it are listed.
+        days = [entry for entry in source.ls(root, detail=False) if _wanted(entry.removeprefix(root), period, None)]
+        return [path for day in days for path in source.find(day) if path.endswith(_SUFFIXES)]
     if root.endswith(_SUFFIXES):
         raise FileNotFoundError("there is no such file")
     return []
@@ -127,7 +131,8 @@ def _may_hold(period: Period, day: str) -> bool:
 
 def survey(uri: str, source: Any, parts: Iterable[Part], baseline: Baseline, broken: dict[str, str]) -> Survey:
     """Look at every part's schema. `broken` names parts, by path, already known to be corrupt."""
-    looked = [_look(source, part) for part in parts if part.path not in broken]
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+        looked = list(pool.map(lambda part: _look(source, part), (p for p in parts if p.path not in broken)))
     corrupt = {Part(path).name: why for path, why in broken.items()}
     corrupt |= {part.name: found for part, found in looked if isinstance(found, str)}
     readable = [found for _, found in looked if isinstance(found, Part)]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from creditmodel_bundle.measurement import Quality
 from creditmodel_drift.baseline import Baseline
 from creditmodel_drift.errors import BadInput, NoUsableData
-from creditmodel_drift.parts import find, survey
-from creditmodel_drift.scan import open_scan, raw_table
+from creditmodel_drift.parts import Survey, find
+from creditmodel_drift.scan import around_broken_parts, open_scan, raw_table
 from creditmodel_drift.window import Period
 
 __all__ = ["matured", "quality", "realised"]
@@ -35,23 +35,23 @@ def realised(
     revision: str | None,
 ) -> Quality:
     """Join the scores of a period with labels by request id and row. Raises BadInput and NoUsableData."""
-    source, parts = find(uri, period, revision)
-    found = survey(uri, source, parts, baseline, {})
-    if not found.usable:
-        return Quality(rows=0)
-    if absent := sorted((_KEY | {"_probability"}) - found.names):
-        raise BadInput(f"quality needs the columns {', '.join(absent)}, which {uri} has not")
-    scan = open_scan(connection, found, baseline, period if "_time" in found.names else None, revision)
-    statement = (
-        f"SELECT CAST(s._probability AS DOUBLE) AS p, CAST(l.label AS DOUBLE) AS y FROM ({scan.rows}) s "
-        f"JOIN ({_labels(connection, labels_uri)}) l ON s._request_id = l._request_id AND s._row = l._row "
-        "WHERE l.label IN (0, 1) AND s._probability BETWEEN 0 AND 1"
-    )
-    try:
-        joined = connection.execute(statement).fetchnumpy()
-    except duckdb.Error as e:
-        raise NoUsableData(f"{labels_uri} cannot be joined: {' '.join(str(e).split())[:300]}") from e
-    return quality(np.asarray(joined["p"], dtype=np.float64), np.asarray(joined["y"], dtype=np.float64))
+    labels = _labels(connection, labels_uri)
+
+    def joined(found: Survey) -> Quality:
+        if not found.usable:
+            return Quality(rows=0)
+        if absent := sorted((_KEY | {"_probability"}) - found.names):
+            raise BadInput(f"quality needs the columns {', '.join(absent)}, which {uri} has not")
+        scan = open_scan(connection, found, baseline, period if "_time" in found.names else None, revision)
+        statement = (
+            f"SELECT CAST(s._probability AS DOUBLE) AS p, CAST(l.label AS DOUBLE) AS y FROM ({scan.rows}) s "
+            f"JOIN ({labels}) l ON s._request_id = l._request_id AND s._row = l._row "
+            "WHERE l.label IN (0, 1) AND s._probability BETWEEN 0 AND 1"
+        )
+        columns = connection.execute(statement).fetchnumpy()
+        return quality(*(np.asarray(columns[name], dtype=np.float64) for name in ("p", "y")))
+
+    return around_broken_parts(connection, baseline, uri, find(uri, period, revision), joined)
 
 
 def quality(probability: NDArray[np.float64], label: NDArray[np.float64]) -> Quality:
@@ -77,7 +77,7 @@ def _labels(connection: duckdb.DuckDBPyConnection, uri: str) -> str:
     source, parts = find(uri)
     if not parts:
         raise NoUsableData(f"{uri} has no .parquet or .csv file with labels")
-    table = raw_table(connection, uri, source, parts, "labels")
+    table = raw_table(connection, uri, source, parts)
     try:
         names = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()}
     except duckdb.Error as e:

@@ -8,12 +8,13 @@ fit (only finding duplicates keeps state per row) spills to the temporary direct
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -21,14 +22,16 @@ import pyarrow as pa
 from creditmodel_bundle.storage import local_path
 from creditmodel_drift.baseline import SCORE, Baseline
 from creditmodel_drift.binning import conditions, literal, quote, to_bins
-from creditmodel_drift.errors import BadInput
-from creditmodel_drift.parts import Part, Survey
+from creditmodel_drift.errors import BadInput, NoUsableData
+from creditmodel_drift.parts import Part, Survey, survey
 from creditmodel_drift.window import Period
 
-__all__ = ["Census", "Counts", "Scan", "broken_parts", "connect", "open_scan", "raw_table"]
+__all__ = ["Census", "Counts", "Scan", "around_broken_parts", "connect", "open_scan", "raw_table"]
 
 MEMORY_LIMIT = "1GB"
 TOP_REFUSALS = 10
+T = TypeVar("T")
+_SERIAL = itertools.count()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """What a text file writes for a missing value, unless the contract has a category of that name."""
@@ -140,7 +143,30 @@ def open_scan(
     return Scan(connection, survey, baseline, rows, census)
 
 
-def broken_parts(connection: duckdb.DuckDBPyConnection, survey: Survey, baseline: Baseline) -> dict[str, str]:
+def around_broken_parts(
+    connection: duckdb.DuckDBPyConnection,
+    baseline: Baseline,
+    uri: str,
+    found: tuple[Any, Sequence[Part]],
+    use: Callable[[Survey], T],
+) -> T:
+    """What `use` makes of the parts that `find` found. Where it fails in the middle of a part, it runs again without.
+
+    Raises NoUsableData when it fails although every part can be read.
+    """
+    broken: dict[str, str] = {}
+    while True:
+        looked = survey(uri, *found, baseline, broken)
+        try:
+            return use(looked)
+        except (duckdb.Error, pa.ArrowException, OSError) as e:
+            newly = _broken_parts(connection, looked, baseline)
+            if not newly:
+                raise NoUsableData(f"{uri} cannot be read: {' '.join(str(e).split())[:300]}") from e
+            broken |= newly
+
+
+def _broken_parts(connection: duckdb.DuckDBPyConnection, survey: Survey, baseline: Baseline) -> dict[str, str]:
     """Paths of usable parts that cannot be read to the end, with the reason. Slow: for after a scan has failed."""
     broken: dict[str, str] = {}
     for part in survey.usable:
@@ -155,23 +181,20 @@ def broken_parts(connection: duckdb.DuckDBPyConnection, survey: Survey, baseline
 
 def _each_once(connection: duckdb.DuckDBPyConnection, rows: str, time: str) -> tuple[str, int]:
     """The rows without further copies, and how many copies there were. Only rows that have copies are ever sorted."""
-    key = 'hash("_request_id", "_row")'
+    key, copied, originals = 'hash("_request_id", "_row")', _unique("copied"), _unique("originals")
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE copied AS SELECT {key} AS key, count(*) AS copies FROM ({rows}) "
+        f"CREATE TEMP TABLE {copied} AS SELECT {key} AS key, count(*) AS copies FROM ({rows}) "
         'WHERE "_request_id" IS NOT NULL GROUP BY ALL HAVING count(*) > 1'
     )
-    if not _one(connection, "SELECT count(*) FROM copied")[0]:
+    if not _one(connection, f"SELECT count(*) FROM {copied}")[0]:
         return rows, 0
-    among = f'{key} IN (SELECT key FROM copied) AND "_request_id" IS NOT NULL'
+    among = f'{key} IN (SELECT key FROM {copied}) AND "_request_id" IS NOT NULL'
     first = f'row_number() OVER (PARTITION BY "_request_id", "_row" ORDER BY {time}) = 1'
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE originals AS SELECT * FROM ({rows}) WHERE {among} QUALIFY {first}"
-    )
-    copies, originals = (
-        _one(connection, q)[0] for q in ("SELECT sum(copies) FROM copied", "FROM (SELECT count(*) FROM originals)")
-    )
-    once = f"SELECT * FROM ({rows}) WHERE NOT ({among}) UNION ALL SELECT * FROM originals"
-    return once, int(copies) - int(originals)
+    connection.execute(f"CREATE TEMP TABLE {originals} AS SELECT * FROM ({rows}) WHERE {among} QUALIFY {first}")
+    copies = _one(connection, f"SELECT sum(copies) FROM {copied}")[0]
+    kept = _one(connection, f"SELECT count(*) FROM {originals}")[0]
+    once = f"SELECT * FROM ({rows}) WHERE NOT ({among}) UNION ALL SELECT * FROM {originals}"
+    return once, int(copies) - int(kept)
 
 
 def _refusals(connection: duckdb.DuckDBPyConnection, window: str, refused: int) -> tuple[tuple[str, int], ...]:
@@ -184,16 +207,15 @@ def _refusals(connection: duckdb.DuckDBPyConnection, window: str, refused: int) 
     return tuple((str(error), int(rows)) for error, rows in connection.execute(statement).fetchall())
 
 
-def raw_table(
-    connection: duckdb.DuckDBPyConnection, uri: str, source: Any, parts: Sequence[Part], name: str = "reference"
-) -> str:
+def raw_table(connection: duckdb.DuckDBPyConnection, uri: str, source: Any, parts: Sequence[Part]) -> str:
     """Files as a table in SQL, with the types that they declare, or that a text file's values suggest."""
     if local_path(uri) is None:
         from pyarrow import dataset
 
         shape = "csv" if parts[0].is_csv else "parquet"
-        connection.register(name, dataset.dataset([p.path for p in parts], format=shape, filesystem=source))
-        return name
+        table = _unique("table")
+        connection.register(table, dataset.dataset([p.path for p in parts], format=shape, filesystem=source))
+        return table
     reader = "read_csv" if parts[0].is_csv else "read_parquet"
     return f"{reader}({_paths(parts)}, union_by_name = true, hive_partitioning = false)"
 
@@ -201,8 +223,9 @@ def raw_table(
 def _table(connection: duckdb.DuckDBPyConnection, survey: Survey, baseline: Baseline) -> str:
     """The usable parts as a table in SQL; every column of text files is text."""
     if not survey.local:
-        connection.register("parts", _dataset(survey))
-        return "parts"
+        name = _unique("parts")
+        connection.register(name, _dataset(survey))
+        return name
     paths = _paths(survey.usable)
     if not survey.is_csv:
         return f"read_parquet({paths}, union_by_name = true, hive_partitioning = false)"
@@ -273,6 +296,11 @@ def _microseconds(time: datetime) -> int:
 
 def _moment(microseconds: int | None) -> datetime | None:
     return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _unique(name: str) -> str:
+    """A table name of its own: scans of one connection outlive each other."""
+    return f"{name}_{next(_SERIAL)}"
 
 
 def _one(connection: duckdb.DuckDBPyConnection, statement: str) -> Sequence[Any]:

@@ -21,6 +21,8 @@ __all__ = ["table"]
 
 FEATURES = 24
 REFERENCE_ROWS = 20_000
+EVIDENTLY_WINDOWS = 40
+"""Windows that Evidently's test sees; it sorts the whole reference for each feature of each."""
 SIZES = (100, 300, 1_000, 10_000)
 
 Values = np.ndarray
@@ -126,13 +128,14 @@ def table(windows: int) -> dict[str, float | None]:
         "PSI > 0.25": fixed_psi(0.25),
         "Evidently": evidently_default(),
     }
-    print(f"\nshare of {windows} windows flagged (24 features, {REFERENCE_ROWS:,} reference rows; '-' is inconclusive)")
+    seen = min(windows, EVIDENTLY_WINDOWS)
+    print(f"\nshare of {windows} windows flagged ({seen} by Evidently); '-' is inconclusive")
     print(f"{'shift of one feature':24} {'rows':>7}  " + "  ".join(f"{name:>18}" for name in rules))
     shares: dict[tuple[str, int, str], float] = {}
     for shift, draw in SHIFTS.items():
         for rows in SIZES:
             outcomes = _outcomes(rules, rows, draw, windows)
-            shares |= {(shift, rows, name): found.count("drift") / windows for name, found in outcomes.items()}
+            shares |= {(shift, rows, name): found.count("drift") / len(found) for name, found in outcomes.items()}
             cells = (_cell(found) for found in outcomes.values())
             print(f"{shift:24} {rows:7,}  " + "  ".join(f"{cell:>18}" for cell in cells), flush=True)
     return {
@@ -149,10 +152,11 @@ def _outcomes(
     """Every rule's outcome on the same windows."""
     random = np.random.default_rng(rows)
     outcomes: dict[str, list[str]] = {name: [] for name in rules}
-    for _ in range(windows):
+    for drawn in range(windows):
         window = Window(random, rows, draw)
         for name, rule in rules.items():
-            outcomes[name].append(rule(window))
+            if name != "Evidently" or drawn < EVIDENTLY_WINDOWS:
+                outcomes[name].append(rule(window))
     return outcomes
 
 

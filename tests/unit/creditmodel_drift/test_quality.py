@@ -16,9 +16,11 @@ from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.measurement import Quality
 from creditmodel_drift.baseline import Baseline, from_contract
+from creditmodel_drift.check import check
 from creditmodel_drift.errors import BadInput
 from creditmodel_drift.quality import matured, quality, realised
 from creditmodel_drift.scan import connect
+from creditmodel_drift.verdict import Settings
 from creditmodel_drift.window import Period
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -128,3 +130,41 @@ def test_labels_without_a_key_are_refused_by_name(
     pq.write_table(pa.table({"id": [1], "_label": [0]}), tmp_path / "labels.parquet")
     with pytest.raises(BadInput, match="labels need the columns _request_id, _row"):
         realised(connection, baseline, str(part.parents[2]), str(tmp_path / "labels.parquet"), Period(None, NOON), None)
+
+
+def test_a_sample_of_the_window_stays_its_own_after_quality_looked_at_older_scores(
+    log: Callable[..., Path],
+    applicants: Callable[..., pa.Table],
+    baseline: Baseline,
+    connection: duckdb.DuckDBPyConnection,
+    tmp_path: Path,
+) -> None:
+    """Both scans have copied rows, and so tables of their own on the one connection."""
+    requests = [f"r{i}" for i in range(300)]
+    old = log(applicants(300, seed=1), name="old", time=NOON - timedelta(days=100), requests=requests)
+    log(applicants(300, seed=1), name="copy", time=NOON - timedelta(days=100), requests=requests)
+    for name in ("new", "again"):
+        log(applicants(200, seed=2), name=name, requests=[f"n{i}" for i in range(200)])
+    labels = labels_for(old, tmp_path / "labels.parquet", 300)
+    day = Period(NOON - timedelta(hours=1), NOON + timedelta(hours=1))
+    checked = check(connection, baseline, str(old.parents[2]), Settings(), day)
+    assert realised(connection, baseline, str(old.parents[2]), str(labels), Period(None, NOON), None).rows == 300
+    assert checked.scan is not None
+    sample = checked.scan.sample(1_000, 0)
+    assert sorted(sample["limit"].to_pylist()) == sorted(applicants(200, seed=2)["limit"].to_pylist())
+
+
+def test_a_broken_part_costs_its_own_rows_and_no_more(
+    log: Callable[..., Path],
+    applicants: Callable[..., pa.Table],
+    baseline: Baseline,
+    connection: duckdb.DuckDBPyConnection,
+    tmp_path: Path,
+) -> None:
+    part = log(applicants(300, seed=1), name="good")
+    labels = labels_for(part, tmp_path / "labels.parquet", 300)
+    bad = log(applicants(300, seed=2), name="bad")
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:4] + b"\xff" * (len(whole) // 2) + whole[4 + len(whole) // 2 :])
+    later = Period(None, NOON + timedelta(days=1))
+    assert realised(connection, baseline, str(part.parents[2]), str(labels), later, None).rows == 300
