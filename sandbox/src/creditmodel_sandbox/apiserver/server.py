@@ -321,7 +321,8 @@ class Server:
         options, resource = write_options(request), self._stored(target)
         if request.content_type == "application/apply-patch+yaml":
             if not request.query.get("fieldManager"):
-                raise bad_request("fieldManager: Required value: is required for apply patch")
+                why = "fieldManager: Required value: is required for apply patch"
+                raise ApiError(422, "Invalid", f'PatchOptions.meta.k8s.io "" is invalid: {why}')
             body = await self._object(request, target)
             record, created = self.objects.apply(resource, target.key, body, options, target.subresource)
             return self._answer(request, target, record, 201 if created else 200, options.warnings)

@@ -119,11 +119,12 @@ def _step(key: str) -> str:
 
 def _items(node: Node, value: list[Any]) -> Iterator[tuple[str, Any]]:
     """The items of a map or set list, each with its key in a set of fields."""
-    for item in value:
+    for index, item in enumerate(value):
         if node.list_type == "map":
             keys = item_key(node, item)
-            if keys is None:
-                raise bad_request(f"a list item lacks one of its keys {node.map_keys}: {item}")
+            if keys is None:  # validation will refuse it, by its index
+                yield f"i:{index}", item
+                continue
             named = dict(sorted(zip(node.map_keys, keys, strict=True)))
             yield "k:" + json.dumps(named, separators=(",", ":")), item
         else:
@@ -221,34 +222,37 @@ def strip(fields: Fields, subresource: str, resource: Resource) -> Fields:
 # From sets back to objects
 
 
-def remove(node: Node | None, value: Any, gone: Fields) -> Any:
-    """The value without the fields of a set; MISSING when that leaves it empty."""
+def remove(node: Node | None, value: Any, gone: Fields, kept: Fields) -> Any:
+    """The value without the fields of a set; MISSING when that leaves it empty.
+
+    An item or entry goes as a whole, with what nobody owns in it, unless `kept` names something below it.
+    """
     node = node or _EMPTY
+    if "." in gone and not kept:
+        return MISSING
     if isinstance(value, dict):
         for name in list(value):
-            below = gone.get(f"f:{name}")
+            below = gone.get(key := f"f:{name}")
             if below is not None:
-                _replace(value, name, remove(node.child(name), value[name], below) if below else MISSING)
+                _replace(
+                    value, name, remove(node.child(name), value[name], below, kept.get(key, {})) if below else MISSING
+                )
         return value or MISSING
     if isinstance(value, list) and node.list_type in ("map", "set"):
-        return [
-            left
-            for key, item in _items(node, value)
-            if (left := _remove_item(node, item, gone.get(key))) is not MISSING
-        ] or MISSING
-    return MISSING if "." in gone else value
+        items = [_remove_item(node, item, gone.get(key), kept.get(key, {})) for key, item in _items(node, value)]
+        return [item for item in items if item is not MISSING] or MISSING
+    return value
 
 
-def _remove_item(node: Node, item: Any, gone: Fields | None) -> Any:
+def _remove_item(node: Node, item: Any, gone: Fields | None, kept: Fields) -> Any:
     if gone is None:
         return item
     if not isinstance(item, dict) or not gone:
         return MISSING
     keys = {name: item[name] for name in node.map_keys if name in item}
-    left = remove(node.items, item, gone)
-    bare = left is MISSING or set(left) <= set(node.map_keys)
+    left = remove(node.items, item, gone, kept)
     # A key goes with its item and never alone.
-    return MISSING if bare and "." in gone else {**keys, **({} if left is MISSING else left)}
+    return MISSING if left is MISSING else {**keys, **left}
 
 
 def _replace(holder: JSON, name: str, value: Any) -> None:
@@ -370,10 +374,12 @@ def apply(
         others = [_entry("before-first-apply", "Update", resource, subresource, unclaimed)]
     merged = merge(node, live, config)
     dropped = difference(mine["fieldsV1"], applied) if mine else {}
+    kept: Fields = {}
     for entry in others:
-        dropped = difference(dropped, entry["fieldsV1"])
+        kept = _join(kept, entry["fieldsV1"])
+    dropped = difference(dropped, kept)
     if dropped:
-        merged = merge(node, remove(node, deepcopy(merged), dropped), config)
+        merged = merge(node, remove(node, deepcopy(merged), dropped, kept), config)
     changes = compare(node, live or {"metadata": {}}, merged)
     changed = strip(changes.changed, subresource, resource)
     conflicts = [(entry, found) for entry in others if (found := intersection(entry["fieldsV1"], changed))]

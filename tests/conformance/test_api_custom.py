@@ -1,0 +1,352 @@
+"""CustomResourceDefinitions: schemas, rules, defaults, subresources, columns."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+JSON = dict[str, Any]
+Define = Callable[..., str]
+
+SPEC = {
+    "type": "object",
+    "required": ["size"],
+    "properties": {
+        "size": {"type": "integer", "minimum": 1, "maximum": 10, "multipleOf": 1},
+        "ratio": {"type": "number", "exclusiveMinimum": True, "minimum": 0},
+        "colour": {"type": "string", "enum": ["red", "blue"], "default": "red"},
+        "word": {"type": "string", "pattern": "^[a-z]+$", "minLength": 2, "maxLength": 5},
+        "when": {"type": "string", "format": "date-time"},
+        "maybe": {"type": "string", "nullable": True},
+        "tags": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set", "maxItems": 3},
+        "parts": {
+            "type": "array",
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {"name": {"type": "string"}, "value": {"type": "string"}},
+            },
+        },
+        "limits": {
+            "type": "object",
+            "default": {},
+            "properties": {"low": {"type": "integer", "default": 1}, "high": {"type": "integer", "default": 5}},
+            "x-kubernetes-validations": [
+                {"rule": "self.low <= self.high", "messageExpression": "'low ' + string(self.low) + ' is over high'"}
+            ],
+        },
+        "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+        "port": {"x-kubernetes-int-or-string": True},
+        "fixed": {
+            "type": "string",
+            "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "fixed cannot change"}],
+        },
+    },
+}
+
+
+@pytest.fixture
+def define(apiserver: Any, namespace: str) -> Iterator[Define]:
+    """Makes a definition of its own group, and gives the path of its resources in the namespace."""
+    made: list[str] = []
+
+    def create(spec: JSON = SPEC, **version: Any) -> str:
+        group = f"t{secrets.token_hex(4)}.example.com"
+        status = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        properties = {"spec": spec, "status": status}
+        body = definition(group, {"type": "object", "properties": properties}, **version)
+        apiserver.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", body)
+        made.append(body["metadata"]["name"])
+        path = f"/apis/{group}/v1/namespaces/{namespace}/gadgets"
+        wait_until_served(apiserver, path)
+        return path
+
+    yield create
+    for name in made:
+        apiserver.delete(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")
+
+
+def definition(group: str, schema: JSON, **version: Any) -> JSON:
+    entry = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}, **version}
+    names = {"plural": "gadgets", "kind": "Gadget", "shortNames": ["gd"]}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"gadgets.{group}"},
+        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [entry]},
+    }
+
+
+def wait_until_served(apiserver: Any, path: str) -> None:
+    deadline = time.monotonic() + 30
+    while apiserver.request("GET", path).code != 200:
+        assert time.monotonic() < deadline, f"{path} is not served"
+        time.sleep(0.05)
+
+
+def gadget(path: str, name: str = "g", **spec: Any) -> JSON:
+    group = path.split("/")[2]
+    return {"apiVersion": f"{group}/v1", "kind": "Gadget", "metadata": {"name": name}, "spec": {"size": 1, **spec}}
+
+
+def test_a_definition_is_established(apiserver: Any, define: Define) -> None:
+    group = define().split("/")[2]
+    found = apiserver.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gadgets.{group}")
+    conditions = {c["type"]: c["status"] for c in found["status"]["conditions"]}
+    assert conditions["Established"] == conditions["NamesAccepted"] == "True"
+    assert found["status"]["acceptedNames"]["listKind"] == "GadgetList"
+    assert found["status"]["storedVersions"] == ["v1"]
+    resources = apiserver.get(f"/apis/{group}/v1")["resources"]
+    assert resources[0]["shortNames"] == ["gd"]
+    assert resources[0]["singularName"] == "gadget"
+
+
+def test_defaults_apply_at_every_depth(apiserver: Any, define: Define) -> None:
+    path = define()
+    spec = apiserver.post(path, gadget(path, limits={"low": 2}))["spec"]
+    assert spec == {"size": 1, "colour": "red", "limits": {"low": 2, "high": 5}}
+    assert apiserver.post(path, gadget(path, "h"))["spec"]["limits"] == {"low": 1, "high": 5}
+
+
+def test_undeclared_fields_are_pruned_unless_preserved(apiserver: Any, define: Define) -> None:
+    path = define()
+    spec = apiserver.post(path, gadget(path, unknown=1, free={"any": {"thing": [1]}}))["spec"]
+    assert "unknown" not in spec
+    assert spec["free"] == {"any": {"thing": [1]}}
+    strict = apiserver.request("POST", f"{path}?fieldValidation=Strict", gadget(path, "h", unknown=1))
+    assert strict.code == 400
+    assert 'strict decoding error: unknown field "spec.unknown"' in strict.body["message"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "message"),
+    [
+        ({"size": 0}, "spec.size", "Invalid value: 0: spec.size in body should be greater than or equal to 1"),
+        ({"size": 11}, "spec.size", "Invalid value: 11: spec.size in body should be less than or equal to 10"),
+        ({"size": "x"}, "spec.size", 'Invalid value: "string": spec.size in body must be of type integer: "string"'),
+        ({"ratio": 0}, "spec.ratio", "Invalid value: 0: spec.ratio in body should be greater than 0"),
+        ({"colour": "pink"}, "spec.colour", 'Unsupported value: "pink": supported values: "red", "blue"'),
+        ({"word": "A1"}, "spec.word", "Invalid value: \"A1\": spec.word in body should match '^[a-z]+$'"),
+        ({"word": "a"}, "spec.word", 'Invalid value: "a": spec.word in body should be at least 2 chars long'),
+        ({"word": "abcdef"}, "spec.word", "Too long: may not be more than 5 bytes"),
+        ({"when": "noon"}, "spec.when", 'Invalid value: "noon": spec.when in body must be of type date-time: "noon"'),
+        ({"tags": ["a", "a"]}, "spec.tags[1]", 'Duplicate value: "a"'),
+        ({"tags": ["a", "b", "c", "d"]}, "spec.tags", "Too many: 4: must have at most 3 items"),
+        ({"parts": [{"name": "a"}, {"name": "a"}]}, "spec.parts[1]", 'Duplicate value: {"name":"a"}'),
+        ({"parts": [{"value": "a"}]}, "spec.parts[0].name", "Required value"),
+        ({"limits": {"low": 9}}, "spec.limits", "low 9 is over high"),
+    ],
+)
+def test_a_value_outside_its_schema_is_refused_by_field(
+    apiserver: Any, define: Define, spec: JSON, field: str, message: str
+) -> None:
+    path = define()
+    answer = apiserver.request("POST", path, gadget(path, **spec))
+    assert (answer.code, answer.body["reason"]) == (422, "Invalid")
+    causes = {cause["field"]: cause["message"] for cause in answer.body["details"]["causes"]}
+    assert causes[field].endswith(message)
+
+
+def test_values_inside_their_schema_are_accepted(apiserver: Any, define: Define) -> None:
+    path = define()
+    spec = {"ratio": 0.5, "word": "abc", "when": "2026-01-01T00:00:00Z", "maybe": None, "port": "http", "tags": ["a"]}
+    made = apiserver.post(path, gadget(path, **spec))["spec"]
+    assert {name: made[name] for name in spec} == spec
+    assert apiserver.post(path, gadget(path, "h", port=80))["spec"]["port"] == 80
+
+
+def test_a_required_field_must_be_there(apiserver: Any, define: Define) -> None:
+    path = define()
+    body = gadget(path)
+    del body["spec"]["size"]
+    answer = apiserver.request("POST", path, body)
+    assert answer.body["details"]["causes"][0]["message"] == "Required value"
+    assert answer.body["details"]["causes"][0]["field"] == "spec.size"
+    group = path.split("/")[2]
+    assert answer.body["message"] == f'Gadget.{group} "g" is invalid: spec.size: Required value'
+
+
+def test_a_transition_rule_compares_with_the_old_value(apiserver: Any, define: Define) -> None:
+    path = define()
+    apiserver.post(path, gadget(path, fixed="a"))
+    answer = apiserver.request("PATCH", f"{path}/g", {"spec": {"fixed": "b"}}, "application/merge-patch+json")
+    assert answer.code == 422
+    assert "fixed cannot change" in answer.body["message"]
+    assert apiserver.patch(f"{path}/g", {"spec": {"size": 2}})["spec"]["fixed"] == "a"
+
+
+def test_rules_know_kubernetes_functions(apiserver: Any, define: Define) -> None:
+    rules = [
+        {"rule": "quantity(self.small).isLessThan(quantity(self.big))", "message": "small is not under big"},
+        {"rule": "isURL(self.link) && url(self.link).getScheme() == 'https'", "message": "not https"},
+        {"rule": "self.items.isSorted() && self.items.sum() < 10 && self.items.max() < 9", "message": "items"},
+        {"rule": "self.text.find('[0-9]+') == '42'", "message": "text", "reason": "FieldValueForbidden"},
+        {"rule": "!has(self.none) && self.?none.orValue('x') == 'x'", "message": "none"},
+    ]
+    strings = {name: {"type": "string"} for name in ("small", "big", "link", "text", "none")}
+    items = {"type": "array", "items": {"type": "integer"}, "maxItems": 9}
+    spec = {"type": "object", "properties": {**bounded(strings), "items": items, "size": {"type": "integer"}}}
+    path = define(spec | {"x-kubernetes-validations": rules})
+    good = {"small": "100Mi", "big": "1Gi", "link": "https://a.example/x", "items": [1, 2, 3], "text": "is 42"}
+    apiserver.post(path, gadget(path, "good", **good))
+    for change, message in (
+        ({"small": "2Gi"}, "small is not under big"),
+        ({"link": "http://a.example"}, "not https"),
+        ({"items": [3, 1]}, "items"),
+        ({"text": "is 43"}, "Forbidden: text"),
+        ({"none": "y"}, "none"),
+    ):
+        answer = apiserver.request("POST", path, gadget(path, "bad", **{**good, **change}))
+        assert answer.code == 422
+        assert message in answer.body["message"]
+
+
+def bounded(strings: JSON) -> JSON:
+    return {name: {**schema, "maxLength": 64} for name, schema in strings.items()}
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"type": "object", "x-kubernetes-validations": [{"rule": "nonsense(self)"}]}, "undeclared reference"),
+        ({"type": "object", "x-kubernetes-validations": [{"rule": "1 + 1"}]}, "must evaluate to a bool"),
+        ({"type": "object", "properties": {"a": {}}}, "type: Required value"),
+        ({"type": "object", "properties": {"a": {"type": "text"}}}, 'Unsupported value: "text"'),
+        ({"type": "array"}, "items: Required value"),
+        ({"type": "object", "properties": {"a": {"type": "integer", "default": "x"}}}, "must be of type integer"),
+    ],
+)
+def test_a_definition_that_cannot_be_is_refused(apiserver: Any, schema: JSON, text: str) -> None:
+    root = {"type": "object", "properties": {"spec": schema}}
+    body = definition(f"t{secrets.token_hex(4)}.example.com", root)
+    answer = apiserver.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", body)
+    assert answer.code == 422
+    assert text in answer.body["message"]
+
+
+def test_a_definition_is_named_after_plural_and_group(apiserver: Any) -> None:
+    body = definition("t.example.com", {"type": "object"})
+    body["metadata"]["name"] = "other.t.example.com"
+    answer = apiserver.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", body)
+    assert answer.code == 422
+    assert 'must be spec.names.plural+"."+spec.group' in answer.body["message"]
+
+
+def test_the_status_subresource_keeps_spec_and_status_apart(apiserver: Any, define: Define) -> None:
+    path = define(subresources={"status": {}})
+    made = apiserver.post(path, {**gadget(path), "status": {"ready": True}})
+    assert "status" not in made
+    after = apiserver.patch(f"{path}/g/status", {"status": {"ready": True}, "spec": {"size": 5}})
+    assert (after["status"], after["spec"]["size"]) == ({"ready": True}, 1)
+    assert after["metadata"]["generation"] == 1
+    after = apiserver.patch(f"{path}/g", {"status": None, "spec": {"size": 5}})
+    assert (after["status"], after["spec"]["size"]) == ({"ready": True}, 5)
+    assert after["metadata"]["generation"] == 2
+
+
+def test_without_the_subresource_status_is_like_any_field(apiserver: Any, define: Define) -> None:
+    path = define()
+    made = apiserver.post(path, {**gadget(path), "status": {"ready": True}})
+    assert made["status"] == {"ready": True}
+    assert apiserver.request("GET", f"{path}/g/status").code == 404
+
+
+def test_the_scale_subresource_follows_the_declared_paths(apiserver: Any, define: Define) -> None:
+    scale = {
+        "specReplicasPath": ".spec.size",
+        "statusReplicasPath": ".status.count",
+        "labelSelectorPath": ".status.selector",
+    }
+    path = define(subresources={"status": {}, "scale": scale})
+    apiserver.post(path, gadget(path, size=3))
+    apiserver.patch(f"{path}/g/status", {"status": {"count": 2, "selector": "app=g"}})
+    found = apiserver.get(f"{path}/g/scale")
+    assert found["spec"] == {"replicas": 3}
+    assert found["status"] == {"replicas": 2, "selector": "app=g"}
+    apiserver.patch(f"{path}/g/scale", {"spec": {"replicas": 4}})
+    assert apiserver.get(f"{path}/g")["spec"]["size"] == 4
+
+
+def test_printer_columns_make_the_table(apiserver: Any, define: Define) -> None:
+    columns = [
+        {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
+        {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
+        {"name": "Part", "type": "string", "jsonPath": ".spec.parts[0].name", "priority": 1},
+        {"name": "Born", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    ]
+    path = define(additionalPrinterColumns=columns)
+    conditions = [{"type": "Other", "status": "False"}, {"type": "Ready", "status": "True"}]
+    apiserver.post(path, {**gadget(path, parts=[{"name": "p"}]), "status": {"conditions": conditions}})
+    accept = {"Accept": "application/json;as=Table;g=meta.k8s.io;v=v1"}
+    table = apiserver.request("GET", path, headers=accept).body
+    assert [c["name"] for c in table["columnDefinitions"]] == ["Name", "Size", "Ready", "Part", "Born"]
+    assert [c["priority"] for c in table["columnDefinitions"]] == [0, 0, 0, 1, 0]
+    assert table["rows"][0]["cells"][:4] == ["g", 1, "True", "p"]
+    assert table["rows"][0]["cells"][4].endswith("s")
+
+
+def test_lists_of_custom_resources_merge_by_their_declared_keys(apiserver: Any, define: Define) -> None:
+    path = define()
+    apiserver.apply(f"{path}/g", gadget(path, parts=[{"name": "a", "value": "1"}], tags=["x"]), "one")
+    after = apiserver.apply(f"{path}/g", gadget(path, parts=[{"name": "b", "value": "2"}], tags=["y"]), "two").body
+    assert [part["name"] for part in after["spec"]["parts"]] == ["a", "b"]
+    assert after["spec"]["tags"] == ["x", "y"]
+    answer = apiserver.apply(f"{path}/g", gadget(path, parts=[{"name": "a", "value": "3"}]), "two")
+    assert answer.body["details"]["causes"][0]["field"] == '.spec.parts[name="a"].value'
+
+
+def test_a_strategic_merge_patch_is_for_built_in_kinds_alone(apiserver: Any, define: Define) -> None:
+    path = define()
+    apiserver.post(path, gadget(path))
+    answer = apiserver.request("PATCH", f"{path}/g", {"spec": {"size": 2}}, "application/strategic-merge-patch+json")
+    assert answer.code == 415
+
+
+def test_what_did_not_change_is_not_judged_again(apiserver: Any, define: Define) -> None:
+    path = define()
+    apiserver.post(path, gadget(path, word="abcde"))
+    name = f"gadgets.{path.split('/')[2]}"
+    crd = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
+    found = apiserver.get(crd)
+    schema = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["properties"]["spec"]["properties"]["word"]["maxLength"] = 3
+    apiserver.put(crd, found)
+    deadline = time.monotonic() + 10
+    while apiserver.request("POST", f"{path}?dryRun=All", gadget(path, "h", word="abcd")).code != 422:
+        assert time.monotonic() < deadline, "the new schema does not take effect"
+        time.sleep(0.05)
+    assert apiserver.patch(f"{path}/g", {"spec": {"size": 2}})["spec"]["word"] == "abcde"
+    assert (
+        apiserver.request("PATCH", f"{path}/g", {"spec": {"word": "edcba"}}, "application/merge-patch+json").code == 422
+    )
+
+
+def test_deleting_a_definition_deletes_its_objects(apiserver: Any, namespace: str) -> None:
+    group = f"t{secrets.token_hex(4)}.example.com"
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    apiserver.post(definitions, definition(group, {"type": "object"}))
+    path = f"/apis/{group}/v1/namespaces/{namespace}/gadgets"
+    wait_until_served(apiserver, path)
+    apiserver.post(path, {k: v for k, v in gadget(path).items() if k != "spec"})
+    apiserver.delete(f"{definitions}/gadgets.{group}")
+    deadline = time.monotonic() + 30
+    while apiserver.request("GET", f"{definitions}/gadgets.{group}").code != 404:
+        assert time.monotonic() < deadline, "the definition does not go"
+        time.sleep(0.05)
+    assert apiserver.request("GET", path).code == 404
+
+
+def test_openapi_describes_a_custom_resource(apiserver: Any, define: Define) -> None:
+    group = define().split("/")[2]
+    index = apiserver.get("/openapi/v3")["paths"]
+    found = apiserver.get(index[f"apis/{group}/v1"]["serverRelativeURL"])
+    reverse = ".".join(reversed(group.split(".")))
+    schema = found["components"]["schemas"][f"{reverse}.v1.Gadget"]
+    assert schema["properties"]["spec"]["properties"]["colour"]["default"] == "red"
+    assert schema["x-kubernetes-group-version-kind"] == [{"group": group, "version": "v1", "kind": "Gadget"}]
