@@ -32,6 +32,10 @@ class NodeProcess:
         with (self.directory / "out").open("a") as out:
             self.process = subprocess.Popen(self._command, stdout=out, stderr=subprocess.STDOUT)
 
+    def add_options(self, *options: str) -> None:
+        """For the next start."""
+        self._command += options
+
     def end(self, signum: int = signal.SIGTERM) -> int:
         self.process.send_signal(signum)
         return self.process.wait(20)

@@ -145,3 +145,24 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, apiserver: Any) -> None:
         done = _main("--kubeconfig", str(apiserver.kubeconfig), "--state-dir", str(tmp_path), "--kubelet-port", port)
     assert done.returncode == 2
     assert port in done.stderr
+
+
+def test_an_address_is_never_given_to_two_pods_at_once(pods: Any) -> None:
+    """A finished pod's address is free; deleting that pod later must not free it for a third."""
+    node = pods.node
+    node.end()
+    node.add_options("--pod-cidr", "127.247.0.0/30")  # two addresses
+    node.start()
+    pods.create("done", "true")
+    pods.wait_phase("done", "Succeeded")
+    for name in ("a", "b"):
+        pods.create(name, "sleep", "1000")
+        pods.wait_phase(name, "Running")
+    pods.delete("done")
+    pods.wait_gone("done")
+    pods.create("c", "sleep", "1000")
+    time.sleep(0.5)
+    assert pods.get("c")["status"]["phase"] == "Pending"
+    pods.delete("a")
+    pods.wait_phase("c", "Running")
+    assert pods.get("c")["status"]["podIP"] != pods.get("b")["status"]["podIP"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from creditmodel_sandbox.client import Informer, Obj, Resource
@@ -19,6 +19,7 @@ from creditmodel_sandbox.node.stats import Census
 
 __all__ = ["Node"]
 
+Change = Callable[[Obj | None, Obj | None], None]
 log = logging.getLogger(__name__)
 STOP_SECONDS = 3.0
 _SERVICES = Resource("v1", "services", "Service")
@@ -33,8 +34,8 @@ class Node:
         self.host, self.proxy = host, Proxy()
         self.workers: dict[str, PodWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pods = Informer(client, PODS, self._pod_changed)
-        self._services = Informer(client, _SERVICES, self._service_changed)
+        self._pods = Informer(client, PODS, _guarded(self._pod_changed))
+        self._services = Informer(client, _SERVICES, _guarded(self._service_changed))
         self._nodes = Informer(client, NODES, field_selector=f"metadata.name={host.name}")
         objects = [Informer(client, kind, self._object_changed, transform=_only_identity) for kind in _OBJECTS]
         self._informers = [self._nodes, self._services, self._pods, *objects]
@@ -119,6 +120,18 @@ class Node:
             metadata = obj["metadata"]
             for worker in self.workers.values():
                 worker.object_changed(obj["kind"], metadata["namespace"], metadata["name"])
+
+
+def _guarded(change: Change) -> Change:
+    """What one object does wrong must not end the watch of all."""
+
+    def guarded(old: Obj | None, new: Obj | None) -> None:
+        try:
+            change(old, new)
+        except Exception:
+            log.exception("%s %s", *(((new or old) or {}).get(key) for key in ("kind", "metadata")))
+
+    return guarded
 
 
 def _only_identity(obj: Obj) -> Obj:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["PODS", "Host", "PodWorker"]
 
 DEFAULT_GRACE, REMOVED_GRACE, AFTER_HOOK_SECONDS, DRAIN_SECONDS = 30, 1.0, 2.0, 2.0
-MOUNT_PAUSE, LONGEST_MOUNT_PAUSE, API_PAUSE = 0.5, 120.0, 1.0
+MOUNT_PAUSE, LONGEST_MOUNT_PAUSE, API_PAUSE, TROUBLE_PAUSE = 0.5, 120.0, 1.0, 5.0
 log = logging.getLogger(__name__)
 
 
@@ -95,8 +95,12 @@ class PodWorker:
         status = pod.get("status") or {}
         over = status.get("phase") in {"Failed", "Succeeded"}
         self._facts = Facts(host.address, start_time=status.get("startTime") or rfc3339(time.time()), over=over)
+        self._told_before = over
+        """An earlier node has said the last word on this pod."""
+        self._address = ""
         if address and not over:
-            self._take_address(address)
+            with contextlib.suppress(OverflowError):  # then it waits for one when a container starts
+                self._take_address(address)
 
     # --- told from outside -------------------------------------------------------------------------------------------
 
@@ -147,15 +151,23 @@ class PodWorker:
         try:
             while not (self._removed and not self.runs):
                 self._wake.clear()
-                due = await self._step()
-                self._report()
-                self._save()
-                await self._finalize()
-                await self._sleep_until(due)
+                await self._sleep_until(await self._pass())
         finally:
             writer.cancel()
-            self.host.pool.release(self._facts.pod_ip)
+            self._release_address()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    async def _pass(self) -> float | None:
+        """One step and its report. What goes wrong in it is one pod's trouble, and is tried again."""
+        try:
+            due = await self._step()
+            self._report()
+            self._save()
+            await self._finalize()
+        except Exception:
+            log.exception("pod %s/%s", self.namespace, self.name)
+            return time.time() + TROUBLE_PAUSE
+        return due
 
     async def _sleep_until(self, due: float | None) -> None:
         with contextlib.suppress(TimeoutError):
@@ -232,7 +244,7 @@ class PodWorker:
             if record.kind == "waiting" and record.last:
                 record.state, record.last = record.last, {}
         self._facts = replace(self._facts, over=True)
-        self.host.pool.release(self._facts.pod_ip)
+        self._release_address()
         self._volumes = None
         for part in ("volumes", "containers"):
             shutil.rmtree(self.directory / part, ignore_errors=True)
@@ -291,23 +303,29 @@ class PodWorker:
         self._event("Warning", "Failed", f"Error: {reason}: {message}", record.name)
 
     def _take_address(self, wanted: str = "") -> None:
-        host_network = self.pod["spec"].get("hostNetwork")
-        self._facts = replace(self._facts, pod_ip=self.host.address if host_network else self.host.pool.take(wanted))
+        if not self.pod["spec"].get("hostNetwork"):
+            self._address = self.host.pool.take(wanted)
+        self._facts = replace(self._facts, pod_ip=self._address or self.host.address)
+
+    def _release_address(self) -> None:
+        if self._address:
+            self.host.pool.release(self._address)
+            self._address = ""  # somebody else's from now on
 
     async def _mount(self, now: float) -> None:
         """Make the pod's volumes, once, from what the API has now."""
-        if not self._facts.pod_ip:
-            self._take_address()
         if now < self._mount_at:
             raise _Later(self._mount_at)
         try:
+            if not self._facts.pod_ip:
+                self._take_address()
             self._materials = await self._fetcher.fetch(self.pod)
             if self._volumes is None:
                 place, fields = self.directory / "volumes", self._fields()
                 self._volumes = volumes.prepare(self.pod, place, self._materials, fields, self.host.allocatable)
-        except (ConfigError, OSError) as e:
+        except (ConfigError, OSError, OverflowError) as e:
             self._mount_at, self._mount_pause = now + self._mount_pause, min(self._mount_pause * 2, LONGEST_MOUNT_PAUSE)
-            self._event("Warning", "FailedMount", f"MountVolume.SetUp failed: {e}")
+            self._event("Warning", "FailedMount" if self._facts.pod_ip else "FailedCreatePodSandBox", str(e))
             for record in self.records.values():
                 if record.kind == "waiting" and not record.began:
                     record.wait(record.state["waiting"]["reason"], str(e))
@@ -450,6 +468,8 @@ class PodWorker:
 
     def _report(self) -> None:
         """Hand the status to its writer. Our own last conditions count, and others' as the API has them."""
+        if self._told_before:
+            return
         known = {c["type"]: c for c in (self.pod.get("status") or {}).get("conditions") or []} | self._conditions
         status = lifecycle.pod_status(self.pod, self.records, self._facts, known, time.time())
         self._conditions = {c["type"]: c for c in status["conditions"]}
