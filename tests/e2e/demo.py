@@ -131,7 +131,7 @@ def score_one(story: Story, address: str, bundle: Path, row: dict[str, Any]) -> 
 
 def reject_damaged(story: Story, kubectl: Kubectl, address: str, bundles: dict[str, Path], rows: Rows) -> None:
     """Chapter 5."""
-    story.chapter("Apply v2, whose export passed through half precision, while applicants keep coming")
+    story.chapter("Apply v2, whose export passed through bfloat16, while applicants keep coming")
     with load(address, rows) as seen:
         apply(story, kubectl, "v2", bundles["v2"])
         wait(story, kubectl, "Stalled")
@@ -141,7 +141,7 @@ def reject_damaged(story: Story, kubectl: Kubectl, address: str, bundles: dict[s
     if (conditions["ParityPassed"], conditions["Available"], conditions["Ready"]) != ("False", "True", "False"):
         raise NotShown(f"conditions after the damaged export: {conditions}")
     only_from(seen.answered, models.digest(bundles["v1"]))
-    story.show("v2 rejected by name of gate and number", message(status, "ParityPassed"))
+    story.show("v2 rejected by name of gate and number", message(status, "Ready"))
     story.show("v1 served on meanwhile", unfailed(seen))
 
 
@@ -164,16 +164,17 @@ def drift(story: Story, kubectl: Kubectl, address: str) -> None:
     story.chapter("Applicants of September: real drift asks for retraining")
     later = models.applicants("uci-credit-default@2005-09", WORK / "run" / "september.json")
     for start in range(0, len(later), BATCH):
-        score(address, later[start : start + BATCH])
+        answer = score(address, later[start : start + BATCH])
     story.say(f"Scored {len(later):,} clients as they stood in September 2005, whom no model has learned from.")
-    until(lambda: models.logged_rows(SCORES) >= len(later), "the scoring log", 60)
+    until(lambda: models.is_logged(SCORES, answer["request_id"]), "the scoring log to hold the last of them", 60)
     for number in range(1, CONSECUTIVE_BREACHES + 1):
         job = f"drift-now-{number}"
         story.kubectl(kubectl, "create", "job", f"--from=cronjob/{NAME}-drift", job)
         kubectl("wait", f"job/{job}", "--for=condition=Complete", "--timeout=120s", timeout=150)
     wait(story, kubectl, "RetrainingRequired")
     story.kubectl(kubectl, "get", "creditmodels")
-    story.kubectl(kubectl, "get", "events", "--field-selector=involvedObject.kind=CreditModel", "-o", EVENT_COLUMNS)
+    about = ("--field-selector=involvedObject.kind=CreditModel", "--sort-by=.metadata.creationTimestamp")
+    story.kubectl(kubectl, "get", "events", *about, "-o", EVENT_COLUMNS)
     status = kubectl.get("creditmodel", NAME)["status"]
     reports = sorted((WORK / "run" / "reports").rglob("*.html"))
     if not reports:

@@ -22,7 +22,7 @@ from pathlib import Path
 from harness.kubectl import Kubectl, KubectlError, until
 from harness.process import background, console_script
 
-__all__ = ["TIMEOUT", "Cluster", "cluster", "endpoint", "operator", "sandbox"]
+__all__ = ["ROOT", "TIMEOUT", "Cluster", "cluster", "endpoint", "operator", "run", "sandbox"]
 
 ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT = float(os.environ.get("E2E_TIMEOUT", "180"))
@@ -62,11 +62,11 @@ def sandbox(name: str, state: Path) -> Iterator[Path]:
     """A sandbox of this run's own; yields its kubeconfig."""
     command = console_script("creditmodel-sandbox")
     identity = ["--name", f"{name}-{os.getpid()}", "--state-dir", str(state)]
-    _run([command, "up", *identity])
+    run([command, "up", *identity])
     try:
         yield state / "kubeconfig"
     finally:
-        _run([command, "down", *identity])
+        run([command, "down", *identity])
 
 
 @contextmanager
@@ -129,7 +129,8 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _run(command: list[str]) -> None:
+def run(command: list[str]) -> None:
+    """Run a command to its end, quietly. Raises KubectlError with what it said when it fails."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise KubectlError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")

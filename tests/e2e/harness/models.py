@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from creditmodel_bundle.manifest import MANIFEST, ONNX, digest_of, seal
@@ -26,7 +28,7 @@ __all__ = [
     "credit_model",
     "damage",
     "digest",
-    "logged_rows",
+    "is_logged",
     "publish",
     "train",
     "uri",
@@ -48,22 +50,29 @@ def applicants(data: str, target: Path, rows: int | None = None) -> list[dict[st
     """Applicants of a data set whom no model has learned from, as POST /v1/score takes them."""
     target.parent.mkdir(parents=True, exist_ok=True)
     command = [console_script("creditmodel-data"), "export", data, "--out", str(target)]
-    subprocess.run([*command, *(("--rows", str(rows)) if rows else ())], stdout=subprocess.DEVNULL, check=True)
+    command += ["--rows", str(rows)] if rows else []
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     found: list[dict[str, Any]] = json.loads(target.read_text())["applicants"]
     return found
 
 
 def damage(source: Path, target: Path, version: str) -> Path:
-    """A sealed bundle whose export went wrong as exports do: its weights passed through half precision on the way."""
+    """A sealed bundle whose export went wrong as exports do: its weights passed through bfloat16 on the way."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns(MANIFEST))
     model = onnx.load(str(target / ONNX))
     for initializer in model.graph.initializer:
         if initializer.data_type == onnx.TensorProto.FLOAT:
-            halved = numpy_helper.to_array(initializer).astype(np.float16).astype(np.float32)
-            initializer.CopyFrom(numpy_helper.from_array(halved, initializer.name))
+            rounded = _bfloat16(numpy_helper.to_array(initializer))
+            initializer.CopyFrom(numpy_helper.from_array(rounded, initializer.name))
     onnx.save(model, str(target / ONNX))
     seal(target, MODEL, version)
     return target
+
+
+def _bfloat16(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Values with the upper 16 of their 32 bits, rounded; NaN and infinities stay what they are."""
+    rounded = ((values.view(np.uint32) + 0x8000) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    return np.where(np.isfinite(values), rounded, values).astype(np.float32)
 
 
 def corrupt(source: Path, target: Path) -> Path:
@@ -75,11 +84,13 @@ def corrupt(source: Path, target: Path) -> Path:
     return target
 
 
-def logged_rows(log: str) -> int:
-    """Rows that a scoring log holds by now."""
+def is_logged(log: str, request_id: str) -> bool:
+    """Whether a scoring log holds a request by now, and so every earlier one that the same pod answered."""
     files, root = filesystem(log)
-    parts = files.glob(f"{root}/date=*/revision=*/*.parquet")
-    return sum(pq.read_metadata(files.open(part)).num_rows for part in parts)
+    return any(
+        pc.any(pc.equal(pq.read_table(files.open(part), columns=["_request_id"])["_request_id"], request_id)).as_py()
+        for part in files.glob(f"{root}/date=*/revision=*/*.parquet")
+    )
 
 
 def digest(bundle: Path) -> str:
