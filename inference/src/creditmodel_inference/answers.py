@@ -19,8 +19,13 @@ from creditmodel_inference.errors import Unscorable
 
 __all__ = ["Answers", "Identity", "Verdict", "reasons_of"]
 
-_GRAIN = 1.001 * 10.0**-DECIMALS
+_STEP = 10.0**-DECIMALS
+
+_APART = 1.001 * _STEP
 """Two contributions further apart than this are in the same order before and after rounding."""
+
+_NOTHING, _SOMETHING = 0.499 * _STEP, 0.501 * _STEP
+"""A contribution below the first rounds to nothing, one above the second does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,7 @@ class Identity:
         return {"name": self.name, "version": self.version, "revision": self.revision, "digest": self.digest}
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """The answer for one applicant. `decision` and `reasons` are indices into the contract's lists."""
 
     probability: float
@@ -91,16 +95,16 @@ def reasons_of(contributions: list[float]) -> list[int]:
     """What `top_reasons` says of these contributions, without rounding them all.
 
     Rounding keeps the order of two values unless they lie within one step of each other. So the largest few are taken
-    as they are, and rounded only when two neighbours among them, or one of them and zero, are that close.
+    as they are, and rounded only when two neighbours among them are that close, or one of them is about half a step.
     """
     ordered = sorted(range(len(contributions)), key=contributions.__getitem__, reverse=True)
     previous = math.inf
     for count, index in enumerate(ordered[: MAX_REASONS + 1]):
         value = contributions[index]
-        if previous - value <= _GRAIN or 0.0 < value <= _GRAIN:
-            return _rounded(contributions, ordered)
-        if value <= 0.0:
+        if value < _NOTHING:
             return ordered[:count]
+        if value < _SOMETHING or previous - value <= _APART:
+            return _rounded(contributions, ordered)
         previous = value
     return ordered[:MAX_REASONS]
 
@@ -108,7 +112,7 @@ def reasons_of(contributions: list[float]) -> list[int]:
 def _rounded(contributions: list[float], ordered: list[int]) -> list[int]:
     """The same by the rule itself, over those of the `ordered` indices that rounding could move to the front."""
     end = min(MAX_REASONS, len(ordered))
-    while end < len(ordered) and contributions[ordered[end - 1]] - contributions[ordered[end]] <= _GRAIN:
+    while end < len(ordered) and contributions[ordered[end - 1]] - contributions[ordered[end]] <= _APART:
         end += 1
     candidates = sorted(ordered[:end])
     return [candidates[place] for place in top_reasons([contributions[index] for index in candidates])]

@@ -12,7 +12,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -44,8 +43,7 @@ _MARKS_WITH_ID = 6
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What a client asked: one row of floats per applicant, in the graph's order, NaN where missing."""
 
     rows: list[Sequence[float]]

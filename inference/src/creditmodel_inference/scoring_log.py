@@ -17,17 +17,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.errors import BundleError
 from creditmodel_bundle.storage import write_bytes
+from creditmodel_inference.answers import Verdict
 
 if TYPE_CHECKING:
-    from creditmodel_inference.answers import Identity, Verdict
+    from creditmodel_inference.answers import Identity
     from creditmodel_inference.blocks import Outputs
     from creditmodel_inference.parts import PartBuilder
     from creditmodel_inference.settings import LogSettings
@@ -47,7 +49,7 @@ CLOSE_SECONDS = 15.0
 """How long a stopping server waits for the sink."""
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """What the log says of one row, beside the numbers. `verdict` is None where `error` says why."""
 
     request_id: str

@@ -11,8 +11,9 @@ import logging
 import struct
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,7 +41,7 @@ class ReplyTo(Protocol):
         """Send a problem."""
 
 
-class _Waiting(NamedTuple):
+class _Waiting(msgspec.Struct, frozen=True, gc=False):
     client: ReplyTo
     request_id: str
     start: int
@@ -137,14 +138,16 @@ class Service:
         log_odds = outputs.log_odds[:count].tolist()
         contributions = outputs.contributions[:count].tolist()
         records: list[Record] = []
-        for client, request_id, start, stop, arrived in waiting:
+        for item in waiting:
+            client, request_id, arrived = item.client, item.request_id, item.arrived
             try:
                 verdicts = [
-                    answers.verdict(probabilities[i], log_odds[i], contributions[i]) for i in range(start, stop)
+                    answers.verdict(probabilities[i], log_odds[i], contributions[i])
+                    for i in range(item.start, item.stop)
                 ]
             except Unscorable as problem:
                 client.failed(problem, request_id)
-                self._note_unscorable(request_id, stop - start, arrived, problem, records)
+                self._note_unscorable(request_id, item.stop - item.start, arrived, problem, records)
                 continue
             client.scored(request_id, answers.body(request_id.encode(), [verdict.json for verdict in verdicts]))
             seconds = time.perf_counter() - arrived

@@ -159,6 +159,7 @@ def summary(constant: Subject, ours: Subject, ort: Figures) -> dict[str, float |
         "ort_calls_per_s": round(ort["calls_per_s"]),
         "rps_32": round(rps),
         "ratio_floor_32": round(rps / floor, 3),
+        "cpu_ratio_floor_32": round(constant.median("c32", "cpu_us") / ours.median("c32", "cpu_us"), 3),
         "best_peer": None,
         "best_peer_rps_32": None,
         "ratio_best_peer_32": None,

@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from creditmodel_bundle.contract import Contract
@@ -15,10 +15,12 @@ from creditmodel_inference.answers import Answers, reasons_of
 from creditmodel_inference.errors import Unscorable
 from creditmodel_inference.scorer import Scorer
 
-CLOSE = st.integers(-30, 30).map(lambda steps: steps * 0.000_05)
-CONTRIBUTION = st.one_of(CLOSE, st.floats(-5, 5, width=32), st.sampled_from([0.0, -0.0, 0.00005, 0.03125, 1e-30]))
+CLOSE = st.integers(-300, 300).map(lambda steps: steps * 0.000_005)
+NEAR = st.floats(0.000_049, 0.000_051)
+CONTRIBUTION = st.one_of(CLOSE, NEAR, st.floats(-5, 5, width=32), st.sampled_from([0.0, -0.0, 0.00005, 0.03125, 1e-30]))
 
 
+@settings(max_examples=600, deadline=None)
 @given(st.lists(CONTRIBUTION, min_size=1, max_size=30))
 def test_the_short_cut_names_the_reasons_that_the_rule_names(contributions: list[float]) -> None:
     assert reasons_of(contributions) == top_reasons(contributions)

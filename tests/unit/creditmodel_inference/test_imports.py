@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+
 def loaded_by(statement: str) -> set[str]:
     """Top-level names of the modules that a fresh interpreter has after a statement."""
     script = f"{statement}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
@@ -18,4 +19,10 @@ def test_a_server_starts_without_what_it_does_not_serve_with() -> None:
 
 
 def test_help_needs_neither_numpy_nor_the_framework() -> None:
-    assert not loaded_by("import creditmodel_inference.cli") & {"numpy", "fastapi", "onnxruntime", "uvicorn", "pydantic"}
+    assert not loaded_by("import creditmodel_inference.cli") & {
+        "numpy",
+        "fastapi",
+        "onnxruntime",
+        "uvicorn",
+        "pydantic",
+    }
