@@ -204,17 +204,17 @@ def a_node(api: Any, name: str) -> None:
 
 def test_pods_wait_for_a_node_with_room_and_are_bound_to_it(api: Any, start_controllers: Any) -> None:
     start_controllers(api)
-    for name, cpu in (("small", "600m"), ("large", "900m")):
+    for name, cpu in (("first", "600m"), ("second", "900m")):
         container = {"name": "main", "image": "v1", "resources": {"requests": {"cpu": cpu}}}
         create(api, "pods", "api/v1", {"kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container]}})
-    for name in ("small", "large"):
+    for name in ("first", "second"):
         until(partial(is_unschedulable, api, name))
     a_node(api, "node")
-    until(lambda: node_of(api, "small") == "node")
-    until(lambda: "Insufficient cpu" in condition(api, "large").get("message", ""))
-    (small,) = (pod for pod in objects(api, "pods") if pod["metadata"]["name"] == "small")
-    set_phase(api, small, "Succeeded")
-    until(lambda: node_of(api, "large") == "node")
+    until(lambda: node_of(api, "first") == "node")
+    until(lambda: "Insufficient cpu" in condition(api, "second").get("message", ""))
+    (first,) = (pod for pod in objects(api, "pods") if pod["metadata"]["name"] == "first")
+    set_phase(api, first, "Succeeded")
+    until(lambda: node_of(api, "second") == "node")
 
 
 def node_of(api: Any, name: str) -> str:

@@ -139,7 +139,7 @@ def observe(cache: Cache, _: str) -> Snapshot | None:
             amounts = taken.setdefault(node, {})
             for resource, amount in _needs(pod).items():
                 amounts[resource] = amounts.get(resource, 0) + amount
-    return Snapshot(tuple(sorted(pending, key=age_of)), tuple(cache.all(NODES)), taken)
+    return Snapshot(tuple(sorted(pending, key=lambda pod: (age_of(pod), key_of(pod)))), tuple(cache.all(NODES)), taken)
 
 
 def _is_pending(pod: Obj) -> bool:
