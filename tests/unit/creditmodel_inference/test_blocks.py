@@ -48,6 +48,10 @@ def test_a_batch_of_any_size_gives_each_row_the_bits_that_it_has_alone(
     assert bits(scorer.blocks.run(rows[:count])) == bits(Outputs(*(array[:count] for array in alone)))
 
 
+def test_a_graph_that_is_exact_in_company_shares_its_calls(scorer: Scorer) -> None:
+    assert scorer.blocks.capacity >= 32
+
+
 @settings(max_examples=40, deadline=None)
 @given(order=st.permutations(range(40)), count=st.integers(1, 40))
 def test_permuting_rows_permutes_their_answers_bit_for_bit(
