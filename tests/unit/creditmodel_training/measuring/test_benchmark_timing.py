@@ -89,8 +89,7 @@ def test_each_side_follows_the_other_and_itself_equally_often() -> None:
 
 def test_a_round_alternates_blocks_and_either_side_begins_half_of_the_rounds(machine: Machine) -> None:
     recorder = Recorder(machine)
-    with quiet():
-        rounds = list(timed_rounds(recorder.loader("a"), recorder.loader("b"), 10, Plan(6, 6), 0, 60))
+    rounds = list(timed_rounds(recorder.loader("a"), recorder.loader("b"), 10, Plan(6, 6), 0, 60))
     assert len(rounds) == 10
     assert all(
         len(side) == 4 and all(len(block) == 6 for block in side) for r in rounds for side in (r.first, r.second)
@@ -102,16 +101,14 @@ def test_a_round_alternates_blocks_and_either_side_begins_half_of_the_rounds(mac
 
 def test_each_round_takes_fresh_instances_of_both(machine: Machine) -> None:
     recorder = Recorder(machine)
-    with quiet():
-        list(timed_rounds(recorder.loader("a"), recorder.loader("b"), 4, Plan(5, 5), 0, 60))
+    list(timed_rounds(recorder.loader("a"), recorder.loader("b"), 4, Plan(5, 5), 0, 60))
     assert sorted(recorder.loads) == [(name, index) for name in "ab" for index in range(4)]
 
 
 def test_the_order_is_seeded(machine: Machine) -> None:
     def order(seed: int) -> list[str]:
         recorder = Recorder(machine)
-        with quiet():
-            list(timed_rounds(recorder.loader("a"), recorder.loader("b"), 8, Plan(5, 5), seed, 60))
+        list(timed_rounds(recorder.loader("a"), recorder.loader("b"), 8, Plan(5, 5), seed, 60))
         return [name for name, _ in recorder.loads]
 
     assert order(1) == order(1)

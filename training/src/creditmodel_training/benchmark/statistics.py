@@ -11,7 +11,7 @@ from scipy import stats
 __all__ = ["CONFIDENCE", "Speedup", "speedup"]
 
 CONFIDENCE = 0.95
-RESAMPLES = 4000
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
