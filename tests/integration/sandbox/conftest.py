@@ -24,7 +24,7 @@ class NodeProcess:
     def __init__(self, kubeconfig: Path, directory: Path, name: str, *options: str) -> None:
         self.name, self.directory = name, directory
         node = ["node", "--kubeconfig", str(kubeconfig), "--state-dir", str(directory), "--name", name]
-        self._command = [sys.executable, "-m", "creditmodel_sandbox.cli", *node, *options]
+        self._command = [sys.executable, "-m", "creditmodel_sandbox.cli", *node, "--kubelet-tls", "never", *options]
         self.start()
 
     def start(self) -> None:
@@ -137,6 +137,7 @@ def start_node(apiserver: Any, tmp_path_factory: pytest.TempPathFactory) -> Iter
     for node in nodes:
         if node.process.poll() is None:
             node.end()
+        apiserver.request("DELETE", f"/api/v1/nodes/{node.name}")
 
 
 @pytest.fixture(scope="session")

@@ -384,3 +384,26 @@ def test_a_service_account_token_is_mounted_and_opens_the_api(pods: Any) -> None
     script = "printf %s $(head -c 2 /var/run/secrets/x/token) > /dev/termination-log"
     pods.create("p", "sh", "-c", script, container=mount, volumes=volumes, serviceAccountName="robot")
     assert pods.message("p") == "ey"
+
+
+def test_a_shorter_grace_period_given_later_is_honoured(pods: Any) -> None:
+    pods.create("p", "sh", "-c", "trap '' TERM; while :; do sleep 0.05; done", terminationGracePeriodSeconds=300)
+    pods.wait_phase("p", "Running")
+    time.sleep(0.2)
+    pods.delete("p")
+    began = time.monotonic()
+    pods.delete("p", gracePeriodSeconds=1)
+    pods.wait_gone("p")
+    assert time.monotonic() - began < 15
+
+
+def test_the_processes_of_a_pod_that_is_removed_by_force_end_too(pods: Any) -> None:
+    pods.create("p", "sh", "-c", "trap '' TERM; while :; do sleep 0.05; done")
+    pods.wait_phase("p", "Running")
+    uid = pods.get("p")["metadata"]["uid"]
+    pods.delete("p", gracePeriodSeconds=0)
+    pods.wait_gone("p")
+    deadline = time.monotonic() + 15
+    while (pods.node.directory / "pods" / uid).exists():  # removed when the last process is gone
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

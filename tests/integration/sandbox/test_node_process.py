@@ -18,13 +18,14 @@ from creditmodel_sandbox.node.process import processes_of, sweep
 
 
 @pytest.fixture
-def node(start_node: Callable[..., Any], namespace: str) -> Iterator[Any]:
+def node(start_node: Callable[..., Any], apiserver: Any, namespace: str) -> Iterator[Any]:
     """A node of the test's own, because it is ended."""
     node = start_node(namespace, "--bind", "never", "--restart-backoff", "0.2")
     yield node
     if node.process.poll() is None:
         node.end(signal.SIGKILL)
     sweep(node.directory)
+    apiserver.request("DELETE", f"/api/v1/nodes/{node.name}")
 
 
 def alive(node: Any) -> list[int]:
