@@ -91,7 +91,8 @@ A sandbox with the operator is running. To play with it:
   kubectl get creditmodels --watch
   kubectl wait creditmodel/credit-default --for=condition=Ready --timeout=3m
   kubectl describe creditmodel credit-default
-  curl -H "Content-Type: application/json" -d @{body} http://$(kubectl get service credit-default -o jsonpath='{{.spec.clusterIP}}')/v1/score
+  ADDRESS=$(kubectl get service credit-default -o jsonpath='{{.spec.clusterIP}}')
+  curl http://$ADDRESS/v1/score -H 'Content-Type: application/json' -d @{body}
   kubectl explain creditmodel.spec.gates
   kubectl logs -n creditmodel-system deployment/creditmodel-operator --follow
 
