@@ -30,7 +30,7 @@ SERVED = {
     "coordination/v1": "Lease",
     "rbac/v1": "Role ClusterRole RoleBinding ClusterRoleBinding",
     "networking/v1": "ServiceCIDR NetworkPolicy Ingress",
-    "authentication/v1": "TokenRequest",
+    "authentication/v1": "TokenRequest SelfSubjectReview TokenReview",
     "authorization/v1": "SelfSubjectAccessReview SelfSubjectRulesReview",
 }
 
