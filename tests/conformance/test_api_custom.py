@@ -155,7 +155,14 @@ def test_a_value_outside_its_schema_is_refused_by_field(
 
 def test_values_inside_their_schema_are_accepted(apiserver: Any, define: Define) -> None:
     path = define()
-    spec = {"ratio": 0.5, "word": "abc", "when": "2026-01-01T00:00:00Z", "maybe": None, "port": "http", "tags": ["a"]}
+    spec: JSON = {
+        "ratio": 0.5,
+        "word": "abc",
+        "when": "2026-01-01T00:00:00Z",
+        "maybe": None,
+        "port": "http",
+        "tags": ["a"],
+    }
     made = apiserver.post(path, gadget(path, **spec))["spec"]
     assert {name: made[name] for name in spec} == spec
     assert apiserver.post(path, gadget(path, "h", port=80))["spec"]["port"] == 80

@@ -399,7 +399,7 @@ def test_the_scale_subresource_reads_and_writes_replicas(apiserver: Any, deploym
 
 def test_an_administrator_may_do_everything(apiserver: Any) -> None:
     attributes = {"verb": "create", "group": "apps", "resource": "deployments", "namespace": "default"}
-    body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+    body: JSON = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
     body |= {"spec": {"resourceAttributes": attributes}}
     answer = apiserver.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body)
     assert answer["status"]["allowed"] is True

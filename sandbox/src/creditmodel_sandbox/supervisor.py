@@ -294,8 +294,6 @@ def _reap(pid: int) -> None:
 
 def reset(instance: Instance) -> None:
     """Stop the instance and delete its state."""
-    if not (instance.directory / "lock").exists():
-        raise InstanceError(f"{instance.directory} is not a sandbox's state directory")
     with contextlib.suppress(InstanceError):
         if (record := instance.read()) is not None:
             _stop(instance, record)
@@ -387,7 +385,7 @@ def main(argv: Sequence[str]) -> int:
             case "logs":
                 logs(instance, arguments.part, arguments.follow)
                 return 0
-            case _ if arguments.command != "up" and not instance.directory.exists():
+            case _ if arguments.command != "up" and not (instance.directory / "instance.json").exists():
                 raise InstanceError(f"there is no instance {arguments.name!r} in {instance.directory}")
             case command:
                 with instance.locked():

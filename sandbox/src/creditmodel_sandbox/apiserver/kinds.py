@@ -9,7 +9,7 @@ from typing import Any
 
 from creditmodel_sandbox.apiserver.crd import CRD_FINALIZER, CRD_STORAGE, accept_names, check_definition
 from creditmodel_sandbox.apiserver.defaults import apply_defaults, containers
-from creditmodel_sandbox.apiserver.errors import FieldError, Invalid, invalid_value, not_implemented, required
+from creditmodel_sandbox.apiserver.errors import ApiError, FieldError, Invalid, invalid_value, not_implemented, required
 from creditmodel_sandbox.apiserver.resources import Resource
 from creditmodel_sandbox.apiserver.rules import check_kind, check_metadata
 from creditmodel_sandbox.apiserver.storage import Store
@@ -152,11 +152,18 @@ def allocate(resource: Resource, obj: JSON, addresses: Addresses, store: Store) 
         raise not_implemented(f"Services of type {spec['type']}: use ClusterIP")
     used = {record.fields.get("spec.clusterIP") for record in store.collection("services").records.values()}
     if not spec.get("clusterIP"):
-        spec["clusterIP"] = next(str(address) for address in addresses.services.hosts() if str(address) not in used)
+        spec["clusterIP"] = _free_address(addresses, used)
     elif spec["clusterIP"] != "None" and spec["clusterIP"] in used:
         why = f"failed to allocate IP {spec['clusterIP']}: provided IP is already allocated"
         raise Invalid(resource, obj["metadata"]["name"], [invalid_value("spec.clusterIPs", [spec["clusterIP"]], why)])
     spec["clusterIPs"] = [spec["clusterIP"]]
+
+
+def _free_address(addresses: Addresses, used: set[str | None]) -> str:
+    for address in addresses.services.hosts():
+        if str(address) not in used:
+            return str(address)
+    raise ApiError(500, "InternalError", "Internal error occurred: failed to allocate a serviceIP: range is full")
 
 
 def grace_period(resource: Resource, obj: JSON, asked: int | None) -> int:
