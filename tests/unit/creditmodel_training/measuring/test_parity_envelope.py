@@ -70,6 +70,25 @@ def test_a_simplified_envelope_never_hides_a_breach(
         assert judged(simplified).excess(rtol, atol) > 0
 
 
+def critical_slopes(points: list[tuple[float, float]]) -> set[Fraction]:
+    """Slopes of a hull's edges: between two of them, one vertex decides."""
+    exact = [(Fraction(x), Fraction(y)) for x, y in points]
+    return {(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(exact)}
+
+
+@given(elements, st.integers(min_value=1, max_value=6))
+def test_a_simplified_envelope_covers_the_whole_one_to_the_last_bit(
+    points: list[tuple[float, float]], limit: int
+) -> None:
+    whole = hull(points)
+    simplified = simplify(whole, limit)
+    for slope in {Fraction(0), *critical_slopes(whole), *critical_slopes(simplified)}:
+        most, covered = (
+            max(Fraction(y) - slope * Fraction(x) for x, y in vertices) for vertices in (whole, simplified)
+        )
+        assert most <= covered
+
+
 @given(elements)
 def test_an_envelope_ascends_and_bends_one_way(points: list[tuple[float, float]]) -> None:
     vertices = [(Fraction(x), Fraction(y)) for x, y in hull(points)]
