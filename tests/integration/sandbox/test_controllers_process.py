@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,32 @@ def test_without_the_scheduler_pods_are_left_to_another(api: Any, start_controll
     (pod,) = until(lambda: objects(api, "pods"))
     until(lambda: objects(api, "deployments", "apis/apps/v1")[0].get("status", {}).get("replicas") == 1)
     assert condition(api, pod["metadata"]["name"]) == {}
+
+
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+
+
+def test_the_scheduler_announces_itself_while_it_lives(api: Any, start_controllers: Any) -> None:
+    controllers = start_controllers(api)
+    until(lambda: api.request("GET", f"{LEASE}/kube-scheduler").code == 200)
+    lease = api.get(f"{LEASE}/kube-scheduler")
+    assert lease["spec"]["holderIdentity"] == "creditmodel-sandbox"
+    controllers.end(signal.SIGKILL)
+    controllers.start()
+    until(lambda: api.get(f"{LEASE}/kube-scheduler")["spec"]["renewTime"] != lease["spec"]["renewTime"])
+    assert controllers.end() == 0
+    assert not api.get(f"{LEASE}/kube-scheduler")["spec"].get("holderIdentity")
+
+
+def test_beside_a_living_scheduler_it_refuses_to_be_a_second_one(api: Any, start_controllers: Any) -> None:
+    renewed = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    spec = {"holderIdentity": "the-real-one", "leaseDurationSeconds": 60, "renewTime": renewed}
+    meta = {"name": "kube-scheduler", "namespace": "kube-system"}
+    api.post(LEASE, {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec})
+    controllers = start_controllers(api)
+    assert controllers.process.wait(20) == 2
+    assert "the scheduler the-real-one is alive on this cluster: start with --without-scheduler" in controllers.log()
+    assert api.get(f"{LEASE}/kube-scheduler")["spec"]["holderIdentity"] == "the-real-one"
 
 
 def test_a_resource_defined_later_is_collected_too(api: Any, start_controllers: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import signal
@@ -36,7 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KubeconfigError as e:
         print(f"creditmodel-sandbox controllers: {e}", file=sys.stderr)
         return 2
-    asyncio.run(_run(config, with_scheduler=not arguments.without_scheduler))
+    try:
+        asyncio.run(_run(config, with_scheduler=not arguments.without_scheduler))
+    except scheduler.AnotherScheduler as e:
+        print(f"creditmodel-sandbox controllers: {e}: start with --without-scheduler", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -58,13 +63,14 @@ def controllers(client: Client, *, with_scheduler: bool = True) -> list[Controll
 
 async def _run(config: Kubeconfig, *, with_scheduler: bool) -> None:
     async with Client(config, "creditmodel-sandbox-controllers", "kube-controller-manager") as client:
-        running = asyncio.create_task(Runtime(client, controllers(client, with_scheduler=with_scheduler)).run())
+        parts = [Runtime(client, controllers(client, with_scheduler=with_scheduler)).run()]
+        parts += [scheduler.announce(client)] if with_scheduler else []
+        running = asyncio.gather(*parts)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, running.cancel)
-        await asyncio.wait([running])
-        if not running.cancelled():
-            running.result()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
 
 
 # --- logs ------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ __all__ = [
     "EVENTS",
     "HPAS",
     "JOBS",
+    "LEASES",
     "NAMESPACES",
     "NODES",
     "PDBS",
@@ -54,6 +55,7 @@ __all__ = [
 
 PODS = Resource("v1", "pods", "Pod")
 NODES = Resource("v1", "nodes", "Node", namespaced=False)
+LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
 EVENTS = Resource("v1", "events", "Event")
 CONFIG_MAPS = Resource("v1", "configmaps", "ConfigMap")
 SERVICE_ACCOUNTS = Resource("v1", "serviceaccounts", "ServiceAccount")

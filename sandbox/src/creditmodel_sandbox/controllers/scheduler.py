@@ -5,19 +5,24 @@ All pending pods are one key, so that two decisions never spend the same room.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
-from creditmodel_sandbox.client import Obj, key_of
+from creditmodel_sandbox.client import ApiError, Client, ClientError, Obj, key_of
 from creditmodel_sandbox.controllers.objects import (
+    LEASES,
     NODES,
     PODS,
     age_of,
     condition,
     is_deleting,
     is_ready,
+    parse_time,
     phase,
     quantity,
     resource_total,
@@ -25,7 +30,9 @@ from creditmodel_sandbox.controllers.objects import (
 )
 from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Create, Event, Replace
 
-__all__ = ["CONTROLLER", "Snapshot", "observe", "reconcile"]
+__all__ = ["CONTROLLER", "AnotherScheduler", "Snapshot", "announce", "observe", "reconcile"]
+
+log = logging.getLogger(__name__)
 
 NAME = "default-scheduler"
 RESOURCES = ("cpu", "memory", "pods")
@@ -150,3 +157,72 @@ def _is_pending(pod: Obj) -> bool:
 
 # A pod that ends makes room, so every pod and every node matters to those that wait.
 CONTROLLER = Controller(NAME, {PODS: lambda *_: ["pending"], NODES: lambda *_: ["pending"]}, observe, reconcile)
+
+
+# --- announcement ----------------------------------------------------------------------------------------------------
+
+HOLDER = "creditmodel-sandbox"
+RENEWAL, DURATION = timedelta(seconds=30), timedelta(seconds=40)
+
+
+class AnotherScheduler(Exception):
+    """A scheduler that is not the sandbox's holds the lease."""
+
+
+async def announce(client: Client) -> None:
+    """Hold the lease by which others (a node that would bind pods itself) see that a scheduler is alive.
+
+    Runs until cancelled, and gives the lease back then. Raises AnotherScheduler.
+    """
+    held = False
+    try:
+        while True:
+            pause = RENEWAL
+            try:
+                await _renew(client, datetime.now(UTC))
+                held = True
+            except ClientError as e:
+                log.info("lease: %s", e)
+                pause = timedelta(seconds=2)
+            await asyncio.sleep(pause.total_seconds())
+    except asyncio.CancelledError:
+        if held:
+            await _release(client)
+        raise
+
+
+async def _release(client: Client) -> None:
+    with contextlib.suppress(ClientError, TimeoutError):
+        async with asyncio.timeout(2):
+            await client.patch(LEASES, "kube-system", "kube-scheduler", {"spec": {"holderIdentity": ""}})
+
+
+async def _renew(client: Client, now: datetime) -> None:
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    spec = {
+        "holderIdentity": HOLDER,
+        "leaseDurationSeconds": int(DURATION.total_seconds()),
+        "renewTime": stamp,
+    }
+    try:
+        lease = await client.get(LEASES, "kube-system", "kube-scheduler")
+    except ApiError as e:
+        if e.code != 404:
+            raise
+        meta = {"name": "kube-scheduler", "namespace": "kube-system"}
+        body = {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": meta}
+        await client.create(LEASES, "kube-system", body | {"spec": spec | {"acquireTime": stamp}})
+        return
+    if holder := _foreign_holder(lease, now):
+        raise AnotherScheduler(f"the scheduler {holder} is alive on this cluster")
+    await client.replace(LEASES, lease | {"spec": {**lease["spec"], **spec}})
+
+
+def _foreign_holder(lease: Obj, now: datetime) -> str:
+    """Who else holds the lease now, "" for nobody."""
+    spec = lease.get("spec") or {}
+    renewed = parse_time(spec.get("renewTime"))
+    if renewed is None or renewed + timedelta(seconds=spec.get("leaseDurationSeconds") or 15) < now:
+        return ""
+    holder = str(spec.get("holderIdentity") or "")
+    return "" if holder == HOLDER else holder
