@@ -56,7 +56,7 @@ def decide(spec: CreditModelSpec | str, observed: Observed, now: datetime) -> Pl
     found = Findings(model, spec, revisions, evaluation, rollout, drift, now)
     actions = _records(owner, evaluation, drift)
     if not spec.suspend:
-        actions = (*actions, *_work(spec, found, observed))
+        actions = (*_work(spec, found, observed), *actions)
     return _plan(model, status(found), actions, _look_again(evaluation, rollout, drift))
 
 
@@ -98,7 +98,7 @@ def _watch(spec: CreditModelSpec, rollout: Rollout, observed: Observed, now: dat
 
 
 def _records(owner: Owner, evaluation: Evaluation, drift: DriftReport | None) -> tuple[Action, ...]:
-    """What Jobs have said is written on them first of all: their pods may be gone at the next pass."""
+    """What Jobs have said is written on them, because their pods may be gone at the next pass."""
     said = [(job, {names.MEASUREMENT: text}) for job, text in evaluation.records]
     checks = drift.records if drift else ()
     return tuple(
@@ -108,10 +108,11 @@ def _records(owner: Owner, evaluation: Evaluation, drift: DriftReport | None) ->
 
 
 def _work(spec: CreditModelSpec, found: Findings, observed: Observed) -> Iterator[Action]:
+    """What serves comes first: a Job can wait, an applicant cannot."""
+    yield from found.rollout.actions
     for gate in found.evaluation.found:
         if gate.create is not None:
             yield Apply(gate.create)
-    yield from found.rollout.actions
     yield from _drift_job(spec, found.rollout, observed)
     yield from obsolete_jobs(found.fleet, found.evaluation, observed)
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from creditmodel_bundle.measurement import Drift as Measurement
+from creditmodel_bundle.measurement import DriftFeature
 from creditmodel_operator import names
 from creditmodel_operator.api.spec import Drift as Limits
 from creditmodel_operator.narrow import expect
@@ -134,23 +135,35 @@ def _ran_with(job: Job) -> float:
         return math.inf
 
 
-def _noise(found: Measurement, ran_with: float) -> float:
-    """The PSI that sampling alone explains in this window, as far as it is above the limit that the check ran with."""
-    return max((feature.threshold for feature in found.features if feature.threshold > ran_with), default=0.0)
-
-
 def _judge(found: Measurement, limits: Limits, ran_with: float) -> tuple[Finding, str]:
-    share = found.drifted_share
-    scores = [value for value in (found.psi_max, found.psi_score) if value is not None]
-    if found.verdict == "inconclusive" or not scores or share is None:
+    """The data set has drifted when too large a share of its features has, or the score itself."""
+    share, largest = _share(found, limits, ran_with), found.psi_max
+    if found.verdict == "inconclusive" or share is None or largest is None:
         return Finding.INCONCLUSIVE, f"{found.rows:,} rows: {found.reason}"
-    worst, limit = max(scores), max(limits.psi, _noise(found, ran_with))
-    shares = f"drifted share {share:.2f}, limit {limits.max_drifted_share:g}"
-    numbers = f"largest PSI {worst:.3f}, limit {limit:.3g}; {shares} ({found.rows:,} rows)"
-    if worst > limit or share > limits.max_drifted_share:
-        features = ", ".join(found.drifted_features[:5])
-        return Finding.DRIFT, f"{numbers}; {features}" if features else numbers
+    score = found.psi_score or 0.0
+    named = ", ".join(found.drifted_features[:5])
+    numbers = (
+        f"drifted share {share:.2f}, limit {limits.max_drifted_share:g}; largest PSI {largest:.3f}, "
+        f"PSI of the score {score:.3f}, limit {limits.psi:g} ({found.rows:,} rows)"
+    )
+    noise = max((_noise(feature, ran_with) for feature in found.features), default=0.0)
+    if share > limits.max_drifted_share or score > max(limits.psi, noise):
+        return Finding.DRIFT, f"{numbers}; {named}" if named else numbers
     return Finding.NO_DRIFT, numbers
+
+
+def _share(found: Measurement, limits: Limits, ran_with: float) -> float | None:
+    """The share of drifted features at today's limit: as measured, or counted again where the limit has changed."""
+    if found.drifted_share is None or limits.psi == ran_with or not found.features:
+        return found.drifted_share
+    over = sum(feature.psi > max(limits.psi, _noise(feature, ran_with)) for feature in found.features)
+    known = round(len(found.drifted_features) / found.drifted_share) if found.drifted_share else 0
+    return over / max(known, len(found.features))
+
+
+def _noise(feature: DriftFeature, ran_with: float) -> float:
+    """The PSI that sampling alone explains, as far as it is above the limit that the check ran with."""
+    return feature.threshold if feature.threshold > ran_with else 0.0
 
 
 def _decay(found: Measurement, limits: Limits) -> str | None:

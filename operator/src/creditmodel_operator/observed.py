@@ -51,7 +51,7 @@ class Meta:
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     owner: str | None
-    """uid of the controlling owner."""
+    """uid of the controlling owner, or of the first one where none controls: a Job that kubectl made from a CronJob."""
 
     @property
     def instance(self) -> str:
@@ -203,7 +203,7 @@ def view(kind: str, body: Raw) -> Anything:
 
 def _meta(body: Raw) -> Meta:
     meta = body["metadata"]
-    controllers = [owner["uid"] for owner in meta.get("ownerReferences") or () if owner.get("controller")]
+    owners = sorted(meta.get("ownerReferences") or (), key=lambda owner: not owner.get("controller"))
     return Meta(
         name=meta["name"],
         namespace=meta.get("namespace", ""),
@@ -214,7 +214,7 @@ def _meta(body: Raw) -> Meta:
         deleting="deletionTimestamp" in meta,
         labels=dict(meta.get("labels") or {}),
         annotations=dict(meta.get("annotations") or {}),
-        owner=controllers[0] if controllers else None,
+        owner=owners[0]["uid"] if owners else None,
     )
 
 

@@ -166,7 +166,7 @@ class _Pass:
 
     def _promote(self, wanted: Revision) -> Rollout:
         """One write moves every request. What follows only records it, and is repeated if it is interrupted."""
-        actions = (*self._ensure(service(wanted)), *self._keep(wanted, self._champion_marks(wanted, promoted=True)))
+        actions = self._keep(wanted, self._champion_marks(wanted, promoted=True))
         return replace(self._rollout(Stage.CHAMPION, wanted, actions), since=self.now)
 
     def _give_up(self, wanted: Revision, live: Live, size: int) -> Rollout:
@@ -196,10 +196,10 @@ class _Pass:
 
     def _keep(self, revision: Revision, marks: Mapping[str, str]) -> Iterator[Action]:
         live = self.fleet.of(revision)
-        yield from self._ensure(deployment(revision, marks))
+        yield from self._ensure(service(revision), deployment(revision, marks))
         if live is None or live.deployment.desired == 0:
             yield from self._sized(revision, revision.serving.replicas.min)
-        yield from self._ensure(hpa(revision), pdb(revision), service(revision))
+        yield from self._ensure(hpa(revision), pdb(revision))
 
     def _grow(self, revision: Revision, size: int) -> Iterator[Action]:
         live = self.fleet.of(revision)

@@ -376,11 +376,11 @@ class Drift(Part):
         "0.25 the customary alarm.",
     )
     max_drifted_share: float = Field(
-        default=0.3,
+        default=0.0,
         alias="maxDriftedShare",
         ge=0,
         le=1,
-        description="Share of drifted features over which the data set has drifted, whatever the largest PSI is.",
+        description="Share of the features that may drift before the data set has. 0: one drifted feature is enough.",
     )
     consecutive_breaches: int = Field(
         default=2,

@@ -1,0 +1,524 @@
+"""The life of a CreditModel, decided pass by pass in a small world."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from creditmodel_operator import names
+from creditmodel_operator.conditions import TYPES
+
+if TYPE_CHECKING:
+    from unit.creditmodel_operator.conftest import World
+
+JSON = dict[str, Any]
+
+
+def gate(world: World, name: str) -> JSON:
+    found: JSON = next(item for item in world.status["gates"] if item["name"] == name)
+    return found
+
+
+def test_the_first_model_gets_no_service_until_it_is_gated_and_ready(world: World) -> None:
+    world.spec("v1")
+    world.reconcile()
+    for expected in ("artifact", "parity", "benchmark"):
+        assert [job["metadata"]["labels"][names.GATE] for job in world.jobs(running=True)] == [expected]
+        assert world.champion is None
+        assert not world.names_of("Deployment")
+        world.run_jobs()
+        world.reconcile()
+    v1 = world.revision("v1")
+    assert world.names_of("Deployment") == {v1}
+    assert world.champion is None
+    world.settle(v1, ready=1)
+    world.reconcile()
+    assert world.champion is None
+    world.settle(v1)
+    world.reconcile()
+    assert world.champion == v1
+    assert world.names_of("HorizontalPodAutoscaler") == world.names_of("PodDisruptionBudget") == {v1}
+    assert world.conditions["Ready"] == "True"
+    assert world.status["phase"] == "Ready"
+    assert world.status["active"]["endpoint"] == "http://credit.default.svc"
+
+
+def test_every_condition_is_there_on_every_pass_with_the_generation(world: World) -> None:
+    world.spec("v1")
+    for _ in range(4):
+        world.reconcile()
+        assert tuple(c["type"] for c in world.status["conditions"]) == TYPES
+        assert {c["observedGeneration"] for c in world.status["conditions"]} == {1}
+        world.run_jobs()
+
+
+def test_a_settled_model_is_not_written_to(world: World) -> None:
+    world.promote("v1")
+    for _ in range(3):
+        world.wait(1000)
+        assert world.reconcile() == 0
+
+
+def test_a_transition_time_moves_only_when_the_status_flips(world: World) -> None:
+    world.spec("v1")
+    world.reconcile()
+    first = world.condition("Ready")
+    world.wait(30)
+    world.run_jobs()
+    world.reconcile()
+    second = world.condition("Ready")
+    assert second["message"] != first["message"]
+    assert second["lastTransitionTime"] == first["lastTransitionTime"]
+
+
+def test_a_digest_that_spec_leaves_out_is_resolved_by_the_artifact_gate(world: World) -> None:
+    world.promote("v1", model={"digest": None})
+    assert world.status["active"]["revision"] == world.revision("v1")
+    assert "--digest" not in world.jobs("artifact")[0]["spec"]["template"]["spec"]["containers"][0]["command"]
+    parity = world.jobs("parity")[0]["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert world.status["active"]["digest"] in parity
+
+
+def test_a_rejected_challenger_leaves_the_champion_serving(world: World) -> None:
+    v1 = world.promote("v1")
+    world.spec("v2")
+    world.reconcile()
+    world.run_jobs()
+    world.reconcile()
+    bad = {
+        **world.good(world.jobs(running=True)[0]),
+        "decision_flips": 3,
+        "max_abs_diff": 0.2,
+        "envelope": [[1.0, 0.2]],
+    }
+    world.run_jobs(parity=bad)
+    world.reconcile()
+    found = world.conditions
+    assert (found["Ready"], found["Stalled"], found["Available"], found["Reconciling"]) == (
+        "False",
+        "True",
+        "True",
+        "False",
+    )
+    assert found["ParityPassed"] == "False"
+    assert world.condition("Stalled")["reason"] == "GateFailed"
+    message = world.condition("Ready")["message"]
+    assert "parity" in message
+    assert "0.2" in message
+    assert "atol 1e-06" in message
+    assert "3 decisions flip, limit 0" in message
+    assert world.champion == v1
+    assert world.names_of("Deployment") == {v1}
+    assert world.status["phase"] == "Rejected"
+    assert world.status["candidate"]["revision"] == world.revision("v2")
+
+
+def test_a_changed_threshold_is_judged_again_without_a_job(world: World) -> None:
+    world.spec("v1")
+    world.reconcile()
+    world.run_jobs()
+    world.reconcile()
+    world.run_jobs(parity={**world.good(world.jobs(running=True)[0]), "envelope": [[1.0, 1e-4]]})
+    world.reconcile()
+    assert world.conditions["ParityPassed"] == "False"
+    jobs = len(world.jobs("parity"))
+    world.spec("v1", gates={"parity": {"rtol": 1e-3}})
+    world.reconcile()
+    assert world.conditions["ParityPassed"] == "True"
+    assert len(world.jobs("parity")) == jobs
+
+
+@pytest.mark.parametrize(
+    ("gate_name", "change"),
+    [
+        ("parity", {"gates": {"parity": {"rows": 99}}}),
+        ("benchmark", {"gates": {"benchmark": {"rounds": 99}}}),
+        ("benchmark", {"gates": {"benchmark": {"batchSizes": [1]}}}),
+        ("artifact", {"rollout": {"retryToken": "again"}}),
+        ("artifact", {"model": {"uri": "file:///elsewhere/v1"}}),
+    ],
+)
+def test_a_changed_input_is_measured_again_while_the_champion_serves(
+    world: World, gate_name: str, change: JSON
+) -> None:
+    v1 = world.promote("v1")
+    before = {job["metadata"]["name"] for job in world.jobs(gate_name)}
+    world.spec("v1", **change)
+    world.reconcile()
+    assert {job["metadata"]["name"] for job in world.jobs(gate_name, running=True)} - before
+    assert (world.conditions["Ready"], world.conditions["Available"]) == ("False", "True")
+    assert world.champion == v1
+    for _ in range(3):
+        world.run_jobs()
+        world.reconcile()
+    world.settle(v1)
+    world.reconcile()
+    assert world.conditions["Ready"] == "True"
+
+
+def test_a_challenger_comes_up_as_large_as_the_champion_and_takes_over_at_once(world: World) -> None:
+    v1 = world.promote("v1", serving={"replicas": {"min": 2, "max": 8}})
+    world.hand_edit("Deployment", v1, lambda live: live["spec"].update(replicas=5))
+    world.settle(v1)
+    world.spec("v2", serving={"replicas": {"min": 2, "max": 8}})
+    for _ in range(4):
+        world.reconcile()
+        world.run_jobs()
+    v2 = world.revision("v2")
+    assert world.replicas(v2) == 5
+    assert world.names_of("HorizontalPodAutoscaler") == {v1}
+    world.settle(v2, ready=4)
+    world.reconcile()
+    assert world.champion == v1
+    world.settle(v2)
+    world.reconcile()
+    assert world.champion == v2
+    assert world.names_of("HorizontalPodAutoscaler") == {v2}
+    assert [entry["revision"] for entry in world.status["history"]] == [v2, v1]
+    assert world.replicas(v1) == 5
+
+
+def test_the_previous_revision_stays_warm_then_goes_to_zero_then_goes(world: World) -> None:
+    rollout = {"keepPreviousSeconds": 100, "revisionHistoryLimit": 1}
+    v1 = world.promote("v1", rollout=rollout)
+    v2 = world.promote("v2", rollout=rollout)
+    assert world.replicas(v1) == 2
+    look_again = world.decide().look_again
+    assert look_again is not None
+    assert (look_again - world.now).total_seconds() == pytest.approx(100, abs=1)
+    world.wait(101)
+    world.reconcile()
+    assert world.replicas(v1) == 0
+    assert world.names_of("PodDisruptionBudget") == {v2}
+    v3 = world.promote("v3", rollout=rollout)
+    assert world.names_of("Deployment") == {v2, v3}
+
+
+def test_setting_spec_back_switches_back_at_once_without_a_job(world: World) -> None:
+    v1 = world.promote("v1")
+    world.promote("v2")
+    jobs = {job["metadata"]["name"] for job in world.jobs()}
+    world.spec("v1")
+    world.reconcile()
+    assert world.champion == v1
+    assert world.conditions["Ready"] == "True"
+    assert {job["metadata"]["name"] for job in world.jobs()} == jobs
+
+
+def test_setting_spec_back_is_instant_under_another_retry_token_and_another_jobs_image(world: World) -> None:
+    v1 = world.promote("v1")
+    world.promote("v2", rollout={"retryToken": "second"})
+    world.images = type(world.images)(jobs="creditmodel-jobs:next")
+    world.spec("v1", rollout={"retryToken": "second"})
+    world.reconcile()
+    assert world.champion == v1
+    assert world.conditions["Ready"] == "True"
+    assert not world.jobs(running=True)
+
+
+def test_an_operator_with_another_jobs_image_does_not_measure_again_what_serves(world: World) -> None:
+    world.promote("v1")
+    world.images = type(world.images)(jobs="creditmodel-jobs:next")
+    world.reconcile()
+    assert not world.jobs(running=True)
+    assert world.conditions["Ready"] == "True"
+
+
+def test_a_switch_back_to_a_revision_at_zero_starts_it_first(world: World) -> None:
+    v1 = world.promote("v1", rollout={"keepPreviousSeconds": 10})
+    v2 = world.promote("v2", rollout={"keepPreviousSeconds": 10})
+    world.wait(11)
+    world.reconcile()
+    world.settle(v1)
+    world.spec("v1", rollout={"keepPreviousSeconds": 10})
+    world.reconcile()
+    assert world.replicas(v1) == 2
+    assert world.champion == v2
+    world.settle(v1)
+    world.reconcile()
+    assert world.champion == v1
+
+
+def test_a_challenger_that_misses_the_deadline_is_removed_and_not_tried_again(world: World) -> None:
+    v1 = world.promote("v1", rollout={"progressDeadlineSeconds": 60})
+    world.spec("v2", rollout={"progressDeadlineSeconds": 60})
+    for _ in range(4):
+        world.reconcile()
+        world.run_jobs()
+    v2 = world.revision("v2")
+    world.settle(v2, ready=1)
+    world.wait(59)
+    world.reconcile()
+    assert v2 in world.names_of("Deployment")
+    world.wait(2)
+    world.reconcile()
+    assert world.names_of("Deployment") == {v1}
+    assert world.champion == v1
+    stalled = world.condition("Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "ProgressDeadlineExceeded")
+    assert "1 of 2 pods ready after 60 s" in stalled["message"]
+    world.wait(1000)
+    assert world.reconcile() == 0
+    world.spec("v2", rollout={"progressDeadlineSeconds": 60}, serving={"image": "mended"})
+    world.reconcile()
+    assert v2 in world.names_of("Deployment")
+
+
+def test_a_new_spec_during_a_rollout_supersedes_it(world: World) -> None:
+    v1 = world.promote("v1")
+    world.spec("v2")
+    for _ in range(4):
+        world.reconcile()
+        world.run_jobs()
+    assert world.revision("v2") in world.names_of("Deployment")
+    world.spec("v3")
+    world.reconcile()
+    assert world.names_of("Deployment") == {v1}
+    assert "Superseded" in [event.reason for event in world.events]
+
+
+def test_a_running_job_of_a_superseded_candidate_is_stopped(world: World) -> None:
+    world.spec("v1")
+    world.reconcile()
+    world.spec("v2")
+    world.reconcile()
+    running = world.jobs(running=True)
+    assert [job["metadata"]["annotations"][names.URI] for job in running] == ["file:///models/v2"]
+
+
+def test_jobs_of_candidates_that_came_to_nothing_are_bounded_and_those_of_history_stay(world: World) -> None:
+    world.promote("v1")
+    champions = {job["metadata"]["name"] for job in world.jobs()}
+    for number in range(20):
+        world.wait(10)
+        world.spec(f"bad{number}")
+        world.reconcile()
+        world.end_job(world.jobs(running=True)[0], {**world.good(world.jobs(running=True)[0]), "digest": "x"})
+        world.end_job(world.jobs()[-1], "nonsense", complete=False)
+        world.reconcile()
+    names_ = {job["metadata"]["name"] for job in world.jobs()}
+    assert champions <= names_
+    assert len(names_ - champions) <= 8
+
+
+def test_suspend_starts_nothing_and_touches_nothing_that_serves(world: World) -> None:
+    v1 = world.promote("v1")
+    world.spec("v2", suspend=True)
+    world.reconcile()
+    assert not world.jobs(running=True)
+    assert world.champion == v1
+    assert world.status["phase"] == "Suspended"
+    assert world.condition("Ready")["reason"] == "Suspended"
+    world.delete("HorizontalPodAutoscaler", v1)
+    world.reconcile()
+    assert not world.names_of("HorizontalPodAutoscaler")
+
+
+def test_suspending_what_is_ready_leaves_it_ready(world: World) -> None:
+    world.promote("v1")
+    world.spec("v1", suspend=True)
+    world.reconcile()
+    assert world.conditions["Ready"] == "True"
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service"])
+def test_a_child_that_is_deleted_by_hand_is_put_back(world: World, kind: str) -> None:
+    v1 = world.promote("v1")
+    name = "credit" if kind == "Service" else v1
+    world.delete(kind, name)
+    world.reconcile()
+    assert name in world.names_of(kind)
+    assert world.champion == v1
+
+
+def test_a_champion_is_put_back_whole_while_spec_names_something_else(world: World) -> None:
+    v1 = world.promote("v1", serving={"image": "first"})
+    world.spec("v2", serving={"image": "second"})
+    world.reconcile()
+    world.delete("Deployment", v1)
+    world.reconcile()
+    container = world.objects["Deployment", v1]["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == "first"
+    assert world.champion == v1
+
+
+def test_settings_for_the_challenger_are_not_tried_out_on_the_champion(world: World) -> None:
+    v1 = world.promote("v1", serving={"image": "first"})
+    world.spec("v2", serving={"image": "second"})
+    world.reconcile()
+    assert world.objects["Deployment", v1]["spec"]["template"]["spec"]["containers"][0]["image"] == "first"
+
+
+def test_a_hand_edit_is_undone_and_what_others_own_is_left_alone(world: World) -> None:
+    v1 = world.promote("v1")
+
+    def edit(live: JSON) -> None:
+        live["spec"]["template"]["spec"]["containers"][0]["image"] = "other"
+        live["spec"]["replicas"] = 4
+        live["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "7"
+
+    world.hand_edit("Deployment", v1, edit)
+    world.reconcile()
+    live = world.objects["Deployment", v1]
+    assert live["spec"]["template"]["spec"]["containers"][0]["image"] == "creditmodel-serving:dev"
+    assert live["spec"]["replicas"] == 4
+    assert live["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "7"
+    world.settle(v1)
+    world.reconcile()
+    assert world.reconcile() == 0
+
+
+def test_a_selector_edited_onto_a_stranger_is_moved_back_to_the_champion(world: World) -> None:
+    v1 = world.promote("v1")
+    world.hand_edit("Service", "credit", lambda live: live["spec"]["selector"].update({names.REVISION: "stranger"}))
+    world.reconcile()
+    assert world.champion == v1
+
+
+def test_the_main_apply_never_carries_replicas(world: World) -> None:
+    world.promote("v1")
+    managers = world.applied["Deployment", world.revision("v1")]
+    assert "replicas" not in managers[names.FIELD_MANAGER]["spec"]
+    assert managers[names.SCALE_MANAGER]["spec"] == {"replicas": 2}
+
+
+def test_an_unhealthy_champion_is_degraded_and_nothing_is_rolled_back(world: World) -> None:
+    world.promote("v1")
+    v2 = world.promote("v2")
+    world.settle(v2, ready=1)
+    world.reconcile()
+    assert (world.conditions["Ready"], world.conditions["Available"]) == ("False", "True")
+    assert world.status["phase"] == "Degraded"
+    world.settle(v2, ready=0)
+    world.reconcile()
+    assert world.conditions["Available"] == "False"
+    assert world.champion == v2
+
+
+def test_a_gate_job_deleted_before_its_end_is_started_again_and_never_passes(world: World) -> None:
+    world.spec("v1")
+    world.reconcile()
+    name = world.jobs()[0]["metadata"]["name"]
+    world.delete("Job", name)
+    world.reconcile()
+    assert [job["metadata"]["name"] for job in world.jobs(running=True)] == [name]
+    assert world.conditions["ArtifactVerified"] == "Unknown"
+
+
+def test_a_measurement_outlives_its_pod(world: World) -> None:
+    world.promote("v1")
+    for kind, name in [key for key in world.objects if key[0] == "Pod"]:
+        world.delete(kind, name)
+    assert world.reconcile() == 0
+    assert world.conditions["Ready"] == "True"
+
+
+def test_losing_the_evidence_of_the_champion_measures_again_and_goes_on_serving(world: World) -> None:
+    v1 = world.promote("v1")
+    for job in world.jobs():
+        world.delete("Job", job["metadata"]["name"])
+    world.reconcile()
+    assert world.champion == v1
+    assert world.conditions["Available"] == "True"
+    assert world.conditions["Ready"] == "False"
+    assert world.jobs(running=True)
+
+
+def test_a_challenger_worse_than_the_champion_is_rejected_with_both_numbers(world: World) -> None:
+    quality = {"quality": {"maxAUCDrop": 0.01}}
+    world.promote("v1", gates=quality)
+    world.spec("v2", gates=quality)
+    world.reconcile()
+    weak = world.good(world.jobs(running=True)[0])
+    weak["evaluation"]["auc"] = 0.74
+    for _ in range(4):
+        world.run_jobs(artifact=weak)
+        world.reconcile()
+    assert world.conditions["QualityPassed"] == "False"
+    message = world.condition("QualityPassed")["message"]
+    assert "0.7400" in message
+    assert "0.7700" in message
+    assert "at most 0.01" in message
+
+
+def test_going_back_to_a_weaker_former_champion_is_not_compared_again(world: World) -> None:
+    world.spec("v1")
+    world.reconcile()
+    weak = world.good(world.jobs(running=True)[0])
+    weak["evaluation"]["auc"] = 0.70
+    world.run_jobs(artifact=weak)
+    v1 = world.promote("v1", gates={"quality": {"maxAUCDrop": 0.01}})
+    world.promote("v2", gates={"quality": {"maxAUCDrop": 0.01}})
+    world.spec("v1", gates={"quality": {"maxAUCDrop": 0.01}})
+    world.reconcile()
+    assert world.champion == v1
+
+
+def test_quality_without_limits_is_not_judged(world: World) -> None:
+    world.promote("v1")
+    assert world.condition("QualityPassed")["reason"] == "NotConfigured"
+    assert world.conditions["QualityPassed"] == "Unknown"
+
+
+def test_an_inconclusive_benchmark_is_measured_again_and_then_stalls(world: World) -> None:
+    world.spec("v1", gates={"benchmark": {"minSpeedup": 3.0}})
+    world.reconcile()
+    for _ in range(2):
+        world.run_jobs()
+        world.reconcile()
+    for attempt in range(1, 5):
+        assert len(world.jobs("benchmark")) == attempt
+        job = world.jobs("benchmark", running=True)[0]
+        world.end_job(job, _between(world, job))
+        world.reconcile()
+    assert world.condition("Stalled")["reason"] == "BenchmarkInconclusive"
+    assert world.conditions["BenchmarkPassed"] == "False"
+    assert not world.jobs(running=True)
+    assert "limit 3x" in world.condition("BenchmarkPassed")["message"]
+
+
+def _between(world: World, job: JSON) -> JSON:
+    found = world.good(job)
+    for batch in found["batches"]:
+        batch["speedup_low"], batch["speedup_high"] = 2.5, 3.5
+    return found
+
+
+def test_an_object_that_this_operator_cannot_read_says_so_and_keeps_serving(world: World) -> None:
+    v1 = world.promote("v1")
+    world.hand_edit("CreditModel", "credit", lambda live: live["spec"].pop("model"))
+    world.reconcile()
+    assert world.condition("Stalled")["reason"] == "InvalidSpec"
+    assert "model" in world.condition("Ready")["message"]
+    assert world.champion == v1
+
+
+def test_a_model_that_is_being_deleted_is_left_to_the_garbage_collector(world: World) -> None:
+    world.promote("v1")
+    world.objects["CreditModel", "credit"]["metadata"]["deletionTimestamp"] = "2026-11-01T13:00:00Z"
+    world.delete("Service", "credit")
+    plan = world.decide()
+    assert (plan.actions, plan.status) == ((), None)
+
+
+def test_events_tell_each_transition_once(world: World) -> None:
+    world.promote("v1")
+    reasons = [event.reason for event in world.events]
+    for expected in ("ArtifactVerified", "ParityPassed", "BenchmarkPassed", "Promoted", "Available", "Ready"):
+        assert reasons.count(expected) == 1, (expected, reasons)
+    count = len(reasons)
+    world.wait(3600)
+    world.reconcile()
+    assert len(world.events) == count
+
+
+def test_children_go_with_their_owner(world: World) -> None:
+    world.promote("v1", drift={"current": {"uri": "file:///log"}})
+    uid = world.objects["CreditModel", "credit"]["metadata"]["uid"]
+    for (kind, name), child in world.objects.items():
+        if kind in ("CreditModel", "Pod"):
+            continue
+        owner = child["metadata"]["ownerReferences"][0]
+        assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (uid, True, True), (kind, name)
+        assert "finalizers" not in child["metadata"]

@@ -1,0 +1,247 @@
+"""Whatever happens in whatever order: what must never happen does not, and it all comes to rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from creditmodel_operator import names
+from creditmodel_operator.plan import Action, Apply
+
+if TYPE_CHECKING:
+    from unit.creditmodel_operator.conftest import World
+
+JSON = dict[str, Any]
+
+GOOD = ("good1", "good2", "good3")
+BAD = ("bad1", "bad2")
+OUTCOMES = ("measured", "measured", "measured", "nonsense", "silent", "failed", "lost")
+CHILDREN = ("Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service", "Job", "Pod", "CronJob")
+
+
+def make_world() -> World:
+    """The world of conftest.py, which pytest has loaded as a plugin and not as a module."""
+    import sys
+
+    module = next(m for name, m in sys.modules.items() if name.endswith("unit.creditmodel_operator.conftest"))
+    world: World = module.World()
+    return world
+
+
+class Life(RuleBasedStateMachine):
+    """Random spec edits, Job results, pods, deletions by hand, time, and a process that dies between two writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = make_world()
+        self.world.watcher = self.after_write
+        self.served = False
+        self.healthy: str | None = None
+
+    # -- what must never happen, checked after every single write
+
+    def after_write(self, action: Action) -> None:
+        champion = self.world.champion
+        if champion is not None and not self.suspended():
+            good = {self.world.revision(name) for name in GOOD}
+            assert champion in good, f"{champion} takes requests without having passed its gates"
+        if isinstance(action, Apply) and action.kind == "Service" and champion != self.healthy:
+            assert self.was_down() or self.is_healthy(champion), f"the selector moved to {champion}, which is not ready"
+        if self.healthy is not None:
+            assert champion is not None, "the Service of a healthy champion is gone"
+            assert self.is_healthy(champion), f"a write of the operator took {champion} down: {action}"
+        self.healthy = champion if self.is_healthy(champion) else None
+
+    def was_down(self) -> bool:
+        """Nothing was served before this write, by a hand's doing: putting the last champion back makes nothing worse."""
+        return self.healthy is None and self.served
+
+    def is_healthy(self, revision: str | None) -> bool:
+        live = self.world.objects.get(("Deployment", revision or ""))
+        if live is None:
+            return False
+        return bool(live.get("status", {}).get("readyReplicas") and live["spec"].get("replicas", 1) > 0)
+
+    def suspended(self) -> bool:
+        return bool(self.world.objects["CreditModel", "credit"]["spec"].get("suspend"))
+
+    def refresh(self) -> None:
+        """The world has changed by itself or by hand: what is healthy now."""
+        champion = self.world.champion
+        self.healthy = champion if self.is_healthy(champion) else None
+        self.served = self.served or self.healthy is not None
+
+    # -- what happens
+
+    @initialize(bundle=st.sampled_from(GOOD + BAD))
+    def begin(self, bundle: str) -> None:
+        self.world.spec(bundle)
+        self.a_good_while_passes(4, None)
+
+    @rule(
+        bundle=st.sampled_from(GOOD + BAD),
+        token=st.sampled_from([None, "a", "b"]),
+        rtol=st.sampled_from([1e-5, 1e-4]),
+        resolve=st.booleans(),
+        suspend=st.sampled_from([False, False, False, True]),
+        checked=st.booleans(),
+    )
+    def edit_spec(
+        self, bundle: str, token: str | None, rtol: float, resolve: bool, suspend: bool, checked: bool
+    ) -> None:
+        sections: JSON = {"gates": {"parity": {"rtol": rtol}}, "suspend": suspend, "model": {}}
+        sections["rollout"] = {"keepPreviousSeconds": 60, "progressDeadlineSeconds": 120, "revisionHistoryLimit": 1}
+        sections["rollout"] |= {"retryToken": token} if token else {}
+        sections |= {"drift": {"current": {"uri": "file:///log"}}} if checked else {}
+        sections["model"] |= {"digest": None} if resolve else {}
+        self.world.spec(bundle, **sections)
+
+    @rule(outcome=st.sampled_from(OUTCOMES), which=st.integers(0, 5))
+    def end_a_job(self, outcome: str, which: int) -> None:
+        running = [job for job in self.world.jobs(running=True) if job["metadata"]["labels"].get(names.GATE)]
+        if not running:
+            return
+        job = running[which % len(running)]
+        match outcome:
+            case "measured":
+                self.world.end_job(job, self.measured(job))
+            case "nonsense":
+                self.world.end_job(job, '{"kind": "parity", "half a docu')
+            case "silent":
+                self.world.end_job(job, "")
+            case "failed":
+                self.world.end_job(job, "", complete=False, terminated={"reason": "OOMKilled"})
+            case "lost":
+                self.world.end_job(job, None, complete=False, job_reason="DeadlineExceeded")
+
+    def measured(self, job: JSON) -> JSON:
+        found = self.world.good(job)
+        bundle = job["metadata"]["annotations"][names.URI]
+        if "bad" in bundle and found["kind"] == "parity":
+            found |= {"envelope": [[1.0, 0.5]], "max_abs_diff": 0.5}
+        return found
+
+    @rule()
+    def end_all_jobs_well(self) -> None:
+        for job in self.world.jobs(running=True):
+            if job["metadata"]["labels"].get(names.GATE):
+                self.world.end_job(job, self.measured(job))
+
+    @rule(which=st.integers(0, 5), ready=st.sampled_from([None, None, 0, 1]))
+    def pods_change(self, which: int, ready: int | None) -> None:
+        deployments = sorted(self.world.names_of("Deployment"))
+        if deployments:
+            self.world.settle(deployments[which % len(deployments)], ready)
+            self.refresh()
+
+    @rule(replicas=st.integers(2, 6))
+    def the_autoscaler_acts(self, replicas: int) -> None:
+        champion = self.world.champion or ""
+        if ("HorizontalPodAutoscaler", champion) in self.world.objects and (
+            "Deployment",
+            champion,
+        ) in self.world.objects:
+            self.world.hand_edit("Deployment", champion, lambda live: live["spec"].update(replicas=replicas))
+            self.refresh()
+
+    @rule(kind=st.sampled_from(CHILDREN), which=st.integers(0, 5))
+    def a_hand_deletes_a_child(self, kind: str, which: int) -> None:
+        found = sorted(self.world.names_of(kind))
+        if found:
+            self.world.delete(kind, found[which % len(found)])
+            self.refresh()
+
+    @rule()
+    def a_hand_edits_the_selector(self) -> None:
+        if "credit" in self.world.names_of("Service"):
+            before = self.world.champion
+            self.world.watcher = None
+            self.world.hand_edit(
+                "Service", "credit", lambda live: live["spec"]["selector"].update({names.REVISION: "x"})
+            )
+            self.world.carry_out(self.world.decide(), stop_after=1)
+            self.world.watcher = self.after_write
+            assert self.world.champion != "x" or self.suspended(), f"not put back onto {before} by the first write"
+            self.refresh()
+
+    @rule()
+    def status_is_lost(self) -> None:
+        self.world.objects["CreditModel", "credit"].pop("status", None)
+
+    @rule(seconds=st.sampled_from([1, 15, 70, 300]))
+    def time_passes(self, seconds: int) -> None:
+        self.world.wait(seconds)
+
+    @rule(writes=st.integers(0, 4))
+    def the_operator_dies_between_two_writes(self, writes: int) -> None:
+        self.refresh()
+        self.world.carry_out(self.world.decide(), stop_after=writes)
+
+    @rule()
+    def the_operator_works(self) -> None:
+        self.refresh()
+        self.world.reconcile()
+
+    @rule(rounds=st.integers(1, 5), pods=st.sampled_from([None, None, None, 0]))
+    def a_good_while_passes(self, rounds: int, pods: int | None) -> None:
+        for _ in range(rounds):
+            self.the_operator_works()
+            self.end_all_jobs_well()
+            for name in self.world.names_of("Deployment"):
+                self.world.settle(name, pods)
+            self.world.wait(5)
+        self.the_operator_works()
+
+    # -- what must always hold
+
+    @invariant()
+    def no_ungated_model_has_pods_that_are_selected(self) -> None:
+        bad = {self.world.revision(name) for name in BAD}
+        assert self.world.champion not in bad
+
+    @invariant()
+    def jobs_are_bounded(self) -> None:
+        assert len(self.world.jobs()) <= 60
+
+    def teardown(self) -> None:
+        """Left alone, with Jobs and pods that do their work, everything comes to rest and stays there."""
+        if ("CreditModel", "credit") not in self.world.objects:
+            return
+        self.refresh()
+        for _ in range(30):
+            self.world.reconcile()
+            self.end_all_jobs_well()
+            for name in self.world.names_of("Deployment"):
+                self.world.settle(name)
+            self.refresh()
+            self.world.wait(200)
+        self.world.reconcile()
+        self.rests()
+
+    def rests(self) -> None:
+        assert self.world.reconcile() == 0
+        spec, found = self.world.objects["CreditModel", "credit"]["spec"], self.world.conditions
+        bundle = spec["model"]["uri"].rsplit("/", 1)[1]
+        if spec.get("suspend"):
+            return
+        if bundle in BAD:
+            assert (found["Ready"], found["Stalled"]) == ("False", "True")
+        elif found["Stalled"] == "True":
+            assert self.world.condition("Stalled")["reason"] in ("GateError", "GateFailed", "ProgressDeadlineExceeded")
+        else:
+            assert found["Ready"] == "True", self.world.status
+            assert self.world.champion == self.world.revision(bundle)
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(
+    max_examples=40,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    database=None,
+    derandomize=True,
+)
