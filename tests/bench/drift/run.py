@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--rows", default="100000,1000000", help="table sizes, comma-separated (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--evidently-rows", type=int, default=100_000, help="largest table for Evidently (%(default)s)")
-    parser.add_argument("--windows", type=int, default=200, help="windows per cell of the statistics (%(default)s)")
+    parser.add_argument("--windows", type=int, default=100, help="windows per cell of the statistics (%(default)s)")
     parser.add_argument("--skip-statistics", action="store_true")
     parser.add_argument("--contestant", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

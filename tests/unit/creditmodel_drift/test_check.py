@@ -70,10 +70,11 @@ def test_rows_are_taken_by_their_own_time_wherever_a_late_part_was_filed(
 ) -> None:
     log(applicants(500, seed=1), name="a")
     log(applicants(300, seed=2), name="late", day="2026-11-21")
-    part = log(applicants(200, seed=3), name="old", time=NOON - timedelta(hours=13))
+    log(applicants(200, seed=3), name="old", time=NOON - timedelta(hours=13))
+    part = log(applicants(100, seed=4), name="next", time=NOON + timedelta(hours=12))
     checked = look(root(part), DAY)
     assert checked.verdict.rows == 800
-    assert checked.counts.census.outside_window == 200
+    assert checked.counts.census.outside_window == 300
 
 
 def test_partitions_that_cannot_hold_the_window_are_not_even_opened(
