@@ -359,19 +359,17 @@ def _roll(state: _State) -> Sizes:
 
 
 def _shrink_old(state: _State, new: Obj) -> Sizes:
+    """What is broken goes first and costs no availability; then what is healthy, as far as maxUnavailable lets it."""
     least = state.replicas - state.bounds()[1]
     unavailable = _size(new) - _count(new, "availableReplicas")
     spare = sum(map(_size, state.every)) - least - unavailable
     sizes = {rs["metadata"]["name"]: _size(rs) for rs in state.old}
-    for rs in state.old:  # what is broken goes first and costs no availability
-        broken = max(min(spare, _size(rs) - _count(rs, "availableReplicas")), 0)
-        sizes[rs["metadata"]["name"]] -= broken
-        spare -= broken
-    healthy = sum(_count(rs, "availableReplicas") for rs in state.every) - least
-    for rs in state.old:
-        gone = max(min(spare, healthy, sizes[rs["metadata"]["name"]]), 0)
-        sizes[rs["metadata"]["name"]] -= gone
-        healthy, spare = healthy - gone, spare - gone
+    broken = {rs["metadata"]["name"]: _size(rs) - _count(rs, "availableReplicas") for rs in state.old}
+    for gone in (broken, sizes):
+        for name in sizes:
+            step = max(min(spare, gone[name]), 0)
+            sizes[name] -= step
+            spare -= step
     return sizes
 
 
