@@ -16,7 +16,7 @@ from creditmodel_training.fit.fitting import Fitted, fit
 from creditmodel_training.fit.loop import Settings
 from creditmodel_training.prepare import HOLDOUT, Prepared, prepare
 
-QUICK = Settings(epochs=6, learning_rate=0.02, interactions=5)
+QUICK = Settings(epochs=8, batch=128, learning_rate=0.01, interactions=5)
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,7 @@ def test_the_evaluation_is_of_the_hold_out(bundle: Bundle, clients: Prepared) ->
     held = clients.rows(HOLDOUT)
     assert (evaluation.holdout.rows, evaluation.holdout.bad_rate) == (len(held), clients.y[held].mean())
     assert evaluation.gini == pytest.approx(2 * evaluation.auc - 1)
-    assert 0.72 < evaluation.auc < 0.85
+    assert 0.7 < evaluation.auc < 0.85
 
 
 def test_the_bundle_is_readable_by_another_user(write: Write, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from creditmodel_training.fit.additive import AdditiveNetwork, Pair
 from creditmodel_training.fit.basis import FeatureBasis, build_basis
-from creditmodel_training.fit.calibrate import platt
+from creditmodel_training.fit.calibrate import centred, platt
 from creditmodel_training.fit.interactions import select_pairs
 from creditmodel_training.fit.loop import Rows, Settings, Stopped, train
 from creditmodel_training.model.network import ScoringNetwork, ScoringTensors, score
@@ -56,7 +56,7 @@ def _fit(data: Prepared, settings: Settings) -> Fitted:
     shapes = train(network, training, validation, settings, "shapes")
     network, interactions = _with_interactions(network, training, validation, settings, shapes)
     tensors = _settled(network, bases, training)
-    slope, intercept = platt(_log_odds(tensors, validation.x), validation.y)
+    slope, intercept = _calibration(tensors, training, validation)
     calibrated = _calibrated(tensors, slope, intercept)
     return Fitted(ScoringNetwork(calibrated).eval(), network.pairs, shapes, interactions, (slope, intercept))
 
@@ -107,6 +107,13 @@ def _settled(network: AdditiveNetwork, bases: list[FeatureBasis], training: Rows
                 network.rises[at] -= average  # no indicator at all, an unseen category, then means the average
     detached = network.tensors()
     return replace(detached, **{name: getattr(detached, name).detach() for name in ScoringTensors.__slots__})
+
+
+def _calibration(tensors: ScoringTensors, training: Rows, validation: Rows) -> tuple[float, float]:
+    learned, unseen = _log_odds(tensors, training.x), _log_odds(tensors, validation.x)
+    slope, _ = platt(unseen, validation.y)
+    together = slope * np.concatenate([learned, unseen])
+    return slope, centred(together, np.concatenate([training.y, validation.y]))
 
 
 def _calibrated(tensors: ScoringTensors, slope: float, intercept: float) -> ScoringTensors:

@@ -27,10 +27,10 @@ class Settings:
 
     seed: int = 0
     epochs: int = 100
-    batch: int = 256
-    learning_rate: float = 0.003
-    patience: int = 10
-    averaging: float = 0.998
+    batch: int = 512
+    learning_rate: float = 0.005
+    patience: int = 8
+    averaging: float = 0.996
     shape_penalty: float = 1e-4
     cell_penalty: float = 1e-3
     interactions: int = 16
