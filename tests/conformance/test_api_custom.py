@@ -218,11 +218,18 @@ def bounded(strings: JSON) -> JSON:
     return {name: {**schema, "maxLength": 64} for name, schema in strings.items()}
 
 
+def ruled(rule: str) -> JSON:
+    size = {"type": "integer"}
+    return {"type": "object", "properties": {"size": size}, "x-kubernetes-validations": [{"rule": rule}]}
+
+
 @pytest.mark.parametrize(
     ("schema", "text"),
     [
         ({"type": "object", "x-kubernetes-validations": [{"rule": "nonsense(self)"}]}, "undeclared reference"),
         ({"type": "object", "x-kubernetes-validations": [{"rule": "1 + 1"}]}, "must evaluate to a bool"),
+        (ruled("self.size < 3 && self.sise > 1"), "undefined field 'sise'"),
+        (ruled("self.size == 'three'"), "found no matching overload"),
         ({"type": "object", "properties": {"a": {}}}, "type: Required value"),
         ({"type": "object", "properties": {"a": {"type": "text"}}}, 'Unsupported value: "text"'),
         ({"type": "array"}, "items: Required value"),

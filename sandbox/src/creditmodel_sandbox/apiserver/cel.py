@@ -22,7 +22,7 @@ from creditmodel_sandbox.apiserver.errors import FieldError, invalid_value, requ
 from creditmodel_sandbox.apiserver.quantity import QuantityError, parse_quantity
 from creditmodel_sandbox.apiserver.schema import MISSING, Node, Rule
 
-__all__ = ["CelError", "CelRule", "to_cel"]
+__all__ = ["CelError", "CelRule", "compile_rule", "environment", "escape", "to_cel"]
 
 JSON = dict[str, Any]
 T = cel.Type
@@ -161,8 +161,8 @@ def _declarations() -> list[Any]:
     return [cel.FunctionDecl(name, found) for name, found in overloads.items()]
 
 
-@cache
-def _environment() -> Any:
+def environment(kind: Any, pool: Any = None) -> Any:
+    """The engine with Kubernetes' functions, and `self` and `oldSelf` of a type."""
     extensions = [
         ext_strings.ExtStrings(),
         ext_math.ExtMath(),
@@ -171,16 +171,17 @@ def _environment() -> Any:
         ext_bindings.ExtBindings(),
         cel.CelExtension("kubernetes", _declarations()),
     ]
-    return cel.NewEnv(variables={"self": T.DYN, "oldSelf": T.DYN}, extensions=extensions)
+    return cel.NewEnv(descriptor_pool=pool, variables={"self": kind, "oldSelf": kind}, extensions=extensions)
 
 
-def _compile(expression: str, result: Any) -> Any:
-    """A compiled expression of a result type.
+@cache
+def _untyped() -> Any:
+    return environment(T.DYN)
 
-    Raises CelError, for a function that is not known too.
-    """
+
+def _compile(expression: str, result: Any, engine: Any) -> Any:
     try:
-        compiled = _environment().compile(expression)
+        compiled = engine.compile(expression)
     except RuntimeError as error:
         text = str(error).removeprefix("INVALID_ARGUMENT: ").removesuffix(" [INVALID_ARGUMENT]")
         raise CelError(f"compilation failed: {text}") from error
@@ -188,6 +189,20 @@ def _compile(expression: str, result: Any) -> Any:
     if found not in (result, T.DYN):
         raise CelError(f"cel expression must evaluate to a {result.name().lower()}, not {found.name().lower()}")
     return compiled
+
+
+def compile_rule(source: JSON, engine: Any) -> tuple[Any, Any]:
+    """The programs of a rule and of its messageExpression (or None).
+
+    Raises CelError, for a function that is not known too.
+    """
+    if source.get("optionalOldSelf"):
+        raise CelError("optionalOldSelf is not supported by the sandbox")
+    if source.get("reason", "FieldValueInvalid") not in _REASONS:
+        raise CelError(f"reason {source['reason']!r} is none of {', '.join(_REASONS)}")
+    expression = source.get("messageExpression")
+    message = _compile(expression, T.STRING, engine) if expression else None
+    return _compile(source["rule"], T.BOOL, engine), message
 
 
 # Values
@@ -294,18 +309,13 @@ class CelRule(Rule):
         """
         self._source: str = source["rule"]
         self._message: str = source.get("message", "")
-        self._program = _compile(self._source, T.BOOL)
-        expression = source.get("messageExpression")
-        self._message_program = _compile(expression, T.STRING) if expression else None
+        self._program, self._message_program = compile_rule(source, _untyped())
         self._reason: str = source.get("reason", "FieldValueInvalid")
-        if self._reason not in _REASONS:
-            raise CelError(f"reason {self._reason!r} is none of {', '.join(_REASONS)}")
         self._field: str = source.get("fieldPath", "")
         self.transition = bool(re.search(r"\boldSelf\b", self._source))
-        self._optional_old: bool = bool(source.get("optionalOldSelf"))
 
     def check(self, node: Node, value: Any, old: Any, path: str) -> list[FieldError]:
-        if self.transition and old is MISSING and not self._optional_old:
+        if self.transition and old is MISSING:
             return []
         if not path:
             value, old = _named(value), old if old is MISSING else _named(old)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from creditmodel_sandbox.apiserver.cel import CelError, CelRule
+from creditmodel_sandbox.apiserver.cel import CelRule
+from creditmodel_sandbox.apiserver.cel_types import check_rules
 from creditmodel_sandbox.apiserver.errors import FieldError, invalid_value, required, unsupported_value
 from creditmodel_sandbox.apiserver.jsonpath import JsonPathError, compile_path
 from creditmodel_sandbox.apiserver.resources import Registry, Resource, Scale, builtin_node
@@ -203,11 +204,10 @@ def _type_errors(schema: JSON, path: str) -> Errors:
 
 
 def _rule_errors(schema: JSON, path: str) -> Errors:
-    for index, rule in enumerate(schema.get("x-kubernetes-validations") or ()):
-        try:
-            CelRule(rule)
-        except CelError as error:
-            yield invalid_value(f"{path}.x-kubernetes-validations[{index}].rule", rule["rule"], str(error))
+    for index, complaint in enumerate(check_rules(schema, root=path.endswith("openAPIV3Schema"))):
+        if complaint:
+            rule = schema["x-kubernetes-validations"][index]["rule"]
+            yield invalid_value(f"{path}.x-kubernetes-validations[{index}].rule", rule, complaint)
 
 
 def _map_list_errors(schema: JSON, path: str) -> Errors:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import aclosing
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -92,13 +93,11 @@ async def test_the_asynchronous_client_applies_and_watches(apiserver: Any, names
         options = {"namespace": namespace, "field_manager": "tester"}
         await resource.server_side_apply(body=gizmo("a", 3), name="a", **options)
         seen = []
-        async with asyncio.timeout(20):
-            async for event in resource.watch(namespace=namespace, timeout=15):
+        async with asyncio.timeout(20), aclosing(resource.watch(namespace=namespace, timeout=2)) as events:
+            async for event in events:
                 seen.append((event["type"], event["object"]["metadata"]["name"]))
                 if len(seen) == 1:
                     await resource.delete(name="a", namespace=namespace)
-                else:
-                    break
     assert seen == [("ADDED", "a"), ("DELETED", "a")]
     assert gizmos
 

@@ -1,0 +1,172 @@
+"""The small parts that need no server: quantities, paths, ages, schedules, patches, sets of fields."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from creditmodel_sandbox.apiserver import patch, ssa
+from creditmodel_sandbox.apiserver.cel_types import check_rules
+from creditmodel_sandbox.apiserver.errors import ApiError
+from creditmodel_sandbox.apiserver.jsonpath import JsonPathError, compile_path
+from creditmodel_sandbox.apiserver.quantity import QuantityError, parse_quantity
+from creditmodel_sandbox.apiserver.rules import check_kind
+from creditmodel_sandbox.apiserver.tables import human_age
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("500m", "0.5"),
+        ("1Gi", str(2**30)),
+        ("2e3", "2000"),
+        ("1.5k", "1500"),
+        ("-3", "-3"),
+        ("1E", "1e18"),
+        ("9n", "9e-9"),
+    ],
+)
+def test_quantities_are_read(text: str, amount: str) -> None:
+    assert parse_quantity(text) == Decimal(amount)
+
+
+@pytest.mark.parametrize("text", ["", "1 Gi", "Gi", "1x", "0x10"])
+def test_what_is_no_quantity_is_refused(text: str) -> None:
+    with pytest.raises(QuantityError):
+        parse_quantity(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        (".a.b", [1]),
+        (".none", []),
+        (".list[0].n", ["x"]),
+        (".list[-1].n", ["y"]),
+        (".list[*].n", ["x", "y"]),
+        ('.list[?(@.n=="y")].v', [2]),
+        (".list[?(@.n!='y')].v", [1]),
+        (".labels['a.b/c']", ["z"]),
+        (r".labels.a\.b/c", ["z"]),
+    ],
+)
+def test_paths_find_values(path: str, found: list[Any]) -> None:
+    obj = {"a": {"b": 1}, "list": [{"n": "x", "v": 1}, {"n": "y", "v": 2}], "labels": {"a.b/c": "z"}}
+    assert compile_path(path)(obj) == found
+
+
+def test_a_path_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(JsonPathError, match="cannot read"):
+        compile_path(".a[?(@.b)]")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0s"),
+        (119, "119s"),
+        (120, "2m"),
+        (185, "3m5s"),
+        (3600, "60m"),
+        (11700, "3h15m"),
+        (172800, "2d"),
+        (10**7, "115d"),
+    ],
+)
+def test_ages_are_shown_as_kubectl_shows_them(seconds: int, shown: str) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert human_age((now - timedelta(seconds=seconds)).isoformat(), now) == shown
+
+
+@pytest.mark.parametrize(
+    ("schedule", "text"),
+    [
+        ("* * * *", "expected exactly 5 fields, found 4"),
+        ("61 * * * *", "outside of the range 0 to 59"),
+        ("a * * * *", "failed to parse int"),
+        ("*/5 1-3 * jan,feb mon", ""),
+        ("@daily", ""),
+    ],
+)
+def test_schedules_are_judged(schedule: str, text: str) -> None:
+    pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}
+    spec = {"schedule": schedule, "jobTemplate": {"spec": {"template": {"spec": pod}}}}
+    errors = check_kind("cronjobs.batch", {"metadata": {"name": "c"}, "spec": spec}, None)
+    assert text in "".join(map(str, errors))
+    assert bool(errors) == bool(text)
+
+
+@pytest.mark.parametrize(
+    ("operations", "result"),
+    [
+        ([{"op": "add", "path": "/list/-", "value": 3}], {"list": [1, 2, 3], "a/b": 1}),
+        ([{"op": "add", "path": "/list/0", "value": 0}], {"list": [0, 1, 2], "a/b": 1}),
+        ([{"op": "remove", "path": "/a~1b"}], {"list": [1, 2]}),
+        ([{"op": "move", "from": "/a~1b", "path": "/c"}], {"list": [1, 2], "c": 1}),
+        (
+            [{"op": "copy", "from": "/list", "path": "/d"}, {"op": "remove", "path": "/d/0"}],
+            {"list": [1, 2], "a/b": 1, "d": [2]},
+        ),
+        ([{"op": "replace", "path": "", "value": {"x": 1}}], {"x": 1}),
+    ],
+)
+def test_json_patches_change_documents(operations: list[Any], result: Any) -> None:
+    assert patch.json_patch({"list": [1, 2], "a/b": 1}, operations) == result
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"op": "remove", "path": "/none"},
+        {"op": "replace", "path": "/none", "value": 1},
+        {"op": "add", "path": "/x/y", "value": 1},
+        {},
+    ],
+)
+def test_a_json_patch_that_cannot_be_done_is_invalid(operation: Any) -> None:
+    with pytest.raises(ApiError) as caught:
+        patch.json_patch({}, [operation])
+    assert caught.value.code == 422
+
+
+LEAF: dict[str, Any] = {}
+
+
+def test_sets_of_fields_follow_set_algebra() -> None:
+    left = {"f:a": {"f:b": LEAF, "f:c": LEAF}, "f:d": LEAF}
+    right = {"f:a": {"f:b": LEAF}, "f:e": LEAF}
+    assert ssa.difference(left, right) == {"f:a": {"f:c": LEAF}, "f:d": LEAF}
+    assert ssa.intersection(left, right) == {"f:a": {"f:b": LEAF}}
+    assert ssa.union(left, right) == {"f:a": {"f:b": LEAF, "f:c": LEAF}, "f:d": LEAF, "f:e": LEAF}
+    assert ssa.union({"f:a": LEAF}, {"f:a": {"f:b": LEAF}}) == {"f:a": {".": LEAF, "f:b": LEAF}}
+    assert list(ssa.paths({"f:a": {'k:{"name":"x"}': {".": LEAF, "f:v": LEAF}}})) == ['.a[name="x"]', '.a[name="x"].v']
+
+
+def test_rules_are_checked_against_the_types_of_a_schema() -> None:
+    properties = {
+        "when": {"type": "string", "format": "date-time"},
+        "names": {"type": "array", "items": {"type": "string"}},
+        "sizes": {"type": "object", "additionalProperties": {"type": "integer"}},
+        "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+        "namespace": {"type": "string"},
+    }
+    good = [
+        "self.when > timestamp('2026-01-01T00:00:00Z')",
+        "self.names.all(name, name.size() < 9)",
+        "self.sizes.all(key, self.sizes[key] > 0)",
+        "self.free.anything == 1",
+        "self.__namespace__ == 'x' && has(self.names)",
+    ]
+    bad = [
+        "self.when > 3",
+        "self.names.all(name, name > 1)",
+        "self.sizes.exists(k, self.sizes[k] == 'x')",
+        "self.other == 1",
+    ]
+    rules = [{"rule": rule} for rule in good + bad]
+    found = check_rules({"type": "object", "properties": properties, "x-kubernetes-validations": rules})
+    assert found[: len(good)] == [""] * len(good)
+    assert all(found[len(good) :])
