@@ -292,7 +292,3 @@ class Registry:
     def stored(self, storage: str) -> Resource | None:
         """A version of the resource with this storage key."""
         return next((r for r in self if r.storage == storage and not r.virtual), None)
-
-    def kind(self, api_version: str, kind: str) -> Resource | None:
-        """The resource of an object's apiVersion and kind."""
-        return next((r for r in self if r.api_version == api_version and r.kind == kind), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +132,6 @@ class Store:
     def get(self, resource: str, key: Key) -> Record | None:
         return self.collection(resource).records.get(key)
 
-    def resources(self) -> list[str]:
-        """Every resource that has an object."""
-        return [row[0] for row in self._db.execute("SELECT DISTINCT resource FROM objects")]
-
     def put(self, resource: str, key: Key, obj: JSON) -> Record:
         """Create or replace; gives the object its resourceVersion."""
         collection = self.collection(resource)
@@ -161,9 +157,6 @@ class Store:
             details = {"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]}
             message = f"Too large resource version: {rv}, current: {self.rv}"
             raise ApiError(504, "Timeout", message, details | {"retryAfterSeconds": 1})
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.resources())
 
     def _encode(self, resource: str, key: Key, obj: JSON) -> Record:
         obj.pop("apiVersion", None)
