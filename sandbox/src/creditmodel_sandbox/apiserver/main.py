@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ipaddress
-import logging
 import signal
 import sqlite3
 import sys
@@ -22,6 +21,7 @@ from creditmodel_sandbox.apiserver.objects import Objects, Options
 from creditmodel_sandbox.apiserver.resources import Registry
 from creditmodel_sandbox.apiserver.server import Server
 from creditmodel_sandbox.apiserver.storage import Store
+from creditmodel_sandbox.logs import log_to_stderr
 
 __all__ = ["main"]
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--watch-history", type=int, default=1000, help="events kept per resource for watches that resume"
     )
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO)
+    log_to_stderr()
     return asyncio.run(serve(arguments))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -121,9 +122,10 @@ class Nodes:
                 for name, value in answer.headers.items():
                     if name.lower() not in _HOP - {"content-encoding"}:
                         response.headers.add(name, value)
-                await response.prepare(request)
-                async for chunk in answer.content.iter_any():
-                    await response.write(chunk)
+                with suppress(ConnectionResetError):  # the client has gone, as after logs -f
+                    await response.prepare(request)
+                    async for chunk in answer.content.iter_any():
+                        await response.write(chunk)
                 return response
         except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, TimeoutError) as error:
             message = f"error trying to reach service: {error}"

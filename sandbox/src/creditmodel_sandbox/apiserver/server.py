@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -289,8 +290,9 @@ class Server:
         )
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        async for chunk in watch.stream(self.store, self.store.collection(resource.storage), asked):
-            await response.write(chunk)
+        with suppress(ConnectionResetError):  # the client has gone, as every watcher does
+            async for chunk in watch.stream(self.store, self.store.collection(resource.storage), asked):
+                await response.write(chunk)
         return response
 
     # Writing
