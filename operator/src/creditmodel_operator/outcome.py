@@ -128,7 +128,7 @@ def _heard(words: str, kind: str, digest: str | None, finished: Finished) -> Mea
     if said.kind != kind:
         return Errored(reasons.MALFORMED_MEASUREMENT, f"a measurement of {said.kind}, not of {kind}", finished.at)
     if said.digest is None or digest not in (None, said.digest):
-        return Errored(reasons.DIGEST_MISMATCH, f"measured {said.digest}, asked for {digest}", finished.at)
+        return Errored(reasons.WRONG_MODEL, f"measured {said.digest}, asked for {digest}", finished.at)
     return Measured(said, finished.at)
 
 

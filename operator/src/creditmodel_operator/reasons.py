@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
-    "ALL_GATES_PASSED",
     "APPLY_REFUSED",
     "AT_LIMIT",
     "BENCHMARK_INCONCLUSIVE",
@@ -17,7 +16,6 @@ __all__ = [
     "DEADLINE_EXCEEDED",
     "DECAY",
     "DEGRADED",
-    "DIGEST_MISMATCH",
     "DRIFT",
     "EVICTED",
     "GATE_ERROR",
@@ -50,6 +48,7 @@ __all__ = [
     "UNAVAILABLE",
     "UNSCHEDULABLE",
     "WORKLOAD_FAILED",
+    "WRONG_MODEL",
 ]
 
 # Ready, Available, Reconciling, Stalled
@@ -97,16 +96,14 @@ NOT_EVALUATED: Final = "NotEvaluated"
 """An earlier gate has not passed."""
 NOT_CONFIGURED: Final = "NotConfigured"
 """spec sets no limit."""
-ALL_GATES_PASSED: Final = "AllGatesPassed"
-"""Every gate has passed."""
 
 # Jobs that could not measure
 NO_MEASUREMENT: Final = "NoMeasurement"
 """The Job completed and left no measurement."""
 MALFORMED_MEASUREMENT: Final = "MalformedMeasurement"
 """The Job left something that is not a measurement of this gate."""
-DIGEST_MISMATCH: Final = "DigestMismatch"
-"""The bundle, or the measurement, is of another model than the one that was asked for."""
+WRONG_MODEL: Final = "WrongModel"
+"""The Job measured another model than the one that was asked for."""
 WORKLOAD_FAILED: Final = "JobFailed"
 """The Job's container ended with an error and said nothing more."""
 OOM_KILLED: Final = "OOMKilled"
@@ -121,7 +118,7 @@ UNSCHEDULABLE: Final = "Unschedulable"
 """No node takes the Job's pod."""
 NOT_STARTED: Final = "NotStarted"
 """The Job's container cannot be started."""
-REFUSED: Final = frozenset({"Corrupt", DIGEST_MISMATCH, "Invalid"})
+REFUSED: Final = frozenset({"Corrupt", "DigestMismatch", "Invalid"})
 """What a Job says of a bundle that no further attempt can mend."""
 
 # Drift, quality, retraining

@@ -170,7 +170,7 @@ class World:
         return self._new("Pod", name, {"status": status}, labels=labels, owners=owner)
 
     def run_jobs(self, **measured: JSON) -> None:
-        """Every running gate Job ends with what a good model of its digest gives, or with what is given for its gate."""
+        """Every running gate Job ends with what is given for its gate, or as it does for a good model."""
         for job in self.jobs(running=True):
             gate = job["metadata"]["labels"].get(names.GATE)
             if gate:

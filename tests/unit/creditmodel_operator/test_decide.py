@@ -10,7 +10,7 @@ from creditmodel_operator import names
 from creditmodel_operator.conditions import TYPES
 
 if TYPE_CHECKING:
-    from unit.creditmodel_operator.conftest import World
+    from tests.unit.creditmodel_operator.conftest import World
 
 JSON = dict[str, Any]
 
@@ -479,7 +479,7 @@ def test_an_inconclusive_benchmark_is_measured_again_and_then_stalls(world: Worl
 
 
 def _between(world: World, job: JSON) -> JSON:
-    found = world.good(job)
+    found: JSON = world.good(job)
     for batch in found["batches"]:
         batch["speedup_low"], batch["speedup_high"] = 2.5, 3.5
     return found

@@ -12,7 +12,7 @@ from creditmodel_operator import names
 from creditmodel_operator.plan import Action, Apply
 
 if TYPE_CHECKING:
-    from unit.creditmodel_operator.conftest import World
+    from tests.unit.creditmodel_operator.conftest import World
 
 JSON = dict[str, Any]
 
@@ -56,7 +56,7 @@ class Life(RuleBasedStateMachine):
         self.healthy = champion if self.is_healthy(champion) else None
 
     def was_down(self) -> bool:
-        """Nothing was served before this write, by a hand's doing: putting the last champion back makes nothing worse."""
+        """A hand had taken the champion down before: putting it back makes nothing worse."""
         return self.healthy is None and self.served
 
     def is_healthy(self, revision: str | None) -> bool:
@@ -114,11 +114,11 @@ class Life(RuleBasedStateMachine):
                 self.world.end_job(job, "")
             case "failed":
                 self.world.end_job(job, "", complete=False, terminated={"reason": "OOMKilled"})
-            case "lost":
+            case _:
                 self.world.end_job(job, None, complete=False, job_reason="DeadlineExceeded")
 
     def measured(self, job: JSON) -> JSON:
-        found = self.world.good(job)
+        found: JSON = self.world.good(job)
         bundle = job["metadata"]["annotations"][names.URI]
         if "bad" in bundle and found["kind"] == "parity":
             found |= {"envelope": [[1.0, 0.5]], "max_abs_diff": 0.5}

@@ -1,0 +1,126 @@
+"""Each child as the API server gets it: valid by the published schemas, restricted, and complete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import kubernetes_validate
+import pytest
+
+from creditmodel_operator import names
+from creditmodel_operator.api.spec import Serving
+from creditmodel_operator.children.deployment import deployment
+from creditmodel_operator.children.hpa import hpa
+from creditmodel_operator.children.pdb import pdb
+from creditmodel_operator.children.service import service
+from creditmodel_operator.revision import Owner, Revision
+
+if TYPE_CHECKING:
+    from tests.unit.creditmodel_operator.conftest import World
+
+JSON = dict[str, Any]
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+def revision(**serving: Any) -> Revision:
+    return Revision(
+        owner=Owner("credit", "risk", "uid-1"),
+        digest=DIGEST,
+        uri="s3://models/v1",
+        image="creditmodel-serving:1",
+        serving=Serving.model_validate(serving),
+        credentials="store",
+        deadline_seconds=300,
+    )
+
+
+@pytest.mark.parametrize("version", ["1.32", "1.36"])
+def test_every_child_is_valid_by_the_published_schemas(world: World, version: str) -> None:
+    world.promote("v1", drift={"current": {"uri": "s3://log"}}, serving={"scoringLog": {"uri": "s3://log"}})
+    kinds = set()
+    for managers in world.applied.values():
+        manifest = managers[names.FIELD_MANAGER]
+        kubernetes_validate.validate(manifest, version, strict=True)
+        kinds.add(manifest["kind"])
+    assert kinds == {"Job", "CronJob", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service"}
+
+
+def test_a_serving_pod_knows_what_to_serve_and_nothing_else() -> None:
+    pod = deployment(revision(scoringLog={"uri": "s3://log", "sampleRate": 0.5}), {})["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert container["command"] == ["creditmodel-serve"]
+    arguments = container["args"]
+    expected = {
+        "--bundle": "s3://models/v1",
+        "--digest": DIGEST,
+        "--revision": "credit-0123456789",
+        "--host": "$(POD_IP)",
+        "--port": "8080",
+        "--scoring-log": "s3://log",
+        "--scoring-log-sample-rate": "0.5",
+        "--termination-log": "/dev/termination-log",
+    }
+    assert dict(zip(arguments[::2], arguments[1::2], strict=True)) == expected
+    assert {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}} in container["env"]
+    assert {"name": "OMP_NUM_THREADS", "value": "1"} in container["env"]
+    assert container["envFrom"] == [{"secretRef": {"name": "store"}}]
+    assert container["ports"] == [{"name": "http", "containerPort": 8080}]
+    assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
+
+
+def test_a_serving_pod_is_ready_by_its_golden_rows_and_leaves_without_dropping_a_request() -> None:
+    spec = deployment(revision(), {})["spec"]
+    pod = spec["template"]["spec"]
+    container = pod["containers"][0]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/healthz/ready"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz/live"
+    assert container["startupProbe"]["httpGet"]["path"] == "/healthz/live"
+    drain = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert 0 < drain < pod["terminationGracePeriodSeconds"]
+    assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert spec["progressDeadlineSeconds"] == 300
+
+
+def test_the_size_of_a_deployment_is_left_to_others() -> None:
+    assert "replicas" not in deployment(revision(), {})["spec"]
+
+
+def test_a_cpu_request_is_always_there_for_the_autoscaler_to_measure_against() -> None:
+    container = deployment(revision(), {})["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["requests"]["cpu"]
+    given = deployment(revision(resources={"requests": {"cpu": 2}}), {})["spec"]["template"]["spec"]["containers"][0]
+    assert given["resources"] == {"requests": {"cpu": 2}}
+
+
+def test_marks_stand_beside_what_identifies_the_model() -> None:
+    notes = deployment(revision(), {names.GATED: "t"})["metadata"]["annotations"]
+    assert (notes[names.DIGEST], notes[names.URI], notes[names.GATED]) == (DIGEST, "s3://models/v1", "t")
+
+
+def test_a_revision_is_made_again_from_what_is_written_on_it() -> None:
+    first = revision(replicas={"min": 3, "max": 4}, resources={"limits": {"cpu": "2"}})
+    notes = deployment(first, {})["metadata"]["annotations"]
+    assert Revision.of_annotations(first.owner, notes) == first
+
+
+@pytest.mark.parametrize("written", ["", "{}", "not json", '{"serving": 1}', '{"serving": {}, "stranger": 1}'])
+def test_a_recipe_that_cannot_be_read_is_none(written: str) -> None:
+    assert Revision.of_annotations(Owner("c", "n", "u"), {names.RECIPE: written}) is None
+
+
+def test_the_autoscaler_keeps_spec_s_bounds() -> None:
+    spec = hpa(revision(replicas={"min": 3, "max": 9}, targetCPUUtilization=55))["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (3, 9)
+    assert spec["metrics"][0]["resource"]["target"]["averageUtilization"] == 55
+    assert spec["scaleTargetRef"]["name"] == "credit-0123456789"
+
+
+def test_the_budget_never_blocks_a_drain_for_good() -> None:
+    assert pdb(revision())["spec"]["maxUnavailable"] == 1
+
+
+def test_the_service_selects_one_revision_and_has_the_model_s_own_name() -> None:
+    found = service(revision())
+    assert found["metadata"]["name"] == "credit"
+    assert found["spec"]["selector"] == {names.INSTANCE: "credit", names.REVISION: "credit-0123456789"}
+    assert found["spec"]["ports"] == [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}]

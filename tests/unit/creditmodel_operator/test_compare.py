@@ -1,0 +1,54 @@
+"""What counts as a difference between what was asked for and what is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from creditmodel_operator.compare import contains, marked
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted"),
+    [
+        pytest.param({"a": 1, "b": 2}, {"a": 1}, id="the server added a field"),
+        pytest.param({"cpu": "1"}, {"cpu": "1000m"}, id="the server shortened a quantity"),
+        pytest.param({"cpu": "1"}, {"cpu": 1}, id="a number came back as text"),
+        pytest.param({"m": "1Gi"}, {"m": "1024Mi"}, id="binary units"),
+        pytest.param(
+            [{"name": "x", "v": 1}, {"name": "side", "v": 9}], [{"name": "x", "v": 1}], id="a container was added"
+        ),
+        pytest.param([{"name": "b"}, {"name": "a"}], [{"name": "a"}, {"name": "b"}], id="named items in another order"),
+        pytest.param([1, 2], [1, 2], id="equal lists"),
+        pytest.param({"x": None}, {}, id="nothing wanted"),
+    ],
+)
+def test_it_is_the_same_when(live: Any, wanted: Any) -> None:
+    assert contains(live, wanted)
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted"),
+    [
+        pytest.param({"a": 1}, {"a": 2}, id="a value was changed"),
+        pytest.param({}, {"a": 1}, id="a field was removed"),
+        pytest.param([{"name": "x", "v": 2}], [{"name": "x", "v": 1}], id="a named item was changed"),
+        pytest.param([1, 2, 3], [1, 2], id="a plain list grew"),
+        pytest.param({"cpu": "2"}, {"cpu": "1000m"}, id="another quantity"),
+        pytest.param({"a": True}, {"a": 1.5}, id="another type"),
+        pytest.param(None, {"a": {"b": 1}}, id="nothing is there"),
+        pytest.param("text", ["t"], id="text is no list"),
+    ],
+)
+def test_it_differs_when(live: Any, wanted: Any) -> None:
+    assert not contains(live, wanted)
+
+
+def test_the_mark_changes_with_anything_in_the_manifest() -> None:
+    def mark(spec: dict[str, Any]) -> str:
+        manifest = {"kind": "X", "metadata": {"name": "x", "annotations": {}}, "spec": spec}
+        return str(marked(manifest)["metadata"]["annotations"])
+
+    assert mark({"a": 1}) == mark({"a": 1})
+    assert mark({"a": 1}) != mark({"a": 1, "b": None})
