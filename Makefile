@@ -48,7 +48,7 @@ down: $(READY) ## stop what `make up` started
 
 .PHONY: test
 test: $(READY) ## every test that needs nothing but this machine
-	env -u KUBECONFIG $(PYTEST) -n auto --dist loadgroup tests
+	env -u KUBECONFIG $(PYTEST) -n auto --dist loadfile tests
 
 .PHONY: e2e
 e2e: $(READY) ## the end-to-end suite on the cluster of KUBECONFIG=… (default: a sandbox of its own)

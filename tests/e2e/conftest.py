@@ -26,15 +26,6 @@ class Bundles:
     corrupt: Path
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of the suite in one worker: it shares a cluster."""
-    here = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(here):
-            item.add_marker(pytest.mark.xdist_group("e2e"))
-            item.add_marker(pytest.mark.timeout(900))
-
-
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
     work = tmp_path_factory.mktemp("bundles")

@@ -19,6 +19,8 @@ from harness.load import load, score
 
 NAME = "credit-default"
 
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(scope="module")
 def spec(ours: Cluster) -> dict[str, Any]:
