@@ -113,6 +113,7 @@ def _period(arguments: argparse.Namespace, now: datetime) -> Period | None:
 def _settings(arguments: argparse.Namespace) -> Settings:
     limits = (
         ("--psi", arguments.psi, 0, 100),
+        ("--alarm-psi", arguments.alarm_psi, 0, 100),
         ("--alpha", arguments.alpha, 1e-9, 0.5),
         ("--max-drifted-share", arguments.max_drifted_share, 0, 1),
         ("--min-rows", arguments.min_rows or 1, 1, 1 << 40),
@@ -124,6 +125,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
             raise BadInput(f"{option} is {value:g}; it lies between {low:g} and {high:g}")
     return Settings(
         psi=arguments.psi,
+        alarm_psi=arguments.alarm_psi,
         alpha=arguments.alpha,
         max_drifted_share=arguments.max_drifted_share,
         min_rows=arguments.min_rows,
@@ -163,12 +165,23 @@ def _parser() -> argparse.ArgumentParser:
     current.add_argument("--labels", metavar="URI", help="outcomes by _request_id and _row, for realised quality")
     current.add_argument("--maturity-days", type=int, default=0, help="age of a score at which its outcome is known")
     judging = parser.add_argument_group("judging")
-    judging.add_argument("--psi", type=float, default=Settings().psi, help="practical limit of a PSI (%(default)s)")
+    judging.add_argument(
+        "--psi", type=float, default=Settings().psi, help="PSI over which a feature has drifted (%(default)s)"
+    )
+    judging.add_argument(
+        "--alarm-psi",
+        type=float,
+        default=Settings().alarm_psi,
+        help="PSI of a feature or the score over which the data set has drifted (%(default)s)",
+    )
     judging.add_argument(
         "--alpha", type=float, default=Settings().alpha, help="probability of any false alarm (%(default)s)"
     )
     judging.add_argument(
-        "--max-drifted-share", type=float, default=0.0, help="share of features that may drift (%(default)s)"
+        "--max-drifted-share",
+        type=float,
+        default=Settings().max_drifted_share,
+        help="share of drifted features over which the data set has drifted (%(default)s)",
     )
     judging.add_argument("--min-rows", type=int, help="rows that a verdict needs; computed when left out")
     judging.add_argument("--fail-on-drift", action="store_true", help="exit with 1 when the verdict is drift")

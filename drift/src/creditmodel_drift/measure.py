@@ -8,7 +8,7 @@ from datetime import datetime
 from creditmodel_bundle.errors import MeasurementError
 from creditmodel_bundle.measurement import Drift, DriftFeature, Quality, Reports, Window, dump
 from creditmodel_drift.check import Checked
-from creditmodel_drift.verdict import ColumnVerdict
+from creditmodel_drift.verdict import PSI_DIGITS, ColumnVerdict
 
 __all__ = ["measurement", "notes"]
 
@@ -77,7 +77,7 @@ def _document(
         reference_rows=verdict.reference_rows,
         verdict=verdict.outcome,
         reason=reason if len(reason) <= _MAX_REASON else reason[: _MAX_REASON - 1] + "…",
-        psi_max=_rounded(verdict.psi_max) if verdict.rows else None,
+        psi_max=verdict.psi_max if verdict.rows else None,
         psi_score=_rounded(verdict.score.psi) if verdict.score is not None and verdict.rows else None,
         drifted_share=verdict.drifted_share if verdict.rows else None,
         drifted_features=[feature.column.name for feature in verdict.drifted[:named]],
@@ -113,4 +113,4 @@ def _first(parts: Mapping[str, str]) -> str:
 
 
 def _rounded(value: float) -> float:
-    return round(value, 5)
+    return round(value, PSI_DIGITS)

@@ -9,7 +9,7 @@ of 0.1 is noise in 200 rows and certainty in 20,000.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +23,19 @@ MIN_EXPECTED = 5.0
 _MAX_ROWS = 1 << 40
 
 
-def pool(reference: Sequence[int], current: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def pool(
+    reference: Sequence[int], current: Sequence[int], alone: Collection[int] = ()
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both counts with sparse bins merged into one, as float64 [cells].
 
     A bin is sparse when fewer than MIN_EXPECTED rows are expected in it in the smaller of both samples. Which bins are
     merged depends on the reference and on the two totals and never on the current counts, so the merge chooses nothing.
     Merged bins that stay sparse together join the smallest of the others. Bins that are empty in the reference are
-    among them: their own rates have exact tests.
+    among them: their own rates have exact tests. A bin in `alone` is never merged: its exact test has rejected chance.
     """
     before, after = np.asarray(reference, dtype=np.float64), np.asarray(current, dtype=np.float64)
     expected = before * min(1.0, after.sum() / max(before.sum(), 1.0))
+    expected[list(alone)] = np.inf
     order = np.argsort(expected, kind="stable")
     merged = int(np.count_nonzero(expected < MIN_EXPECTED))
     while 0 < merged < len(order) and expected[order[:merged]].sum() < MIN_EXPECTED:
