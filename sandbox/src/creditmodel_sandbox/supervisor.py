@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -28,12 +29,15 @@ from typing import Any
 
 import yaml
 
+from creditmodel_sandbox.node.process import sweep
+
 __all__ = ["Instance", "InstanceError", "main"]
 
 JSON = dict[str, Any]
 PARTS = ("apiserver", "controllers", "node")
 READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
+KILL_SECONDS = 10.0
 SLOTS = 64
 """Address ranges to choose from: slot n has pods in 127.(100+n).0.0/17 and Services in the other half."""
 
@@ -69,7 +73,7 @@ def _start_time(pid: int) -> str | None:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if after_name[0] == "Z" else after_name[19]
+    return None if after_name[0] in "ZX" else after_name[19]
 
 
 @dataclass
@@ -91,6 +95,10 @@ class Instance:
     @property
     def kubeconfig(self) -> Path:
         return self.directory / "kubeconfig"
+
+    @property
+    def node(self) -> Path:
+        return self.directory / "node"
 
     def log(self, part: str) -> Path:
         return self.directory / "logs" / f"{part}.log"
@@ -128,50 +136,55 @@ class Instance:
 
 def up(instance: Instance, port: int) -> None:
     """Start what is not running, and wait until pods can run."""
-    record = instance.read() or Record(_free_slot(instance))
-    alive = [part for part, process in record.processes.items() if process.alive]
+    record = instance.read()
+    processes = record.processes if record else {}
+    alive = [part for part, process in processes.items() if process.alive]
     if set(alive) == set(PARTS):
         print(f"the instance {instance.name!r} is already running")
         print(f"export KUBECONFIG={instance.kubeconfig}")
         return
-    if record.processes:
-        died = ", ".join(part for part in record.processes if part not in alive)
+    if record and processes:
+        died = ", ".join(part for part in processes if part not in alive)
         _say(f"a previous run of {instance.name!r} ended without `down` ({died}): starting it again on its state")
         _stop(instance, record)
     began = time.monotonic()
     (instance.directory / "logs").mkdir(exist_ok=True)
-    try:
-        _start_all(instance, record, port)
-    except BaseException:
-        _stop(instance, record)
-        raise
+    slot, claim = _claim_slot(instance, record)
+    record = record or Record(slot)
+    with claim:
+        try:
+            _start_all(instance, record, port, claim)
+        except BaseException:
+            _stop(instance, record)
+            raise
     _say(f"ready in {time.monotonic() - began:.1f} s; stop it with: creditmodel-sandbox down --name {instance.name}")
     print(f"export KUBECONFIG={instance.kubeconfig}")
 
 
-def _start_all(instance: Instance, record: Record, port: int) -> None:
+def _start_all(instance: Instance, record: Record, port: int, claim: socket.socket) -> None:
     pods, services = _ranges(record.slot)
     server = ["--state-dir", str(instance.directory / "apiserver"), "--kubeconfig", str(instance.kubeconfig)]
     server += ["--name", f"creditmodel-sandbox-{instance.name}", "--service-cidr", services]
     instance.kubeconfig.unlink(missing_ok=True)
-    _start(instance, record, "apiserver", [*server, "--port", str(port or record.port)])
+    _start(instance, record, claim, "apiserver", *server, "--port", str(port or record.port))
     _wait(instance, record, instance.kubeconfig.exists, "the API server listens")
     # The same address next time, so that a kubeconfig somebody copied stays good.
     record.port = int(_cluster(instance)["server"].rpartition(":")[2])
     join = ["--kubeconfig", str(instance.kubeconfig)]
-    _start(instance, record, "controllers", join)
-    node = [*join, "--name", "sandbox", "--state-dir", str(instance.directory / "node")]
-    _start(instance, record, "node", [*node, "--pod-cidr", pods, "--service-cidr", services])
+    _start(instance, record, claim, "controllers", *join)
+    node = [*join, "--name", "sandbox", "--state-dir", str(instance.node), "--bind", "never"]
+    _start(instance, record, claim, "node", *node, "--pod-cidr", pods, "--service-cidr", services)
     since = time.time()
     _wait(instance, record, lambda: _node_is_ready(instance, since), "the node is ready")
 
 
-def _start(instance: Instance, record: Record, part: str, arguments: list[str]) -> None:
+def _start(instance: Instance, record: Record, claim: socket.socket, part: str, *arguments: str) -> None:
     command = [sys.executable, "-m", "creditmodel_sandbox.cli", part, *arguments]
     with instance.log(part).open("a") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
-        )
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+            pass_fds=[claim.fileno()],
+        )  # fmt: skip
     record.processes[part] = Process.of(process.pid)
     instance.write(record)
 
@@ -229,16 +242,35 @@ def _ranges(slot: int) -> tuple[str, str]:
     return f"127.{100 + slot}.0.0/17", f"127.{100 + slot}.128.0/17"
 
 
-def _free_slot(instance: Instance) -> int:
-    """A slot that no neighbour has and nothing listens in; begins at one that the state directory's name gives."""
-    taken = {record.slot for other in _siblings(instance) if (record := other.read()) is not None}
-    listening = _listening_addresses()
+def _claim_slot(instance: Instance, record: Record | None) -> tuple[int, socket.socket]:
+    """A slot that nobody on this machine uses, and the claim to it. An instance that has Services keeps its slot."""
+    if record is not None:
+        if claim := _claim(record.slot):
+            return record.slot, claim
+        pods = _ranges(record.slot)[0]
+        raise InstanceError(f"another instance uses the addresses {pods}: stop that one, or `reset` this one")
+    neighbours = {found.slot for other in _siblings(instance) if (found := other.read()) is not None}
+    listening = {address.packed[1] - 100 for address in _listening_addresses()}
+    # Where the search begins differs by state directory, so that an instance mostly has the addresses it had before.
     first = zlib.crc32(str(instance.directory).encode()) % SLOTS
-    used = {address.packed[1] - 100 for address in listening}
     for slot in [*range(first, SLOTS), *range(first)]:
-        if slot not in taken | used:
-            return int(slot)
+        if slot not in neighbours | listening and (claim := _claim(slot)):
+            return slot, claim
     raise InstanceError(f"all {SLOTS} address ranges are in use: `reset` an instance that is no longer needed")
+
+
+def _claim(slot: int) -> socket.socket | None:
+    """Take a slot for as long as a process has this socket open; None when somebody else has it.
+
+    An abstract name is taken in one step, by every user and state directory of the machine, and ends with its holder.
+    """
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0creditmodel-sandbox-127.{100 + slot}")
+    except OSError:
+        claim.close()
+        return None
+    return claim
 
 
 def _siblings(instance: Instance) -> list[Instance]:
@@ -271,20 +303,24 @@ def down(instance: Instance) -> None:
 
 
 def _stop(instance: Instance, record: Record) -> None:
-    """The node first, while there is an API server to tell; each is killed if it does not end in time."""
+    """The node first, while there is an API server to tell; then whatever a node that was killed left running."""
     for part in reversed(PARTS):
-        process = record.processes.get(part)
-        if process is None:
-            continue
-        process.signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
+        if process := record.processes.get(part):
+            _end(process)
+    sweep(instance.node)
+    record.processes = {}
+    instance.write(record)
+
+
+def _end(process: Process) -> None:
+    """Ask a process to end, kill it if it does not in time, and return when it is gone."""
+    for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
+        process.signal(number)
+        deadline = time.monotonic() + seconds
         while process.alive and time.monotonic() < deadline:
             _reap(process.pid)
             time.sleep(0.01)
-        process.signal(signal.SIGKILL)
-        _reap(process.pid)
-    record.processes = {}
-    instance.write(record)
+    _reap(process.pid)
 
 
 def _reap(pid: int) -> None:
@@ -297,6 +333,7 @@ def reset(instance: Instance) -> None:
     with contextlib.suppress(InstanceError):
         if (record := instance.read()) is not None:
             _stop(instance, record)
+    sweep(instance.node)
     shutil.rmtree(instance.directory)
     _say(f"deleted {instance.directory}")
 

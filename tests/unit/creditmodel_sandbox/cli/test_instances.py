@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,24 @@ def read(tmp_path: Path, name: str) -> Any:
     return json.loads((tmp_path / "creditmodel-sandbox" / name / "instance.json").read_text())
 
 
-def alive(pid: int) -> bool:
+def processes(tmp_path: Path, name: str) -> dict[str, tuple[int, str]]:
+    """The parts' process ids, each with its time of start: a number alone may soon belong to another process."""
+    return {part: (p["pid"], p["started"]) for part, p in read(tmp_path, name)["processes"].items()}
+
+
+def alive(process: tuple[int, str]) -> bool:
     try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+        state, *fields = Path(f"/proc/{process[0]}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
         return False
+    return state not in "ZX" and fields[18] == process[1]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "the condition was not met in time"
+        time.sleep(0.01)
 
 
 def test_an_instance_starts_says_how_it_does_and_stops(run: Run, tmp_path: Path) -> None:
@@ -55,10 +69,11 @@ def test_an_instance_starts_says_how_it_does_and_stops(run: Run, tmp_path: Path)
     assert status.stdout.count("running (pid") == 3
     assert "already running" in run("up", "--name", "one").stdout
     assert "apiserver   | https://127.0.0.1:" in run("logs", "--name", "one").stdout
-    processes = [process["pid"] for process in read(tmp_path, "one")["processes"].values()]
+    running = processes(tmp_path, "one")
+    assert all(map(alive, running.values()))
     port = read(tmp_path, "one")["port"]
     assert run("down", "--name", "one").returncode == 0
-    assert not any(alive(pid) for pid in processes)
+    assert not any(map(alive, running.values()))
     assert run("status", "--name", "one").returncode == 1
     assert run("up", "--name", "one").returncode == 0
     assert read(tmp_path, "one")["port"] == port
@@ -76,17 +91,44 @@ def test_two_instances_have_their_own_addresses(run: Run, tmp_path: Path) -> Non
     assert run("status", "--name", "two").returncode == 0
 
 
+def test_addresses_that_somebody_else_on_the_machine_uses_are_left_alone(run: Run, tmp_path: Path) -> None:
+    assert run("up", "--name", "one").returncode == 0
+    slot = read(tmp_path, "one")["slot"]
+    assert run("down", "--name", "one").returncode == 0
+    with socket.socket(socket.AF_UNIX) as somebody_else:
+        somebody_else.bind(f"\0creditmodel-sandbox-127.{100 + slot}")
+        again = run("up", "--name", "one")
+        assert again.returncode == 2
+        assert f"another instance uses the addresses 127.{100 + slot}.0.0/17" in again.stderr
+        assert run("reset", "--name", "one").returncode == 0
+        assert run("up", "--name", "one").returncode == 0
+        assert read(tmp_path, "one")["slot"] != slot
+
+
+def test_what_a_killed_node_left_running_is_ended(run: Run, tmp_path: Path) -> None:
+    """A process of a container that has left its parent, as a daemon does, when the node is killed."""
+    run("up", "--name", "one")
+    identity = (tmp_path / "creditmodel-sandbox" / "one" / "node" / "id").read_text()
+    mark = {"CREDITMODEL_SANDBOX_CONTAINER": f"{identity}/pod/container"}
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env={**os.environ, **mark}) as left:
+        for pid, _ in processes(tmp_path, "one").values():
+            os.kill(pid, signal.SIGKILL)
+        assert run("down", "--name", "one").returncode == 0
+        assert left.wait(10) == -signal.SIGKILL
+
+
 def test_an_instance_that_died_is_cleaned_up_and_started_again(run: Run, tmp_path: Path) -> None:
     run("up", "--name", "one")
-    before = {part: process["pid"] for part, process in read(tmp_path, "one")["processes"].items()}
-    os.kill(before["apiserver"], signal.SIGKILL)
+    before = processes(tmp_path, "one")
+    os.kill(before["apiserver"][0], signal.SIGKILL)
+    until(lambda: not alive(before["apiserver"]))
     status = run("status", "--name", "one")
     assert status.returncode == 1
     assert "apiserver    died" in status.stdout
     again = run("up", "--name", "one")
     assert again.returncode == 0
     assert "a previous run of 'one' ended without `down` (apiserver)" in again.stderr
-    assert not any(alive(pid) for pid in before.values())
+    assert not any(map(alive, before.values()))
 
 
 def test_a_taken_port_is_said_and_nothing_is_left_running(run: Run, tmp_path: Path) -> None:
