@@ -11,14 +11,14 @@ from pathlib import Path
 
 from creditmodel_operator.api import crd
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 EXIT_USAGE = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0 success, 1 the CRD is stale or the operator failed, 2 bad input."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))
     except OSError as e:
@@ -53,19 +53,18 @@ def _run(arguments: argparse.Namespace) -> int:
     return operator.main(operator.Settings.from_arguments(arguments))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="creditmodel-operator", description=__doc__)
-    parser.add_argument(
-        "--version", action="version", version=f"creditmodel-operator {version('creditmodel-operator')}"
-    )
-    commands = parser.add_subparsers(required=True, metavar="command")
+def parser() -> argparse.ArgumentParser:
+    """The command line, for `main` and for whoever wants to check arguments without running anything."""
+    top = argparse.ArgumentParser(prog="creditmodel-operator", description=__doc__)
+    top.add_argument("--version", action="version", version=f"creditmodel-operator {version('creditmodel-operator')}")
+    commands = top.add_subparsers(required=True, metavar="command")
     _add_run(commands.add_parser("run", help="watch CreditModels, gate them and roll them out"))
     definition = commands.add_parser("crd", help="print the CustomResourceDefinition, write it, or check a written one")
     where = definition.add_mutually_exclusive_group()
     where.add_argument("--write", type=Path, metavar="DIR", help="write it into this directory")
     where.add_argument("--check", type=Path, metavar="DIR", help="fail when the file in this directory is stale")
     definition.set_defaults(command=_crd)
-    return parser
+    return top
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:

@@ -127,7 +127,7 @@ class _Operator:
         finally:
             self.stop.set()
             await stopper
-        return 1 if leader.done() and not leader.cancelled() and self.chosen.leader_elect else 0
+        return 0 if leader.cancelled() else _told(leader)
 
     async def _lead(self) -> None:
         """Hold the Lease, or lead without one; losing it stops the process, and its successor starts clean."""
@@ -135,9 +135,11 @@ class _Operator:
             self.worker.leading.set()
             LEADER.set(1)
             await asyncio.Event().wait()
-        await lead(self.connection, self.chosen.lease_namespace, self.chosen.identity, self.worker.leading)
-        logger.error("the Lease is lost: stopping")
-        self.stop.set()
+        try:
+            await lead(self.connection, self.chosen.lease_namespace, self.chosen.identity, self.worker.leading)
+            logger.error("the Lease is lost: stopping")
+        finally:
+            self.stop.set()
 
     async def _stop_in_order(self, leader: asyncio.Task[None], workers: list[asyncio.Task[None]]) -> None:
         await self.stop.wait()
@@ -148,6 +150,14 @@ class _Operator:
                 await self.worker.idle.wait()
         await _cancelled([*workers, leader])
         self.unwatch.set()
+
+
+def _told(leader: asyncio.Task[None]) -> int:
+    """The exit code when leading ended by itself: the Lease is lost, or the election broke."""
+    error = leader.exception()
+    if error is not None:
+        logger.error("leader election failed", exc_info=error)
+    return 1
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
