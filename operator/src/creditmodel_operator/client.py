@@ -10,6 +10,7 @@ ApiFailure            the API server said no, or did not answer
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -65,12 +66,15 @@ class Unavailable(ApiFailure):
 
 
 async def configuration() -> kube.Configuration:
-    """How to reach the API server: KUBECONFIG or ~/.kube/config, or else the pod's service account."""
+    """How to reach the API server: KUBECONFIG, or the pod's service account, or ~/.kube/config.
+
+    Raises ConfigException when there is none of them.
+    """
     found = kube.Configuration()
-    try:
-        await kube_config.load_kube_config(client_configuration=found)  # type: ignore[no-untyped-call]
-    except kube_config.ConfigException:
+    if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
         kube_config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
+    else:
+        await kube_config.load_kube_config(client_configuration=found)  # type: ignore[no-untyped-call]
     found.connection_pool_maxsize = 32
     return found
 
