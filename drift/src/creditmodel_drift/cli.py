@@ -18,12 +18,12 @@ import duckdb
 
 from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.errors import BundleError
-from creditmodel_bundle.manifest import CONTRACT, REFERENCE
+from creditmodel_bundle.manifest import CONTRACT, REFERENCE, is_digest
 from creditmodel_bundle.measurement import Drift, Failure, FailureDetail, Quality, dump
 from creditmodel_bundle.storage import fetch
 from creditmodel_drift.baseline import Baseline, from_contract
 from creditmodel_drift.check import check
-from creditmodel_drift.errors import BadInput, DriftError, ReportFailed
+from creditmodel_drift.errors import BadInput, DriftError, ReportFailed, transport_errors
 from creditmodel_drift.freeze import freeze
 from creditmodel_drift.measure import measurement
 from creditmodel_drift.parts import Survey, find, survey
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(e.reason, str(e))
     except (DriftError, BundleError) as e:
         return _fail(arguments, e.reason, str(e))
-    except (duckdb.Error, OSError, MemoryError) as e:
+    except transport_errors(duckdb.Error, MemoryError) as e:
         return _fail(arguments, "CouldNotMeasure", f"{type(e).__name__}: {e}")
 
 
@@ -91,6 +91,8 @@ def _reference(arguments: argparse.Namespace, connection: duckdb.DuckDBPyConnect
         baseline, rows = freeze(connection, arguments.reference, arguments.seed)
         return _Reference(baseline, rows, None)
     bundle = fetch(arguments.bundle, directory, arguments.digest)
+    # From here on a failure, too, can say which model it is of.
+    arguments.digest = bundle.digest
     baseline = from_contract(Contract.read(bundle.path(CONTRACT)))
     uri = str(bundle.path(REFERENCE))
     return _Reference(baseline, survey(uri, *find(uri), baseline, {}), bundle.digest)
@@ -134,8 +136,14 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 def _fail(arguments: argparse.Namespace, reason: str, message: str) -> int:
     detail = FailureDetail(reason=reason, message=message)
-    _write_measurement(arguments, Failure(tool=TOOL, kind="drift", digest=None, error=detail))
+    _write_measurement(arguments, Failure(tool=TOOL, kind="drift", digest=_known_digest(arguments), error=detail))
     return _complain(reason, message)
+
+
+def _known_digest(arguments: argparse.Namespace) -> str | None:
+    """The digest that was asked for or fetched, where it is one; none without a bundle."""
+    digest = arguments.digest if arguments.bundle is not None else None
+    return digest if digest is not None and is_digest(digest) else None
 
 
 def _complain(reason: str, message: str) -> int:

@@ -8,7 +8,18 @@ DriftError                  the check could not be made
 
 from __future__ import annotations
 
-__all__ = ["BadInput", "DriftError", "NoUsableData", "ReportFailed"]
+import sys
+
+__all__ = ["BadInput", "DriftError", "NoUsableData", "ReportFailed", "transport_errors"]
+
+
+def transport_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """What a file system raises when it cannot be reached or breaks off, and `others`; evaluated when it raised.
+
+    Those of HTTP are no OSErrors; they exist only once a URI has asked for their client, which takes long to import.
+    """
+    aiohttp = sys.modules.get("aiohttp")
+    return (OSError, *others) if aiohttp is None else (OSError, aiohttp.ClientError, *others)
 
 
 class DriftError(Exception):

@@ -13,18 +13,23 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import pyarrow as pa
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
 
 from creditmodel_bundle.errors import BundleError
-from creditmodel_bundle.storage import filesystem, local_path
+from creditmodel_bundle.storage import TIMEOUT_SECONDS, filesystem, local_path
 from creditmodel_drift.baseline import SCORE, Baseline, Column
 from creditmodel_drift.binning import Physical
-from creditmodel_drift.errors import BadInput, NoUsableData
+from creditmodel_drift.errors import BadInput, NoUsableData, transport_errors
 from creditmodel_drift.window import Period
 
 __all__ = ["Part", "Survey", "find", "survey"]
@@ -92,11 +97,31 @@ def find(uri: str, period: Period | None = None, revision: str | None = None) ->
     except BundleError as e:
         raise BadInput(str(e)) from e
     try:
+        _reach(uri)
         paths = _listing(source, root, period)
-    except (OSError, ValueError) as e:
-        raise NoUsableData(f"{uri} cannot be listed: {e}") from e
+    except transport_errors(ValueError) as e:
+        raise NoUsableData(f"{uri} cannot be listed: {_sentence(e)}") from e
     wanted = [path for path in paths if _wanted(path.removeprefix(root), period, revision)]
     return source, [Part(path) for path in sorted(wanted)]
+
+
+def _reach(uri: str) -> None:
+    """Ask an HTTP server whether it answers for this URI. Raises OSError or ValueError.
+
+    The file system takes any answer but success for "there is no such file", so a log behind a server that is down, or
+    that refuses us, would be a log without rows.
+    """
+    if urlsplit(uri).scheme not in ("http", "https") or _GLOB.search(uri):
+        return
+    question = Request(uri, method="HEAD")  # noqa: S310 - the scheme is HTTP's
+    try:
+        with urlopen(question, timeout=TIMEOUT_SECONDS):  # noqa: S310 - likewise
+            return
+    except HTTPError as e:
+        if e.code not in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED):
+            raise
+    except HTTPException as e:
+        raise OSError(f"the server broke off: {type(e).__name__} {e}") from e
 
 
 def _listing(source: Any, root: str, period: Period | None) -> list[str]:
@@ -169,7 +194,7 @@ def _look(source: Any, part: Part) -> tuple[Part, Part | str | None]:
             return part, "has no bytes"
         with source.open(part.path, "rb") as file, pq.ParquetFile(file) as parquet:
             return part, Part(part.path, parquet.schema_arrow) if parquet.metadata.num_rows else None
-    except (OSError, pa.ArrowException, ValueError) as e:
+    except transport_errors(pa.ArrowException, ValueError) as e:
         return part, _sentence(e)
 
 

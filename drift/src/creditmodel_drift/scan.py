@@ -22,7 +22,7 @@ import pyarrow as pa
 from creditmodel_bundle.storage import local_path
 from creditmodel_drift.baseline import SCORE, Baseline
 from creditmodel_drift.binning import conditions, literal, quote, to_bins
-from creditmodel_drift.errors import BadInput, NoUsableData
+from creditmodel_drift.errors import BadInput, NoUsableData, transport_errors
 from creditmodel_drift.parts import Part, Survey, survey
 from creditmodel_drift.window import Period
 
@@ -159,7 +159,7 @@ def around_broken_parts(
         looked = survey(uri, *found, baseline, broken)
         try:
             return use(looked)
-        except (duckdb.Error, pa.ArrowException, OSError) as e:
+        except transport_errors(duckdb.Error, pa.ArrowException) as e:
             newly = _broken_parts(connection, looked, baseline)
             if not newly:
                 raise NoUsableData(f"{uri} cannot be read: {' '.join(str(e).split())[:300]}") from e
@@ -174,7 +174,7 @@ def _broken_parts(connection: duckdb.DuckDBPyConnection, survey: Survey, baselin
         try:
             table = _table(connection, alone, baseline)
             connection.execute(f"SELECT max(hash(COLUMNS(*))) FROM {table}").fetchall()
-        except (duckdb.Error, pa.ArrowException, OSError) as e:
+        except transport_errors(duckdb.Error, pa.ArrowException) as e:
             broken[part.path] = " ".join(str(e).split())[:200]
     return broken
 

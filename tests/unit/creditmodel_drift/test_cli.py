@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pyarrow as pa
 import pyarrow.csv as pv
@@ -152,3 +155,70 @@ def test_a_measurement_of_many_long_names_still_fits(run: Run, tmp_path: Path, a
     assert isinstance(measured, Drift)
     assert (measured.verdict, measured.drifted_share) == ("drift", 1)
     assert measured.features
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_failure_names_the_model_as_soon_as_it_is_known(
+    asked: bool, run: Run, bundle: tuple[Path, str], tmp_path: Path
+) -> None:
+    digest = ["--digest", bundle[1]] if asked else []
+    _, fetched = run("--current", str(tmp_path / "nowhere.csv"), *digest)
+    _, missing = run("--current", "x", *digest, against=("--bundle", str(tmp_path / "none")))
+    assert isinstance(fetched, Failure)
+    assert isinstance(missing, Failure)
+    assert fetched.digest == bundle[1]
+    assert missing.digest == (bundle[1] if asked else None)
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """Answers with the status that the path begins with; /cut promises more than comes, /drop closes at once."""
+
+    def do_GET(self) -> None:
+        kind = self.path.split("/")[1]
+        if kind == "cut":
+            self.send_response(200)
+            self.send_header("Content-Length", "5000")
+            self.end_headers()
+            self.close_connection = True
+        elif kind == "drop":
+            self.close_connection = True
+        else:
+            self.send_error(int(kind))
+
+    do_HEAD = do_GET  # noqa: N815 - the base class calls it so
+
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        pass
+
+    def log_error(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as serving:
+        thread = Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{serving.server_port}"
+        serving.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("what", ["log", "a.parquet", "log/*.parquet"])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("500", "500"), ("403", "403"), ("cut", "not completed"), ("drop", "closed connection|disconnected")],
+)
+def test_a_server_that_does_not_answer_is_an_error_and_no_log_without_rows(
+    kind: str, message: str, what: str, run: Run, server: str
+) -> None:
+    code, measured = run("--current", f"{server}/{kind}/{what}")
+    assert isinstance(measured, Failure)
+    assert (code, measured.error.reason) == (2, "NoUsableData")
+    assert re.search(f"{kind}/{re.escape(what)} .*({message})", measured.error.message)
+
+
+def test_a_log_that_an_answering_server_has_not_is_a_log_without_rows(run: Run, server: str) -> None:
+    code, measured = run("--current", f"{server}/404/log")
+    assert isinstance(measured, Drift)
+    assert (code, measured.verdict) == (0, "inconclusive")
