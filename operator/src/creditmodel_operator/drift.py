@@ -7,14 +7,12 @@ their Jobs, judged by today's limits, and counted. Each ended Job has the count 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from creditmodel_bundle.measurement import Drift as Measurement
-from creditmodel_bundle.measurement import DriftFeature
 from creditmodel_operator import names
 from creditmodel_operator.api.spec import Drift as Limits
 from creditmodel_operator.narrow import expect
@@ -124,46 +122,23 @@ def _check(job: Job, ended: Measured | Errored, limits: Limits) -> Check:
         message = f"Job {job.meta.name} could not measure: {ended.message}"
         return Check(job, Finding.ERROR, message, ended.at, reason=ended.reason)
     found = expect(Measurement, ended.measurement)
-    finding, message = _judge(found, limits, _ran_with(job))
+    finding, message = _judge(found, limits)
     return Check(job, finding, message, ended.at, measurement=found, decayed=_decay(found, limits))
 
 
-def _ran_with(job: Job) -> float:
-    try:
-        return float(job.meta.annotations[names.PSI])
-    except (KeyError, ValueError):
-        return math.inf
-
-
-def _judge(found: Measurement, limits: Limits, ran_with: float) -> tuple[Finding, str]:
-    """The data set has drifted when too large a share of its features has, or the score itself."""
-    share, largest = _share(found, limits, ran_with), found.psi_max
+def _judge(found: Measurement, limits: Limits) -> tuple[Finding, str]:
+    """Drift by either figure. The check has already left out of both what sampling alone explains."""
+    share, largest = found.drifted_share, found.psi_max
     if found.verdict == "inconclusive" or share is None or largest is None:
         return Finding.INCONCLUSIVE, f"{found.rows:,} rows: {found.reason}"
-    score = found.psi_score or 0.0
     named = ", ".join(found.drifted_features[:5])
     numbers = (
-        f"drifted share {share:.2f}, limit {limits.max_drifted_share:g}; largest PSI {largest:.3f}, "
-        f"PSI of the score {score:.3f}, limit {limits.psi:g} ({found.rows:,} rows)"
+        f"largest PSI {largest:.3f}, limit {limits.psi:g}; "
+        f"drifted share {share:.2f}, limit {limits.max_drifted_share:g} ({found.rows:,} rows)"
     )
-    noise = max((_noise(feature, ran_with) for feature in found.features), default=0.0)
-    if share > limits.max_drifted_share or score > max(limits.psi, noise):
+    if largest > limits.psi or share > limits.max_drifted_share:
         return Finding.DRIFT, f"{numbers}; {named}" if named else numbers
     return Finding.NO_DRIFT, numbers
-
-
-def _share(found: Measurement, limits: Limits, ran_with: float) -> float | None:
-    """The share of drifted features at today's limit: as measured, or counted again where the limit has changed."""
-    if found.drifted_share is None or limits.psi == ran_with or not found.features:
-        return found.drifted_share
-    over = sum(feature.psi > max(limits.psi, _noise(feature, ran_with)) for feature in found.features)
-    known = round(len(found.drifted_features) / found.drifted_share) if found.drifted_share else 0
-    return over / max(known, len(found.features))
-
-
-def _noise(feature: DriftFeature, ran_with: float) -> float:
-    """The PSI that sampling alone explains, as far as it is above the limit that the check ran with."""
-    return feature.threshold if feature.threshold > ran_with else 0.0
 
 
 def _decay(found: Measurement, limits: Limits) -> str | None:

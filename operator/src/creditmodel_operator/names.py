@@ -25,7 +25,6 @@ __all__ = [
     "MAX_NAME",
     "MEASUREMENT",
     "MEASURES",
-    "PSI",
     "RECIPE",
     "RECORD_MANAGER",
     "REVISION",
@@ -72,7 +71,6 @@ CANDIDATE_SINCE = "creditmodel.dev/candidate-since"
 """Annotation of a Deployment: when it was started to become the champion; the deadline counts from here."""
 GATED = "creditmodel.dev/gated"
 """Annotation of a Deployment: the retryToken under which its gates were last accepted."""
-PSI = "creditmodel.dev/psi"
 """Annotation of a drift Job: the limit that it ran with. A feature's threshold above it is what sampling explains."""
 EVALUATION = "creditmodel.dev/evaluation"
 """Annotation of a Deployment: the model's hold-out figures, which the next challenger is compared with."""

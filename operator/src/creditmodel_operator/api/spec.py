@@ -371,16 +371,17 @@ class Drift(Part):
         default=0.25,
         ge=0,
         le=100,
-        description="Population stability index over which a feature or the score has drifted. 0.1 is the customary "
-        "warning, "
-        "0.25 the customary alarm.",
+        description="Population stability index of one feature or of the score over which the data set has drifted. "
+        "0.25 is the customary alarm. What sampling alone explains at the window's size is left out.",
     )
     max_drifted_share: float = Field(
-        default=0.0,
+        default=0.3,
         alias="maxDriftedShare",
         ge=0,
         le=1,
-        description="Share of the features that may drift before the data set has. 0: one drifted feature is enough.",
+        description="Share of drifted features over which the data set has drifted, whatever the largest PSI is. A "
+        "feature has drifted at a PSI over 0.1, the customary warning, or when its missing, unseen or out-of-range "
+        "values rose.",
     )
     consecutive_breaches: int = Field(
         default=2,

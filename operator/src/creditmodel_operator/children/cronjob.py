@@ -15,7 +15,7 @@ def drift_cronjob(revision: Revision, drift: Drift, image: str) -> Manifest:
     """Checks `revision` on schedule. A Job made from it by hand carries the same labels, and counts like any other."""
     owner = revision.owner
     labels = names.child_labels(owner.name, "drift", revision=revision.name)
-    annotations = {names.DIGEST: revision.digest, names.PSI: f"{drift.psi:g}"}
+    annotations = {names.DIGEST: revision.digest}
     work = Work(
         image=image,
         command=_command(revision, drift),
@@ -48,7 +48,7 @@ def _command(revision: Revision, drift: Drift) -> list[str]:
         *("--current", drift.current.uri),
         *("--window", drift.current.window),
         *("--revision", revision.name),
-        *("--psi", f"{drift.psi:g}"),
+        *("--alarm-psi", f"{drift.psi:g}"),
         *("--max-drifted-share", f"{drift.max_drifted_share:g}"),
         *_labels(drift),
         *_reports(revision.owner.name, drift),
