@@ -9,7 +9,7 @@ from typing import Any
 
 from creditmodel_sandbox.apiserver.crd import CRD_FINALIZER, CRD_STORAGE, accept_names, check_definition
 from creditmodel_sandbox.apiserver.defaults import apply_defaults, containers
-from creditmodel_sandbox.apiserver.errors import ApiError, FieldError, Invalid, invalid_value, not_implemented, required
+from creditmodel_sandbox.apiserver.errors import ApiError, FieldError, Invalid, invalid_value, required
 from creditmodel_sandbox.apiserver.resources import Resource
 from creditmodel_sandbox.apiserver.rules import check_kind, check_metadata
 from creditmodel_sandbox.apiserver.storage import Store
@@ -148,8 +148,6 @@ def allocate(resource: Resource, obj: JSON, addresses: Addresses, store: Store) 
     if resource.storage != "services" or obj["spec"]["type"] == "ExternalName":
         return
     spec = obj["spec"]
-    if spec["type"] != "ClusterIP":
-        raise not_implemented(f"Services of type {spec['type']}: use ClusterIP")
     used = {record.fields.get("spec.clusterIP") for record in store.collection("services").records.values()}
     if not spec.get("clusterIP"):
         spec["clusterIP"] = _free_address(addresses, used)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from creditmodel_sandbox.apiserver import kinds, ssa
+from creditmodel_sandbox.apiserver import kinds, limits, ssa
 from creditmodel_sandbox.apiserver.crd import CRD_FINALIZER, CRD_STORAGE, serve_definition
 from creditmodel_sandbox.apiserver.errors import (
     Invalid,
@@ -101,6 +101,7 @@ class Objects:
         kinds.prepare_create(resource, obj)
         self._complete(resource, obj)
         self._validate(resource, obj, None)
+        self._check_limits(resource, obj, None, options)
         kinds.allocate(resource, obj, self.addresses, self.store)
         return self._put(resource, key, obj, options)
 
@@ -246,6 +247,7 @@ class Objects:
         self._validate(resource, new, old)
         if new == old:
             return record
+        self._check_limits(resource, new, old, options)
         if "deletionTimestamp" in new["metadata"] and not self._held(resource, new):
             return record if options.dry_run else self._remove(resource, key)
         return self._put(resource, key, new, options)
@@ -356,6 +358,11 @@ class Objects:
         errors = kinds.relevant(resource, errors) + kinds.check(resource, obj, old)
         if errors:
             raise Invalid(resource, obj["metadata"].get("name", ""), errors)
+
+    def _check_limits(self, resource: Resource, obj: JSON, old: JSON | None, options: Options) -> None:
+        if old is None or obj.get("spec") != old.get("spec"):
+            limits.refuse(resource, obj)
+            options.warnings += limits.warnings(resource, obj)
 
     def _put(self, resource: Resource, key: Key, obj: JSON, options: Options) -> Record:
         if options.dry_run:

@@ -9,7 +9,6 @@ from typing import Any
 
 from aiohttp import web
 
-from creditmodel_sandbox.apiserver.errors import not_implemented
 from creditmodel_sandbox.apiserver.resources import Registry, Resource, builtin_definitions, definition_name
 
 __all__ = ["answer", "document", "index"]
@@ -31,7 +30,10 @@ def answer(registry: Registry, parts: list[str]) -> web.Response | None:
         case ["v3", "apis", group, version]:
             found = document(registry, group, version)
         case _:
-            raise not_implemented("/" + "/".join(["openapi", *parts]))
+            # As text: only then does kubectl, which asks for kinds that it finds nowhere, show the message.
+            path = "/".join(["/openapi", *parts])
+            message = f"the sandbox does not implement {path}; a kind that /openapi/v3 does not have is not served"
+            return web.Response(text=message, status=501)
     return None if found is None else web.json_response(found, headers={"ETag": f'"{_digest(found)}"'})
 
 

@@ -369,11 +369,89 @@ def test_service_addresses_are_distinct_and_from_the_range(start_apiserver: Star
     assert ranges == ["127.98.7.0/30"]
 
 
-def test_a_node_port_is_refused_by_name(apiserver: Any, namespace: str) -> None:
-    body = {"metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}}
-    answer = apiserver.request("POST", f"/api/v1/namespaces/{namespace}/services", body)
+SERVICE: JSON = {"selector": {"a": "b"}, "ports": [{"port": 80}]}
+
+
+@pytest.mark.parametrize(
+    ("plural", "spec", "named"),
+    [
+        ("services", SERVICE | {"type": "NodePort"}, "NodePort"),
+        ("services", SERVICE | {"type": "LoadBalancer"}, "LoadBalancer"),
+        ("services", SERVICE | {"sessionAffinity": "ClientIP"}, "session affinity"),
+        ("services", SERVICE | {"ipFamilies": ["IPv6"]}, "IPv6"),
+        ("services", SERVICE | {"externalIPs": ["192.0.2.1"]}, "externalIPs"),
+        ("services", SERVICE | {"ports": [{"port": 53, "protocol": "UDP"}]}, "UDP"),
+        ("jobs", {"completionMode": "Indexed", "completions": 2}, "Indexed"),
+        ("cronjobs", {"schedule": "* * * * *", "jobTemplate": {"spec": {"completionMode": "Indexed"}}}, "Indexed"),
+    ],
+)
+def test_what_would_be_kept_and_not_done_is_refused_by_name(
+    apiserver: Any, namespace: str, plural: str, spec: JSON, named: str
+) -> None:
+    pods = {"template": {"spec": pod("x")["spec"] | {"restartPolicy": "Never"}}}
+    if plural == "jobs":
+        spec = spec | pods
+    if plural == "cronjobs":
+        spec = {**spec, "jobTemplate": {"spec": spec["jobTemplate"]["spec"] | pods | {"completions": 2}}}
+    group = "/api/v1" if plural == "services" else "/apis/batch/v1"
+    answer = apiserver.request(
+        "POST", f"{group}/namespaces/{namespace}/{plural}", {"metadata": {"name": "s"}, "spec": spec}
+    )
+    assert (answer.code, answer.body["reason"]) == (501, "NotImplemented")
+    assert named in answer.body["message"]
+
+
+def test_a_change_to_what_is_not_implemented_is_refused_too(apiserver: Any, namespace: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/services"
+    apiserver.post(path, {"metadata": {"name": "s"}, "spec": SERVICE})
+    answer = apiserver.request("PATCH", f"{path}/s", {"spec": {"type": "NodePort"}}, "application/merge-patch+json")
     assert answer.code == 501
-    assert "NodePort" in answer.body["message"]
+    assert apiserver.get(f"{path}/s")["spec"]["type"] == "ClusterIP"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("affinity", {"podAntiAffinity": {}}),
+        ("priorityClassName", "high"),
+        ("runtimeClassName", "gvisor"),
+        ("hostAliases", [{"ip": "127.0.0.1", "hostnames": ["a"]}]),
+        ("dnsConfig", {"searches": ["example.com"]}),
+        (
+            "topologySpreadConstraints",
+            [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}],
+        ),
+    ],
+)
+def test_a_field_of_a_pod_without_effect_is_warned_of(apiserver: Any, namespace: str, field: str, value: Any) -> None:
+    template = {"metadata": {"labels": {"app": "x"}}, "spec": pod("x")["spec"] | {field: value}}
+    spec = {"selector": {"matchLabels": {"app": "x"}}, "template": template}
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+    made = apiserver.request("POST", path, {"metadata": {"name": "d"}, "spec": spec})
+    assert made.code == 201
+    assert len(made.warnings) == 1
+    assert f"spec.template.spec.{field}: no effect: " in made.warnings[0]
+    scaled = apiserver.request(
+        "PATCH", f"{path}/d", {"metadata": {"labels": {"a": "b"}}}, "application/merge-patch+json"
+    )
+    assert (scaled.code, scaled.warnings) == (200, [])
+
+
+def test_what_stays_without_a_backend_is_warned_of(apiserver: Any, namespace: str) -> None:
+    service = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
+    made = apiserver.request("POST", f"/api/v1/namespaces/{namespace}/services", service)
+    assert (made.code, len(made.warnings)) == (201, 1)
+    headless = {"metadata": {"name": "h"}, "spec": {"clusterIP": "None"}}
+    assert apiserver.request("POST", f"/api/v1/namespaces/{namespace}/services", headless).warnings == []
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
+    assert "stays Pending" in apiserver.request("POST", path, {"metadata": {"name": "c"}, "spec": claim}).warnings[0]
+
+
+def test_openapi_v2_is_refused_in_words_that_kubectl_shows(apiserver: Any) -> None:
+    answer = apiserver.request("GET", "/openapi/v2")
+    assert answer.code == 501
+    assert "the sandbox does not implement /openapi/v2" in answer.body
 
 
 def test_a_namespace_goes_when_its_finalizer_is_taken(apiserver: Any) -> None:
