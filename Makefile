@@ -75,11 +75,13 @@ fmt: $(READY) ## format the code
 crds: $(READY) ## write the CRD again from the operator's models
 	$(BIN)/creditmodel-operator crd --write crds
 
-.PHONY: bench-serving bench-drift
+.PHONY: bench-serving bench-drift bench-sandbox
 bench-serving: $(READY) ## scoring server beside its floors
 	$(BIN)/python tests/bench/serving/run.py
 bench-drift: $(READY) ## drift check beside reading the file once and beside Evidently
 	$(BIN)/python tests/bench/drift/run.py
+bench-sandbox: $(READY) ## start, requests, watches, memory and idling of the sandbox
+	$(BIN)/python tests/bench/sandbox/run.py
 
 .PHONY: clean
 clean: ## remove the environment and every cache
