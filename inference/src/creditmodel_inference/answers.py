@@ -12,12 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.reasons import DECIMALS, MAX_REASONS, top_reasons
 from creditmodel_inference.errors import Unscorable
 
-__all__ = ["Answers", "Identity", "Verdict", "reasons_of"]
+__all__ = ["MAX_LOG_ODDS", "Answers", "Identity", "Verdict", "reasons_of"]
+
+MAX_LOG_ODDS = 1e6
+"""No model means more than this: beyond it, points would leave every integer column."""
 
 _STEP = 10.0**-DECIMALS
 
@@ -54,17 +59,20 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answers:
-    """Makes verdicts and response bodies for one model."""
+    """Makes verdicts and response bodies for one model.
+
+    `bounds` are the cut-offs' probabilities; `decisions` and `reasons` are their pieces of JSON, by index.
+    """
 
     def __init__(self, contract: Contract, identity: Identity) -> None:
-        self._bounds = [cutoff.min_probability for cutoff in contract.cutoffs]
+        self.bounds = [cutoff.min_probability for cutoff in contract.cutoffs]
         scale = contract.scale
         self._points, self._factor, self._shift = scale.points, scale.pdo / math.log(2), math.log(scale.odds)
-        self._decisions = [
-            _text({"decision": c.decision})[1:-1] + ',"cutoff":' + _text(c.model_dump()) + ',"reasons":['
+        self.decisions = [
+            "," + _text({"decision": c.decision})[1:-1] + ',"cutoff":' + _text(c.model_dump()) + ',"reasons":['
             for c in contract.cutoffs
         ]
-        self._reasons = [
+        self.reasons = [
             _text({"code": f.reason.code, "text": f.reason.text, "feature": f.name})[:-1] + ',"contribution":'
             for f in contract.features
         ]
@@ -72,19 +80,23 @@ class Answers:
         self._opening, self._middle = b'{"request_id":"', b'","model":' + model + b',"results":['
 
     def verdict(self, probability: float, log_odds: float, contributions: list[float]) -> Verdict:
-        """The answer for one row of the graph's outputs, as doubles. Raises Unscorable where they are not finite."""
-        if not (0.0 <= probability <= 1.0 and -math.inf < log_odds < math.inf and math.isfinite(sum(contributions))):
+        """The answer for one row of the graph's outputs, as doubles. Raises Unscorable where they make no sense."""
+        if not (0.0 <= probability <= 1.0 and abs(log_odds) <= MAX_LOG_ODDS and math.isfinite(sum(contributions))):
             raise Unscorable("The model gave no finite answer for this applicant.")
         points = math.floor(self._points - self._factor * (log_odds + self._shift) + 0.5)
-        decision = bisect_right(self._bounds, probability) - 1
+        decision = bisect_right(self.bounds, probability) - 1
         reasons = reasons_of(contributions)
-        texts = self._reasons
+        texts = self.reasons
         told = ",".join([f"{texts[index]}{contributions[index]:.6f}}}" for index in reasons])
         json = (
-            f'{{"probability":{probability!r},"log_odds":{log_odds!r},"points":{points},'
-            f"{self._decisions[decision]}{told}]}}"
+            f'{{"probability":{_text(probability)},"log_odds":{_text(log_odds)},"points":{points}'
+            f"{self.decisions[decision]}{told}]}}"
         )
         return Verdict(probability, log_odds, points, decision, tuple(reasons), json.encode())
+
+    def points_of(self, log_odds: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Score points of many log-odds: the same operations in the same order as for one."""
+        return np.floor(self._points - self._factor * (log_odds + self._shift) + 0.5).astype(np.int64)
 
     def body(self, request_id: bytes, results: Sequence[bytes]) -> bytes:
         """The response body for rows already written as JSON."""

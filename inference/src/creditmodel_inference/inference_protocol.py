@@ -208,10 +208,10 @@ def _wrong(path: str, message: str, kind: str, allowed: object) -> Unacceptable:
 
 
 def _answer(service: Service, call: _Call) -> Response:
-    outputs, verdicts = service.infer(call.rows)
+    outputs, columns = service.infer(call.rows)
     arrays: dict[str, NDArray[Any]] = {
         **outputs._asdict(),
-        "points": np.array([verdict.points for verdict in verdicts], "<i4"),
+        "points": columns.points.astype("<i4"),
     }
     identity = service.scorer.identity
     tensors: list[dict[str, object]] = []

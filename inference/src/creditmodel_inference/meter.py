@@ -7,12 +7,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from creditmodel_bundle.contract import Contract
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from creditmodel_inference.answers import Identity, Verdict
+    from creditmodel_inference.columns import Columns
     from creditmodel_inference.errors import FieldError
 
 __all__ = ["Histogram", "Meter"]
@@ -41,6 +45,13 @@ class Histogram:
         """Count one value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    def observe_all(self, values: NDArray[np.float64]) -> None:
+        """Count many values."""
+        places = np.searchsorted(self.bounds, values, side="left")
+        for place, count in enumerate(np.bincount(places, minlength=len(self.counts)).tolist()):
+            self.counts[place] += count
+        self.total += float(values.sum())
 
     def cumulative(self) -> list[tuple[str, float]]:
         """Buckets as Prometheus wants them."""
@@ -83,6 +94,13 @@ class Meter:
         for verdict in verdicts:
             self.decisions[verdict.decision] += 1
             self.scores.observe(verdict.probability)
+
+    def columns(self, columns: Columns) -> None:
+        """The same for many at once."""
+        self.rows += len(columns.points)
+        for decision, count in enumerate(np.bincount(columns.decision, minlength=len(self.decisions)).tolist()):
+            self.decisions[decision] += count
+        self.scores.observe_all(columns.probability)
 
     def refused(self, errors: Sequence[FieldError]) -> None:
         """Count violations by field. A name that a client made up is counted as 'other': labels stay bounded."""

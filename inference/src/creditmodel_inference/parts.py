@@ -6,8 +6,8 @@ which costs the process 50 MB and its requests a pause, and it would hold the in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +15,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from creditmodel_bundle.contract import Contract, Feature
-from creditmodel_inference.answers import Identity
+from creditmodel_inference.answers import Identity, Verdict
+from creditmodel_inference.chain import KEY, PartSeal, head_of, links_of, opening
+from creditmodel_inference.columns import Columns, columns_of
+from creditmodel_inference.scoring_log import Span
 
 if TYPE_CHECKING:
-    from creditmodel_inference.scoring_log import Page
+    from creditmodel_inference.scoring_log import Page, Record
 
 __all__ = ["PartBuilder", "schema"]
 
@@ -35,30 +38,44 @@ class PartBuilder:
         self._identity = identity
         self._schema = schema(contract)
         self._codes = [_category_values(feature) for feature in contract.features]
+        self._decisions = _table([cutoff.decision for cutoff in contract.cutoffs])
+        self._reason_codes = _table([feature.reason.code for feature in contract.features])
         self._sink = pa.BufferOutputStream()
-        self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
+        texts = [field.name for field in self._schema if field.type == pa.string()]
+        # Dictionaries of numbers cost half of the writing and save nothing on amounts.
+        self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd", use_dictionary=texts)
         self._batches: list[Any] = []
         self._batched = 0
+        self._links = [opening(self._schema)]
 
     def add(self, page: Page, rows: NDArray[np.intp]) -> None:
         """Add some rows of a page."""
         self._batches.append(self._batch(page, rows))
         self.rows += len(rows)
         self._batched += len(rows)
-        if self._batched >= ROW_GROUP:
+        while self._batched >= ROW_GROUP:
             self._write_row_group()
 
-    def finish(self) -> bytes:
-        """The whole file. The builder cannot be used any more."""
+    def finish(self, chain: str, sequence: int, previous: str) -> tuple[bytes, str]:
+        """The whole file, sealed at its place in a chain, and its head. The builder cannot be used any more."""
         self._write_row_group()
+        head = head_of(self._links[-1], chain, sequence, previous, self.rows)
+        links = [link.hex() for link in self._links[1:]]
+        seal = PartSeal(1, chain, sequence, previous, self.rows, links, head)
+        self._writer.add_key_value_metadata({KEY: seal.encode()})
         self._writer.close()
         content: bytes = self._sink.getvalue().to_pybytes()
-        return content
+        return content, head
 
     def _write_row_group(self) -> None:
+        """Write whole blocks of the chain: the first ROW_GROUP rows, or what there is."""
         if self._batches:
-            self._writer.write_table(pa.Table.from_batches(self._batches, self._schema), row_group_size=ROW_GROUP)
-        self._batches, self._batched = [], 0
+            table = pa.Table.from_batches(self._batches, self._schema)
+            written = table.slice(0, ROW_GROUP).combine_chunks()
+            self._writer.write_table(written, row_group_size=ROW_GROUP)
+            self._links += links_of(self._links[-1], written)
+            self._batches = table.slice(ROW_GROUP).to_batches()
+            self._batched -= len(written)
 
     def _batch(self, page: Page, rows: NDArray[np.intp]) -> Any:
         features = page.features[rows]
@@ -70,25 +87,67 @@ class PartBuilder:
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
     def _system_columns(self, page: Page, rows: NDArray[np.intp]) -> list[Any]:
-        records = [page.records[i] for i in rows]
-        verdicts = [record.verdict for record in records]
-        scored = np.array([verdict is not None for verdict in verdicts], bool)
-        decisions = [cutoff.decision.encode() for cutoff in self._contract.cutoffs]
-        codes = [feature.reason.code.encode() for feature in self._contract.features]
+        spans = _joined(page.spans())
+        decision = spans.verdicts.decision[rows]
+        scored = decision >= 0
+        count = len(rows)
         return [
-            _texts([record.request_id.encode() for record in records]),
-            _numbers(pa.int32(), np.array([record.row for record in records], np.int32)),
+            _texts([spans.request_ids[i] for i in rows]),
+            _numbers(pa.int32(), spans.rows[rows].astype(np.int32)),
             _numbers(pa.timestamp("us", tz="UTC"), page.times[rows]),
-            _texts([self._identity.revision.encode()] * len(records)),
-            _texts([self._identity.digest.encode()] * len(records)),
+            _repeated(self._identity.revision.encode(), count),
+            _repeated(self._identity.digest.encode(), count),
             _numbers(pa.float64(), page.probability[rows], scored),
             _numbers(pa.float64(), page.log_odds[rows], scored),
-            _numbers(pa.int32(), np.array([0 if v is None else v.points for v in verdicts], np.int32), scored),
-            _texts([None if v is None else decisions[v.decision] for v in verdicts]),
-            _lists([None if v is None else [codes[i] for i in v.reasons] for v in verdicts]),
-            _numbers(pa.int64(), np.array([record.latency_us for record in records], np.int64)),
-            _texts([None if record.error is None else record.error.encode() for record in records]),
+            _numbers(pa.int32(), spans.verdicts.points[rows].astype(np.int32), scored),
+            _texts(self._decisions[decision].tolist()),
+            _reason_lists(spans.verdicts.reasons[rows], self._reason_codes, scored),
+            _numbers(pa.int64(), spans.latency_us[rows]),
+            _texts([spans.errors[i] for i in rows]),
         ]
+
+
+class _Spans(NamedTuple):
+    """All rows of a page, beside their numbers. A decision of -1 is a row that was not scored."""
+
+    request_ids: list[bytes]
+    rows: NDArray[np.int64]
+    latency_us: NDArray[np.int64]
+    errors: list[bytes | None]
+    verdicts: Columns
+
+
+def _joined(entries: Iterable[list[Record] | Span]) -> _Spans:
+    made = [_of_span(entry) if isinstance(entry, Span) else _of_records(entry) for entry in entries]
+    if len(made) == 1:
+        return made[0]
+    return _Spans(
+        [text for part in made for text in part.request_ids],
+        np.concatenate([part.rows for part in made]),
+        np.concatenate([part.latency_us for part in made]),
+        [error for part in made for error in part.errors],
+        Columns(*(np.concatenate(arrays) for arrays in zip(*(part.verdicts for part in made), strict=True))),
+    )
+
+
+def _of_span(span: Span) -> _Spans:
+    count = len(span.verdicts.points)
+    rows = np.arange(span.first, span.first + count)
+    ids: list[bytes] = [span.request_id.encode()] * count
+    return _Spans(ids, rows, np.full(count, span.latency_us), [None] * count, span.verdicts)
+
+
+def _of_records(records: list[Record]) -> _Spans:
+    return _Spans(
+        [record.request_id.encode() for record in records],
+        np.array([record.row for record in records], np.int64),
+        np.array([record.latency_us for record in records], np.int64),
+        [None if record.error is None else record.error.encode() for record in records],
+        columns_of([record.verdict or _NOT_SCORED for record in records]),
+    )
+
+
+_NOT_SCORED = Verdict(np.nan, np.nan, 0, -1, (), b"")
 
 
 def schema(contract: Contract) -> Any:
@@ -135,9 +194,7 @@ def _feature_column(feature: Feature, codes: tuple[Codes, list[str | int]] | Non
         places = np.searchsorted(known, np.where(given, values, known[0]))
         if kind == pa.int64():
             return _numbers(kind, np.array(names, np.int64)[places], given)
-        texts = [str(name).encode() for name in names]
-        pairs = zip(places.tolist(), given.tolist(), strict=True)
-        return _texts([texts[place] if is_given else None for place, is_given in pairs])
+        return _texts(_table([str(name) for name in names])[np.where(given, places, -1)].tolist())
     if feature.dtype == "integer":
         whole = np.where(given, np.clip(values, -(2.0**63), 2.0**63 - 1024), 0.0)
         return _numbers(kind, whole.astype(np.int64), given)
@@ -158,15 +215,28 @@ def _texts(values: Sequence[bytes | None]) -> Any:
     return pa.Array.from_buffers(pa.string(), len(values), [_validity(given), offsets, pa.py_buffer(content)])
 
 
-def _lists(values: Sequence[list[bytes] | None]) -> Any:
-    """A column of lists of strings."""
-    offsets = _offsets([len(value or ()) for value in values])
-    given = np.array([value is not None for value in values], bool)
-    items = _texts([item for value in values if value is not None for item in value])
-    return pa.Array.from_buffers(pa.list_(pa.string()), len(values), [_validity(given), offsets], children=[items])
+def _repeated(value: bytes, count: int) -> Any:
+    """A column of one string."""
+    offsets = np.arange(count + 1, dtype=np.int32) * len(value)
+    return pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(value * count)])
 
 
-def _offsets(lengths: list[int]) -> Any:
+def _reason_lists(reasons: NDArray[np.int64], codes: NDArray[np.object_], scored: NDArray[np.bool_]) -> Any:
+    """A column of lists of reason codes, from feature indices [n, k] with -1 where there are fewer."""
+    named = reasons >= 0
+    items = _texts(codes[reasons[named]].tolist())
+    buffers = [_validity(scored), _offsets(named.sum(axis=1))]
+    return pa.Array.from_buffers(pa.list_(pa.string()), len(reasons), buffers, children=[items])
+
+
+def _table(texts: Sequence[str]) -> NDArray[np.object_]:
+    """Texts by index; -1 is none."""
+    table = np.empty(len(texts) + 1, object)
+    table[:] = [*(text.encode() for text in texts), None]
+    return table
+
+
+def _offsets(lengths: Sequence[int] | NDArray[np.int64]) -> Any:
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
     return pa.py_buffer(offsets)

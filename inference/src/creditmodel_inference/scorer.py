@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.documents import Golden, GoldenRow
@@ -17,6 +15,7 @@ from creditmodel_bundle.manifest import CONTRACT, GOLDEN, ONNX
 from creditmodel_bundle.storage import Bundle, fetch
 from creditmodel_inference.answers import Answers, Identity, Verdict
 from creditmodel_inference.blocks import Blocks, Outputs
+from creditmodel_inference.columns import ColumnAnswers, Columns
 from creditmodel_inference.errors import Refusal
 
 __all__ = ["Scorer", "load"]
@@ -33,33 +32,23 @@ class Scorer:
     identity: Identity
     blocks: Blocks
     answers: Answers
+    column_answers: ColumnAnswers
 
     @property
     def width(self) -> int:
         """Columns of a row."""
         return len(self.contract.features)
 
-    def verdicts(self, outputs: Outputs, count: int) -> list[Verdict]:
-        """Verdicts of the first `count` rows of the graph's outputs. Raises Unscorable."""
-        verdict = self.answers.verdict
-        return [
-            verdict(probability, log_odds, contributions)
-            for probability, log_odds, contributions in zip(
-                outputs.probability[:count].tolist(),
-                outputs.log_odds[:count].tolist(),
-                outputs.contributions[:count].tolist(),
-                strict=True,
-            )
-        ]
+    def verdict(self, row: list[float]) -> Verdict:
+        """The verdict of one encoded row. Raises Unscorable."""
+        outputs = self.blocks.run(np.array([row], np.float64))
+        return self.answers.verdict(
+            float(outputs.probability[0]), float(outputs.log_odds[0]), outputs.contributions[0].tolist()
+        )
 
-    def score(self, rows: NDArray[np.float64]) -> list[Verdict]:
-        """Verdicts of rows [n, F]. Raises Unscorable."""
-        return [verdict for _, verdicts in self.score_in_parts(rows) for verdict in verdicts]
-
-    def score_in_parts(self, rows: NDArray[np.float64]) -> Iterator[tuple[Outputs, list[Verdict]]]:
-        """The same block by block, so that a caller can turn to others in between. Raises Unscorable."""
-        for outputs in self.blocks.chunks(rows):
-            yield outputs, self.verdicts(outputs, len(outputs.log_odds))
+    def columns(self, outputs: Outputs) -> Columns:
+        """Verdicts of all rows of the graph's outputs. Raises Unscorable."""
+        return self.column_answers.columns(outputs)
 
 
 def load(uri: str, digest: str | None, revision: str | None, directory: Path) -> Scorer:
@@ -75,7 +64,8 @@ def load(uri: str, digest: str | None, revision: str | None, directory: Path) ->
         raise Refusal(e.reason, str(e)) from e
     blocks = Blocks(bundle.path(ONNX), len(contract.features))
     identity = _identity(bundle, revision)
-    scorer = Scorer(contract, identity, blocks, Answers(contract, identity))
+    answers = Answers(contract, identity)
+    scorer = Scorer(contract, identity, blocks, answers, ColumnAnswers(answers, len(contract.features)))
     _reproduce(scorer, golden)
     return scorer
 
@@ -98,7 +88,7 @@ def _reproduce(scorer: Scorer, golden: Golden) -> None:
             encoded = encoder.encode(row.features)
         except ContractViolation as e:
             raise Refusal("GoldenRowsDiffer", f"golden row {index} breaks the bundle's own contract: {e}") from e
-        verdict = scorer.score(np.array([encoded]))[0]
+        verdict = scorer.verdict(encoded)
         if difference := _difference(scorer.contract, verdict, row, golden.tolerance):
             raise Refusal("GoldenRowsDiffer", f"golden row {index} is not reproduced: {difference}")
 

@@ -11,13 +11,15 @@ import logging
 import os
 import queue
 import random
+import secrets
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -31,10 +33,11 @@ from creditmodel_inference.answers import Verdict
 if TYPE_CHECKING:
     from creditmodel_inference.answers import Identity
     from creditmodel_inference.blocks import Outputs
+    from creditmodel_inference.columns import Columns
     from creditmodel_inference.parts import PartBuilder
     from creditmodel_inference.settings import LogSettings
 
-__all__ = ["Page", "Record", "ScoringLog"]
+__all__ = ["Page", "Record", "ScoringLog", "Span"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,22 +62,40 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     error: str | None
 
 
+class Span(NamedTuple):
+    """The same of consecutive rows of one request."""
+
+    request_id: str
+    first: int
+    latency_us: int
+    verdicts: Columns
+
+
 class Page:
     """Rows on their way to the writer. `features` holds encoded values: a category's code, NaN where missing."""
 
-    __slots__ = ("features", "log_odds", "probability", "records", "times")
+    __slots__ = ("entries", "features", "log_odds", "probability", "rows", "times")
 
     def __init__(self, width: int) -> None:
         self.features = np.empty((PAGE_ROWS, width), np.float64)
         self.log_odds = np.empty(PAGE_ROWS, np.float64)
         self.probability = np.empty(PAGE_ROWS, np.float64)
         self.times = np.empty(PAGE_ROWS, np.int64)
-        self.records: list[Record] = []
+        self.entries: list[Record | Span] = []
+        self.rows = 0
 
     @property
     def room(self) -> int:
         """Rows that still fit."""
-        return PAGE_ROWS - len(self.records)
+        return PAGE_ROWS - self.rows
+
+    def spans(self) -> Iterator[list[Record] | Span]:
+        """The entries in order, records that follow each other together."""
+        for is_span, entries in groupby(self.entries, lambda entry: isinstance(entry, Span)):
+            if is_span:
+                yield from cast("Iterator[Span]", entries)
+            else:
+                yield cast("list[Record]", list(entries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +126,9 @@ class ScoringLog:
         self._added = self._dropped = self._abandoned = self._written = self._failures = 0
         self._lock = threading.Lock()
         self._instance = f"{socket.gethostname()[:40]}-{os.getpid()}"
+        self._chain = secrets.token_hex(8)
         self._sequence = 0
+        self._head = "0" * 64
         self._unwritten: list[_Part] = []
         self._thread = threading.Thread(target=self._write_until_last, name="scoring-log", daemon=True)
 
@@ -122,13 +145,21 @@ class ScoringLog:
         """Log scored rows: encoded features [n, F], the first n outputs, n records in the same order."""
         if self._settings.sample_rate < 1.0:
             kept = self._sample(records)
-            if len(kept) == len(records):
-                self._append(features, outputs.log_odds, outputs.probability, records)
-            elif kept:
+            if kept and len(kept) < len(records):
                 chosen = [records[i] for i in kept]
                 self._append(features[kept], outputs.log_odds[kept], outputs.probability[kept], chosen)
-            return
+                return
+            if not kept:
+                return
         self._append(features, outputs.log_odds, outputs.probability, records)
+
+    def draw(self) -> bool:
+        """Whether a request is in the sample."""
+        return random.random() < self._settings.sample_rate  # noqa: S311 - a sample, not a secret
+
+    def add_span(self, features: NDArray[np.float64], span: Span) -> None:
+        """Log consecutive rows of one request, encoded features [n, F]. Whoever calls has drawn the request."""
+        self._append(features, span.verdicts.log_odds, span.verdicts.probability, span)
 
     def add_error(self, request_id: str, latency_us: int, error: str) -> None:
         """Log a request that was answered with a problem."""
@@ -155,10 +186,7 @@ class ScoringLog:
 
     def _sample(self, records: Sequence[Record]) -> list[int]:
         """Rows of the requests that are drawn: all of a request's rows, or none."""
-        drawn = {
-            request_id: random.random() < self._settings.sample_rate  # noqa: S311 - a sample, not a secret
-            for request_id in dict.fromkeys(record.request_id for record in records)
-        }
+        drawn = {request_id: self.draw() for request_id in dict.fromkeys(record.request_id for record in records)}
         return [i for i, record in enumerate(records) if drawn[record.request_id]]
 
     def _append(
@@ -166,28 +194,34 @@ class ScoringLog:
         features: NDArray[np.float64],
         log_odds: NDArray[Any],
         probability: NDArray[Any],
-        records: Sequence[Record],
+        entries: Sequence[Record] | Span,
     ) -> None:
         now = time.time_ns() // 1000
+        total = len(entries.verdicts.points) if isinstance(entries, Span) else len(entries)
         done = 0
-        while done < len(records):
+        while done < total:
             if not self._page.room and not self._hand_over():
-                self._dropped += len(records) - done
+                self._dropped += total - done
                 return
             page = self._page
-            start = len(page.records)
-            count = min(page.room, len(records) - done)
+            start = page.rows
+            count = min(page.room, total - done)
             page.features[start : start + count] = features[done : done + count]
             page.log_odds[start : start + count] = log_odds[done : done + count]
             page.probability[start : start + count] = probability[done : done + count]
             page.times[start : start + count] = now
-            page.records += records[done : done + count]
+            if isinstance(entries, Span):
+                request_id, first, latency, verdicts = entries
+                page.entries.append(Span(request_id, first + done, latency, verdicts.slice(done, done + count)))
+            else:
+                page.entries += entries[done : done + count]
+            page.rows += count
             done += count
             self._added += count
 
     def _hand_over(self) -> bool:
         """Give the page to the writer and begin another; False while too many wait."""
-        if not self._page.records:
+        if not self._page.rows:
             return True
         with self._lock:
             if self._waiting_pages >= MAX_PAGES:
@@ -216,7 +250,7 @@ class ScoringLog:
                 self._add_page(item, builders)
             except Exception:  # the log must outlive one bad page
                 logger.exception("a page of the scoring log could not be encoded")
-                self._abandoned += len(item.records)
+                self._abandoned += item.rows
             with self._lock:
                 self._waiting_pages -= 1
             if any(builder.rows >= self._settings.rows for builder in builders.values()):
@@ -225,7 +259,7 @@ class ScoringLog:
     def _add_page(self, page: Page, builders: dict[str, PartBuilder]) -> None:
         from creditmodel_inference.parts import PartBuilder
 
-        days = page.times[: len(page.records)] // 86_400_000_000
+        days = page.times[: page.rows] // 86_400_000_000
         for day in np.unique(days).tolist():
             date = datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
             if date not in builders:
@@ -234,7 +268,9 @@ class ScoringLog:
 
     def _close_parts(self, builders: dict[str, PartBuilder]) -> None:
         for date, builder in builders.items():
-            self._unwritten.append(_Part(self._part_uri(date), builder.finish(), builder.rows))
+            self._sequence += 1
+            content, self._head = builder.finish(self._chain, self._sequence, self._head)
+            self._unwritten.append(_Part(self._part_uri(date), content, builder.rows))
         builders.clear()
         while sum(len(part.content) for part in self._unwritten) > MAX_UNWRITTEN_BYTES:
             self._abandoned += self._unwritten.pop(0).rows
@@ -242,7 +278,6 @@ class ScoringLog:
             self._unwritten.pop(0)
 
     def _part_uri(self, date: str) -> str:
-        self._sequence += 1
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         name = f"part-{stamp}-{self._instance}-{self._sequence:06d}.parquet"
         return f"{self._settings.uri.rstrip('/')}/date={date}/revision={self._identity.revision}/{name}"

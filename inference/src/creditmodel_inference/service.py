@@ -19,16 +19,20 @@ from numpy.typing import NDArray
 
 from creditmodel_inference.answers import Verdict
 from creditmodel_inference.blocks import Outputs
+from creditmodel_inference.columns import Columns
 from creditmodel_inference.errors import Problem, Unscorable
 from creditmodel_inference.intake import Intake, Request
 from creditmodel_inference.meter import SCORE, Meter
 from creditmodel_inference.scorer import Scorer
-from creditmodel_inference.scoring_log import Record, ScoringLog
+from creditmodel_inference.scoring_log import Record, ScoringLog, Span
 from creditmodel_inference.wire import RequestIds
 
 __all__ = ["ReplyTo", "Service"]
 
 logger = logging.getLogger(__name__)
+
+PART_ROWS = 512
+"""Rows of a large request between two looks at other clients: about two milliseconds."""
 
 
 class ReplyTo(Protocol):
@@ -168,8 +172,9 @@ class Service:
 
     def _answer_alone(self, client: ReplyTo, request: Request, request_id: str, arrived: float) -> None:
         """A request of more rows than gather, small enough in bytes to be answered in one go."""
+        rows = np.array(request.rows, np.float64)
         try:
-            results = [part for parts in self._score_in_parts(request, request_id, arrived) for part in parts]
+            results = list(self._score_in_parts(rows, request_id, arrived))
         except Problem as problem:
             client.failed(problem, request_id)
             self.note_problem(problem, request_id, arrived)
@@ -181,11 +186,11 @@ class Service:
         """Request id and response body, giving way to other clients between blocks. Raises Problem."""
         request_id = given_id or self.request_ids()
         try:
-            request = self.intake.read(body)
-            request_id = request.request_id or request_id
+            rows, own_id = self.intake.read_columns(body)
+            request_id = own_id or request_id
             results: list[bytes] = []
-            for part in self._score_in_parts(request, request_id, arrived):
-                results += part
+            for part in self._score_in_parts(rows, request_id, arrived):
+                results.append(part)
                 await asyncio.sleep(0)
         except Problem as problem:
             self.note_problem(problem, request_id, arrived)
@@ -194,29 +199,28 @@ class Service:
         self.meter.request(SCORE, 200, time.perf_counter() - arrived)
         return request_id, body
 
-    def _score_in_parts(self, request: Request, request_id: str, arrived: float) -> Iterator[list[bytes]]:
-        """JSON of the results block by block; counted and logged as it goes."""
-        pack = self._row.pack
-        packed = b"".join([pack(*row) for row in request.rows])
-        rows = np.frombuffer(packed, np.float64).reshape(-1, self.scorer.width)
-        done = 0
-        for outputs, verdicts in self.scorer.score_in_parts(rows):
+    def _score_in_parts(self, rows: NDArray[np.float64], request_id: str, arrived: float) -> Iterator[bytes]:
+        """JSON of the results, some rows at a time; counted and logged as it goes."""
+        scorer, log = self.scorer, self._log
+        drawn = log is not None and log.draw()
+        for start in range(0, len(rows), PART_ROWS):
+            part = rows[start : start + PART_ROWS]
+            outputs = scorer.blocks.run(part)
             self.meter.calls += 1
-            self.meter.verdicts(verdicts)
-            if self._log is not None:
+            columns = scorer.columns(outputs)
+            self.meter.columns(columns)
+            if log is not None and drawn:
                 latency = round((time.perf_counter() - arrived) * 1e6)
-                records = _records(request_id, verdicts, latency, first=done)
-                self._log.add(rows[done : done + len(verdicts)], outputs, records)
-            done += len(verdicts)
-            yield [verdict.json for verdict in verdicts]
+                log.add_span(part, Span(request_id, start, latency, columns))
+            yield scorer.column_answers.json(columns, outputs)
 
-    def infer(self, rows: NDArray[np.float64]) -> tuple[Outputs, list[Verdict]]:
+    def infer(self, rows: NDArray[np.float64]) -> tuple[Outputs, Columns]:
         """Outputs and verdicts of rows already encoded. Raises Unscorable."""
         outputs = self.scorer.blocks.run(rows)
-        verdicts = self.scorer.verdicts(outputs, len(rows))
-        self.meter.verdicts(verdicts)
-        return outputs, verdicts
+        columns = self.scorer.columns(outputs)
+        self.meter.columns(columns)
+        return outputs, columns
 
 
-def _records(request_id: str, verdicts: list[Verdict], latency: int, first: int = 0) -> list[Record]:
-    return [Record(request_id, first + i, latency, verdict, None) for i, verdict in enumerate(verdicts)]
+def _records(request_id: str, verdicts: list[Verdict], latency: int) -> list[Record]:
+    return [Record(request_id, i, latency, verdict, None) for i, verdict in enumerate(verdicts)]

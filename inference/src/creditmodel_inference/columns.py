@@ -1,0 +1,158 @@
+"""Verdicts by column, for requests of many applicants: the same answers as `Answers.verdict`, to the byte.
+
+The graph's outputs are float32. A float32 times 10,000 or 1,000,000 has at most 44 significant bits, so the product is
+exact in a double, and rounding it half to even gives the digits that Python's correctly rounded `round` and `%.6f`
+give. Where that argument does not hold, for contributions beyond any sane model's, the scalar rule is asked.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from msgspec.json import encode
+from numpy.typing import NDArray
+
+from creditmodel_bundle.reasons import DECIMALS, MAX_REASONS
+from creditmodel_inference.answers import MAX_LOG_ODDS, Answers, Verdict
+from creditmodel_inference.blocks import Outputs
+from creditmodel_inference.errors import Unscorable
+
+__all__ = ["ColumnAnswers", "Columns", "columns_of"]
+
+LARGEST = 9.999
+"""Contributions above this, in log-odds, are left to the scalar rule: tables hold one digit before the point."""
+
+Pieces = NDArray[np.object_]
+
+
+class Columns(NamedTuple):
+    """Verdicts of n applicants. `reasons` has MAX_REASONS feature indices a row, -1 where there are fewer."""
+
+    probability: NDArray[np.float64]
+    log_odds: NDArray[np.float64]
+    points: NDArray[np.int64]
+    decision: NDArray[np.int64]
+    reasons: NDArray[np.int64]
+
+    def slice(self, start: int, stop: int) -> Columns:
+        """Some of the rows."""
+        part = slice(start, stop)
+        return Columns(
+            self.probability[part], self.log_odds[part], self.points[part], self.decision[part], self.reasons[part]
+        )
+
+
+def columns_of(verdicts: list[Verdict]) -> Columns:
+    """Verdicts that were made one by one, by column."""
+    reasons = np.full((len(verdicts), MAX_REASONS), -1, np.int64)
+    for row, verdict in enumerate(verdicts):
+        reasons[row, : len(verdict.reasons)] = verdict.reasons
+    return Columns(
+        np.array([verdict.probability for verdict in verdicts], np.float64),
+        np.array([verdict.log_odds for verdict in verdicts], np.float64),
+        np.array([verdict.points for verdict in verdicts], np.int64),
+        np.array([verdict.decision for verdict in verdicts], np.int64),
+        reasons,
+    )
+
+
+class ColumnAnswers:
+    """Makes verdicts and their JSON for blocks of rows of one model."""
+
+    def __init__(self, answers: Answers, width: int) -> None:
+        self._answers = answers
+        self._width = width
+        self._bounds = np.array(answers.bounds)
+        self._decisions = _pieces([text.encode() for text in answers.decisions])
+        prefixes = [f"{text}{whole}." for text in answers.reasons for whole in range(10)]
+        # The last entry stands for no reason at all.
+        self._first = _pieces([*(prefix.encode() for prefix in prefixes), b""])
+        self._later = _pieces([*(f",{prefix}".encode() for prefix in prefixes), b""])
+        self._thousands = _pieces([*(b"%03d" % number for number in range(1_000)), b""])
+        self._units = _pieces([*(b"%03d}" % number for number in range(1_000)), b""])
+
+    def columns(self, outputs: Outputs) -> Columns:
+        """Verdicts of all rows of the graph's outputs. Raises Unscorable."""
+        probability, log_odds = outputs.probability.astype(np.float64), outputs.log_odds.astype(np.float64)
+        contributions = outputs.contributions.astype(np.float64)
+        _check(probability, log_odds, contributions)
+        if contributions.max() > LARGEST:
+            return columns_of(self._one_by_one(outputs))
+        return Columns(
+            probability,
+            log_odds,
+            self._answers.points_of(log_odds),
+            np.searchsorted(self._bounds, probability, side="right") - 1,
+            _top(contributions, self._width),
+        )
+
+    def json(self, columns: Columns, outputs: Outputs) -> bytes:
+        """The JSON of all rows, joined with commas."""
+        if outputs.contributions.max() > LARGEST:
+            return b",".join([verdict.json for verdict in self._one_by_one(outputs)])
+        return self._json(columns, outputs.contributions.astype(np.float64))
+
+    def _one_by_one(self, outputs: Outputs) -> list[Verdict]:
+        rows = zip(
+            *(array.tolist() for array in (outputs.probability, outputs.log_odds, outputs.contributions)), strict=True
+        )
+        return [self._answers.verdict(*row) for row in rows]
+
+    def _json(self, columns: Columns, contributions: NDArray[np.float64]) -> bytes:
+        """Every row is the same sequence of pieces, most of them taken from tables: one join makes the whole."""
+        pieces = np.empty((len(columns.points), 7 + 3 * MAX_REASONS), object)
+        pieces[:, 0] = b',{"probability":'
+        pieces[:, 1] = _encoded(columns.probability)
+        pieces[:, 2] = b',"log_odds":'
+        pieces[:, 3] = _encoded(columns.log_odds)
+        pieces[:, 4] = b',"points":'
+        pieces[:, 5] = _encoded(columns.points)
+        pieces[:, 6] = self._decisions[columns.decision]
+        for place in range(MAX_REASONS):
+            pieces[:, 7 + 3 * place : 10 + 3 * place] = self._reason(columns.reasons[:, place], contributions, place)
+        pieces[1:, 0] = b']},{"probability":'
+        return b"".join([*pieces.ravel().tolist(), b"]}"])[1:]
+
+    def _reason(self, index: NDArray[np.int64], contributions: NDArray[np.float64], place: int) -> Pieces:
+        """Three pieces a row: the reason up to the decimal point, and two times three decimals."""
+        given = index >= 0
+        value = np.take_along_axis(contributions, np.where(given, index, 0)[:, None], axis=1)[:, 0]
+        whole, decimals = np.divmod(np.rint(value * 1e6).astype(np.int64), 1_000_000)
+        thousands, units = np.divmod(decimals, 1_000)
+        texts = self._later if place else self._first
+        pieces = np.empty((len(index), 3), object)
+        pieces[:, 0] = texts[np.where(given, index * 10 + whole, -1)]
+        pieces[:, 1] = self._thousands[np.where(given, thousands, -1)]
+        pieces[:, 2] = self._units[np.where(given, units, -1)]
+        return pieces
+
+
+def _check(probability: NDArray[np.float64], log_odds: NDArray[np.float64], contributions: NDArray[np.float64]) -> None:
+    probable = (probability >= 0.0) & (probability <= 1.0)
+    if not (probable.all() and (np.abs(log_odds) <= MAX_LOG_ODDS).all() and np.isfinite(contributions).all()):
+        raise Unscorable("The model gave no finite answer for this applicant.")
+
+
+def _top(contributions: NDArray[np.float64], width: int) -> NDArray[np.int64]:
+    """What `top_reasons` says of each row: rounded contributions first, then the order of the features.
+
+    Both go into one integer, so that the largest integers of a row are its reasons in their order.
+    """
+    rounded = np.rint(np.maximum(contributions, 0.0) * 10**DECIMALS).astype(np.int64)
+    ranks = np.where(rounded > 0, rounded * width + np.arange(width - 1, -1, -1), -1)
+    if width < MAX_REASONS:
+        ranks = np.pad(ranks, ((0, 0), (0, MAX_REASONS - width)), constant_values=-1)
+    best = np.partition(ranks, ranks.shape[1] - MAX_REASONS, axis=1)[:, -MAX_REASONS:]
+    best = -np.sort(-best, axis=1)
+    return np.where(best >= 0, width - 1 - best % width, -1)
+
+
+def _encoded(numbers: NDArray[Any]) -> list[bytes]:
+    return encode(numbers.tolist())[1:-1].split(b",")
+
+
+def _pieces(values: list[bytes]) -> Pieces:
+    made = np.empty(len(values), object)
+    made[:] = values
+    return made
