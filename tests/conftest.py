@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import http.client
+import ipaddress
 import json
 import os
+import random
 import secrets
 import ssl
 import subprocess
@@ -46,14 +48,19 @@ class ApiServer:
         cluster = _named(config["clusters"], context["cluster"])["cluster"]
         user = _named(config["users"], context["user"])["user"]
         self.url = cluster["server"]
-        self.tls = ssl.create_default_context(cadata=_material(cluster, "certificate-authority").decode())
+        self.tls = ssl.create_default_context(cadata=self._material(cluster, "certificate-authority").decode())
         if "token" in user:
             self.headers["Authorization"] = f"Bearer {user['token']}"
         else:
             with tempfile.NamedTemporaryFile() as pem:
-                pem.write(_material(user, "client-certificate") + b"\n" + _material(user, "client-key"))
+                pem.write(self._material(user, "client-certificate") + b"\n" + self._material(user, "client-key"))
                 pem.flush()
                 self.tls.load_cert_chain(pem.name)
+
+    def _material(self, entry: JSON, name: str) -> bytes:
+        """A PEM given inline, or as a file beside the kubeconfig."""
+        data = entry.get(f"{name}-data")
+        return base64.b64decode(data) if data else (self.kubeconfig.parent / entry[name]).read_bytes()
 
     def connect(self) -> http.client.HTTPSConnection:
         """A connection of one's own, for watches and for closing it early."""
@@ -116,32 +123,34 @@ def _named(entries: list[JSON], name: str) -> JSON:
     return next(entry for entry in entries if entry["name"] == name)
 
 
-def _material(entry: JSON, name: str) -> bytes:
-    data = entry.get(f"{name}-data")
-    return base64.b64decode(data) if data else Path(entry[name]).read_bytes()
+@pytest.fixture(scope="session")
+def loopback_range() -> Callable[[], str]:
+    """Gives ranges of loopback addresses, each once, and to no other process of a parallel run of the tests."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ranges = list(ipaddress.IPv4Network("127.128.0.0/10").subnets(new_prefix=20))[worker::workers]
+    random.shuffle(ranges)  # another run of the tests on this machine begins elsewhere
+    return lambda: str(ranges.pop())
 
 
 @pytest.fixture(scope="session")
-def start_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ApiServer]]:
+def start_apiserver(
+    tmp_path_factory: pytest.TempPathFactory, loopback_range: Callable[[], str]
+) -> Iterator[Callable[..., ApiServer]]:
     """Starts API servers on free ports; `state` continues an earlier one's. They end with the session."""
     running: list[subprocess.Popen[str]] = []
+    services: dict[Path, str] = {}
 
     def start(*arguments: str, state: Path | None = None) -> ApiServer:
         directory = state or tmp_path_factory.mktemp("apiserver")
         kubeconfig = directory / "kubeconfig"
-        command = [
-            sys.executable,
-            "-m",
-            "creditmodel_sandbox.cli",
-            "apiserver",
-            "--state-dir",
-            str(directory),
-            *arguments,
-        ]
+        if directory not in services:
+            services[directory] = loopback_range()
+        options = ["--state-dir", str(directory), "--kubeconfig", str(kubeconfig)]
+        options += ["--service-cidr", services[directory], *arguments]
+        command = [sys.executable, "-m", "creditmodel_sandbox.cli", "apiserver", *options]
         with (directory / "log").open("a") as log:
-            process = subprocess.Popen(
-                [*command, "--kubeconfig", str(kubeconfig), *arguments], stdout=subprocess.PIPE, stderr=log, text=True
-            )
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         running.append(process)
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -161,9 +170,15 @@ def start_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
 
 @pytest.fixture(scope="session")
 def apiserver(start_apiserver: Callable[..., ApiServer]) -> ApiServer:
-    """The cluster that KUBECONFIG_UNDER_TEST names, or an API server of the sandbox without controllers and node."""
-    given = os.environ.get("KUBECONFIG_UNDER_TEST")
-    return ApiServer(Path(given)) if given else start_apiserver()
+    """An API server of the sandbox without controllers and node."""
+    return start_apiserver()
+
+
+@pytest.fixture(scope="session")
+def given_cluster() -> ApiServer | None:
+    """The cluster of KUBECONFIG, for suites that run on any cluster; None where it names none."""
+    given = os.environ.get("KUBECONFIG")
+    return ApiServer(Path(given).absolute()) if given else None
 
 
 @pytest.fixture
@@ -176,9 +191,10 @@ def namespace(apiserver: ApiServer) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def kubectl(apiserver: ApiServer) -> Callable[..., str]:
+def kubectl(apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Runs kubectl on the API server; its standard output. `fails=True` expects an error and gives its text."""
     binary = Path(sys.executable).parent / "kubectl"
+    home = tmp_path_factory.mktemp("home")  # kubectl keeps a cache there
 
     def run(
         *arguments: str, stdin: str | None = None, fails: bool = False, env: Mapping[str, str] | None = None
@@ -186,7 +202,7 @@ def kubectl(apiserver: ApiServer) -> Callable[..., str]:
         done = subprocess.run(
             [str(binary), "--kubeconfig", str(apiserver.kubeconfig), *arguments],
             input=stdin, capture_output=True, text=True, timeout=60, check=False,
-            env={"PATH": os.environ["PATH"], "HOME": str(apiserver.kubeconfig.parent), **(env or {})},
+            env={"PATH": os.environ["PATH"], "HOME": str(home), **(env or {})},
         )  # fmt: skip
         assert bool(done.returncode) == fails, done.stdout + done.stderr
         return done.stderr if fails else done.stdout

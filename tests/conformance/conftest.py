@@ -11,13 +11,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 T = TypeVar("T")
 JSON = dict[str, Any]
+TIMEOUT = float(os.environ.get("CONFORMANCE_TIMEOUT", "120"))
 
 GROUPS = {
     "deployments": "apis/apps/v1", "replicasets": "apis/apps/v1", "jobs": "apis/batch/v1", "cronjobs": "apis/batch/v1",
@@ -118,10 +121,73 @@ class Cluster:
 
 
 @pytest.fixture(scope="session")
-def cluster_api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The cluster that KUBECONFIG_UNDER_TEST names, or an API server and the controllers of the sandbox."""
-    if os.environ.get("KUBECONFIG_UNDER_TEST"):
-        yield request.getfixturevalue("apiserver")
+def apiserver(given_cluster: Any, request: pytest.FixtureRequest) -> Any:
+    """The cluster that KUBECONFIG names, or an API server of the sandbox without controllers and node."""
+    return given_cluster or request.getfixturevalue("start_apiserver")()
+
+
+@pytest.fixture
+def namespace(namespace: str, apiserver: Any, given_cluster: Any) -> str:
+    """A new namespace, deleted afterwards. With controllers no pod is admitted before its account is there."""
+    if given_cluster:
+        _until_pods_are_admitted(Cluster(apiserver, namespace))
+    return namespace
+
+
+def _until_pods_are_admitted(made: Cluster) -> None:
+    made.until(lambda: made.exists("serviceaccounts", "default"))
+
+
+@pytest.fixture(scope="session")
+def joined(
+    given_cluster: Any,
+    request: pytest.FixtureRequest,
+    loopback_range: Callable[[], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Any]:
+    """A cluster with a node: where none is ready, a node of the sandbox, which binds pods unless a scheduler does."""
+    server = given_cluster or request.getfixturevalue("start_apiserver")()
+    if given_cluster and _ready_nodes(server):
+        yield server
+        return
+    ranges = [] if given_cluster else ["--pod-cidr", loopback_range()]
+    with _node(server, tmp_path_factory.mktemp("conformance-node"), *ranges) as name:
+        yield server
+    server.request("DELETE", f"/api/v1/nodes/{name}")
+
+
+@contextmanager
+def _node(server: Any, state: Path, *options: str) -> Iterator[str]:
+    """A node of the sandbox; yields its name once it is ready."""
+    name = f"conformance-{os.getpid()}"
+    command = [sys.executable, "-m", "creditmodel_sandbox.cli", "node", "--kubeconfig", str(server.kubeconfig)]
+    command += ["--state-dir", str(state), "--name", name, *options]
+    with (state / "out").open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + TIMEOUT
+    try:
+        while name not in _ready_nodes(server):
+            assert process.poll() is None, (state / "out").read_text()
+            assert time.monotonic() < deadline, (state / "out").read_text()
+            time.sleep(0.05)
+        yield name
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _ready_nodes(server: Any) -> list[str]:
+    nodes = server.get("/api/v1/nodes")["items"]
+    return [node["metadata"]["name"] for node in nodes if Cluster.condition(node, "Ready")[0] == "True"]
+
+
+@pytest.fixture(scope="session")
+def cluster_api(
+    given_cluster: Any, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    """The cluster that KUBECONFIG names, or an API server and the controllers of the sandbox."""
+    if given_cluster:
+        yield given_cluster
         return
     api = request.getfixturevalue("start_apiserver")()
     log = tmp_path_factory.mktemp("controllers") / "log"
@@ -139,6 +205,6 @@ def cluster(cluster_api: Any) -> Iterator[Cluster]:
     name = f"test-{time.time_ns():x}"
     cluster_api.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     made = Cluster(cluster_api, name)
-    made.until(lambda: made.exists("serviceaccounts", "default"))  # no pod is admitted before
+    _until_pods_are_admitted(made)
     yield made
     cluster_api.request("DELETE", f"/api/v1/namespaces/{name}")

@@ -353,12 +353,17 @@ def test_deleting_a_definition_deletes_its_objects(apiserver: Any, namespace: st
     while apiserver.request("GET", f"{definitions}/gadgets.{group}").code != 404:
         assert time.monotonic() < deadline, "the definition does not go"
         time.sleep(0.05)
-    assert apiserver.request("GET", path).code == 404
+    while apiserver.request("GET", path).code != 404:
+        assert time.monotonic() < deadline, f"{path} is served still"
+        time.sleep(0.05)
 
 
 def test_openapi_describes_a_custom_resource(apiserver: Any, define: Define) -> None:
     group = define().split("/")[2]
-    index = apiserver.get("/openapi/v3")["paths"]
+    deadline = time.monotonic() + 30
+    while f"apis/{group}/v1" not in (index := apiserver.get("/openapi/v3")["paths"]):
+        assert time.monotonic() < deadline, f"{group} is not described"
+        time.sleep(0.05)
     found = apiserver.get(index[f"apis/{group}/v1"]["serverRelativeURL"])
     reverse = ".".join(reversed(group.split(".")))
     schema = found["components"]["schemas"][f"{reverse}.v1.Gadget"]

@@ -11,7 +11,8 @@ import pytest
 def schedule(cluster: Any, last: str, name: str = "yearly", **spec: Any) -> None:
     """A CronJob for New Year's midnight that was last run at `last`."""
     template = {"metadata": {"labels": {"run": name}}, "spec": {"template": cluster.template("Never")}}
-    cluster.create("cronjobs", name, {"schedule": "0 0 1 1 *", "jobTemplate": template, **spec, "suspend": True})
+    times = {"schedule": "0 0 1 1 *", "timeZone": "Etc/UTC"}
+    cluster.create("cronjobs", name, {**times, "jobTemplate": template, **spec, "suspend": True})
     cluster.patch("cronjobs", name, {"status": {"lastScheduleTime": last}}, "status")
     cluster.patch("cronjobs", name, {"spec": {"suspend": spec.get("suspend", False), "failedJobsHistoryLimit": 2}})
 

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+
+@pytest.fixture
+def cluster(cluster: Any, given_cluster: Any, request: pytest.FixtureRequest) -> Any:
+    """A cluster that schedules: one without kube-scheduler and without a node gets the sandbox's node, which binds."""
+    if given_cluster:
+        request.getfixturevalue("joined")
+    return cluster
+
 
 def test_a_pod_that_fits_no_node_is_unschedulable_and_says_so(cluster: Any) -> None:
     spec = cluster.template()["spec"]

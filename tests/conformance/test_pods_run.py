@@ -1,17 +1,16 @@
 """What becomes of a pod on a cluster that runs pods. Statements of the Kubernetes documentation, for any 1.36 cluster.
 
-Takes a kubeconfig (KUBECONFIG_UNDER_TEST), an image with Python and a shell (CREDITMODEL_JOBS_IMAGE) and patience
-(CONFORMANCE_TIMEOUT, seconds). Without a kubeconfig: an API server and a node of the sandbox.
+Takes a kubeconfig (KUBECONFIG), an image with Python and a shell (CREDITMODEL_JOBS_IMAGE) and patience
+(CONFORMANCE_TIMEOUT, seconds). A cluster without a ready node is joined by a node of the sandbox; without a kubeconfig
+the API server is the sandbox's too.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,22 +23,9 @@ MOUNT: JSON = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
 
 
 @pytest.fixture(scope="session")
-def apiserver(
-    apiserver: Any, start_apiserver: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Any]:
-    """The cluster under test, or an API server of the sandbox that a node has joined which binds pods by itself."""
-    if os.environ.get("KUBECONFIG_UNDER_TEST"):
-        yield apiserver
-        return
-    server = start_apiserver()
-    state = tmp_path_factory.mktemp("conformance-node")
-    command = [sys.executable, "-m", "creditmodel_sandbox.cli", "node", "--kubeconfig", str(server.kubeconfig)]
-    ranges = ["--pod-cidr", "127.246.0.0/16"]
-    with (state / "out").open("w") as out:
-        node = subprocess.Popen([*command, "--state-dir", str(state), *ranges], stdout=out, stderr=subprocess.STDOUT)
-    yield server
-    node.terminate()
-    node.wait(20)
+def apiserver(joined: Any) -> Any:
+    """A cluster that runs pods."""
+    return joined
 
 
 class Pods:

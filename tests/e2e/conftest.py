@@ -48,7 +48,7 @@ def kubectl(ours: Cluster) -> Iterator[Kubectl]:
     name = f"e2e-{uuid.uuid4().hex[:8]}"
     ours.kubectl()("create", "namespace", name)
     yield ours.kubectl(name)
-    ours.kubectl()("delete", "namespace", name, "--timeout=120s")
+    ours.kubectl()("delete", "namespace", name, "--timeout=180s", timeout=200)
 
 
 @pytest.fixture(scope="session")

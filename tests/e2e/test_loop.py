@@ -75,7 +75,7 @@ def test_the_first_model_is_gated_and_then_served(kubectl: Kubectl, bundles: Bun
         assert passed[gate] == "True", gate
     assert passed["Stalled"] == "False"
     assert found["active"]["digest"] == models.digest(bundles.v1)
-    finished = {job["metadata"]["labels"]["creditmodel.dev/gate"] for job in kubectl.get("jobs")["items"]}
+    finished = {job["metadata"]["labels"].get("creditmodel.dev/gate") for job in kubectl.get("jobs")["items"]}
     assert finished >= {"artifact", "parity", "benchmark"}
     assert all(found["observedGeneration"] == c["observedGeneration"] for c in found["conditions"])
 

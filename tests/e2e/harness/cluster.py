@@ -1,7 +1,8 @@
 """The cluster under test: that of KUBECONFIG, or a sandbox of its own, with the CRD, a node and the operator on it.
 
 Environment (all optional):
-  KUBECONFIG                  an existing cluster; what it lacks (CRD, node, operator) is added and taken away again
+  KUBECONFIG                  an existing cluster; what it lacks is added: the CRD to stay, a node and the operator as
+                              processes of this run
   E2E_TIMEOUT                 seconds that a rollout may take (default 180)
   E2E_BUNDLES_URI             where bundles, logs and reports are put, for clusters whose pods do not see this
                               machine's files (default: a directory of this machine)
@@ -45,7 +46,7 @@ def cluster(work: Path) -> Iterator[Cluster]:
     """The cluster of KUBECONFIG, or a sandbox, with everything that a CreditModel needs."""
     with ExitStack() as stack:
         given = os.environ.get("KUBECONFIG")
-        kubeconfig = Path(given) if given else stack.enter_context(sandbox("e2e", work / "sandbox"))
+        kubeconfig = Path(given).absolute() if given else stack.enter_context(sandbox("e2e", work / "sandbox"))
         ours = Cluster(kubeconfig, work)
         kubectl = ours.kubectl()
         kubectl("apply", "-f", str(ROOT / "crds"))
@@ -81,7 +82,7 @@ def _ready_nodes(kubectl: Kubectl) -> list[str]:
     return [
         node["metadata"]["name"]
         for node in kubectl.get("nodes")["items"]
-        for condition in node["status"].get("conditions", [])
+        for condition in node.get("status", {}).get("conditions", [])
         if condition["type"] == "Ready" and condition["status"] == "True"
     ]
 
@@ -89,10 +90,13 @@ def _ready_nodes(kubectl: Kubectl) -> list[str]:
 @contextmanager
 def _node(ours: Cluster) -> Iterator[None]:
     """Join the sandbox's node to a control plane that has none."""
+    name = f"e2e-{os.getpid()}"
     command = [console_script("creditmodel-sandbox"), "node", "--kubeconfig", str(ours.kubeconfig)]
-    with background([*command, "--state-dir", str(ours.work / "node")], ours.work / "node.log"):
-        until(lambda: _ready_nodes(ours.kubectl()), "a Ready node", 60)
+    command += ["--name", name, "--state-dir", str(ours.work / "node")]
+    with background(command, ours.work / "node.log"):
+        until(lambda: name in _ready_nodes(ours.kubectl()), f"node {name} to be Ready", 60)
         yield
+    ours.kubectl()("delete", "node", name, "--ignore-not-found")
 
 
 def _operator_deployed(kubectl: Kubectl) -> bool:

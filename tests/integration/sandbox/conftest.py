@@ -141,9 +141,9 @@ def start_node(apiserver: Any, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="session")
-def node(start_node: Callable[..., NodeProcess]) -> NodeProcess:
+def node(start_node: Callable[..., NodeProcess], loopback_range: Callable[[], str]) -> NodeProcess:
     """One node that runs all the pods of these tests, restarting what fails soon."""
-    return start_node("node-a", "--bind", "never", "--restart-backoff", "0.4", "--pod-cidr", "127.245.0.0/16")
+    return start_node("node-a", "--bind", "never", "--restart-backoff", "0.4", "--pod-cidr", loopback_range())
 
 
 @pytest.fixture

@@ -207,7 +207,7 @@ def pod_status(
         "hostIP": facts.host_ip,
         "hostIPs": [{"ip": facts.host_ip}],
         "startTime": facts.start_time,
-        "qosClass": qos_class(spec),
+        "qosClass": (pod.get("status") or {}).get("qosClass") or qos_class(spec),  # immutable once it is set
         **observed,
     }
     if inits := spec.get("initContainers"):
