@@ -276,9 +276,9 @@ class _Pass:
         return marks
 
     def _why(self, wanted: Revision) -> str:
-        pods = [
-            pod for pod in self.observed.pods if pod.meta.labels.get(names.REVISION) == wanted.name and not pod.ready
-        ]
+        """What its own pods complain of; the pods of its gates carry the same label, and have a Job."""
+        labelled = (pod for pod in self.observed.pods if pod.meta.labels.get(names.REVISION) == wanted.name)
+        pods = [pod for pod in labelled if pod.job is None and not pod.ready]
         found = next((why for why in map(_trouble, pods) if why), "")
         return f"; {found}" if found else ""
 

@@ -157,7 +157,8 @@ class World:
 
     def pod_of(self, job: JSON, **state: Any) -> JSON:
         """The Job's pod with the status given: terminated, waiting, unschedulable, reason."""
-        labels = {"batch.kubernetes.io/job-name": job["metadata"]["name"], names.INSTANCE: self.name}
+        template = job["spec"]["template"]["metadata"].get("labels", {})
+        labels = template | {"batch.kubernetes.io/job-name": job["metadata"]["name"], names.INSTANCE: self.name}
         status: JSON = {"phase": "Pending", "reason": state.get("reason", "")}
         if "unschedulable" in state:
             refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
@@ -168,6 +169,13 @@ class World:
         self.objects.pop(("Pod", name), None)
         owner = [{"uid": job["metadata"]["uid"], "controller": True}]
         return self._new("Pod", name, {"status": status}, labels=labels, owners=owner)
+
+    def waiting_pod(self, revision: str, reason: str, message: str) -> None:
+        """A serving pod that cannot start."""
+        container = {"state": {"waiting": {"reason": reason, "message": message}}, "ready": False}
+        status = {"phase": "Pending", "containerStatuses": [container]}
+        labels = {names.REVISION: revision, names.INSTANCE: self.name}
+        self._new("Pod", f"{revision}-0", {"status": status}, labels=labels)
 
     def run_jobs(self, **measured: JSON) -> None:
         """Every running gate Job ends with what is given for its gate, or as it does for a good model."""

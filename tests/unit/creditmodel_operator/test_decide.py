@@ -248,6 +248,7 @@ def test_a_challenger_that_misses_the_deadline_is_removed_and_not_tried_again(wo
         world.run_jobs()
     v2 = world.revision("v2")
     world.settle(v2, ready=1)
+    world.waiting_pod(v2, "ErrImagePull", "no such image")
     world.wait(59)
     world.reconcile()
     assert v2 in world.names_of("Deployment")
@@ -257,7 +258,9 @@ def test_a_challenger_that_misses_the_deadline_is_removed_and_not_tried_again(wo
     assert world.champion == v1
     stalled = world.condition("Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", "ProgressDeadlineExceeded")
-    assert "1 of 2 pods ready after 60 s" in stalled["message"]
+    assert stalled["message"].endswith(
+        f"1 of 2 pods ready after 60 s; pod {v2}-0 waits: ErrImagePull: no such image"
+    ), stalled["message"]
     world.wait(1000)
     assert world.reconcile() == 0
     world.spec("v2", rollout={"progressDeadlineSeconds": 60}, serving={"image": "mended"})
