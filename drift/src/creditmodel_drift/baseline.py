@@ -30,7 +30,9 @@ class Column:
 class Baseline:
     """The reference: `rows` rows, its features in the model's order, and the score where there is one.
 
-    `skipped` names columns of a reference file that cannot be binned, with the reason.
+    `skipped` names columns of a reference file that cannot be binned, with the reason. `cutoffs` are decisions with the
+    lowest probability of default that each begins at, ascending from 0; a reference file has none.
+    `model` is the model's name without its version.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Baseline:
     features: tuple[Column, ...]
     score: Column | None
     skipped: dict[str, str] = field(default_factory=dict)
+    cutoffs: tuple[tuple[str, float], ...] = ()
+    model: str = ""
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -58,7 +62,10 @@ def from_contract(contract: Contract) -> Baseline:
         for feature in contract.features
     )
     score = Column(SCORE, "number", contract.bins.score, "log-odds", "Score")
-    return Baseline(f"{contract.name} {contract.version}", contract.bins.rows, features, score)
+    cutoffs = tuple((cutoff.decision, cutoff.min_probability) for cutoff in contract.cutoffs)
+    return Baseline(
+        f"{contract.name} {contract.version}", contract.bins.rows, features, score, cutoffs=cutoffs, model=contract.name
+    )
 
 
 def kind_of(table: NumberBins | CategoryBins) -> Literal["number", "text", "code"]:

@@ -19,16 +19,17 @@ import duckdb
 from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.errors import BundleError
 from creditmodel_bundle.manifest import CONTRACT, REFERENCE, is_digest
-from creditmodel_bundle.measurement import Drift, Failure, FailureDetail, Quality, dump
+from creditmodel_bundle.measurement import Drift, Failure, FailureDetail, dump
 from creditmodel_bundle.storage import fetch
 from creditmodel_drift.baseline import Baseline, from_contract
 from creditmodel_drift.check import check
 from creditmodel_drift.errors import BadInput, DriftError, ReportFailed, transport_errors
 from creditmodel_drift.freeze import freeze
+from creditmodel_drift.insights import look_closer
 from creditmodel_drift.measure import measurement
 from creditmodel_drift.parts import Survey, find, survey
-from creditmodel_drift.publish import Destinations, publish
-from creditmodel_drift.quality import matured, realised
+from creditmodel_drift.publish import Destinations, clean_up, publish
+from creditmodel_drift.quality import Realised, matured, realised
 from creditmodel_drift.scan import MEMORY_LIMIT, connect
 from creditmodel_drift.terminal import render
 from creditmodel_drift.verdict import Settings
@@ -68,21 +69,29 @@ def _run(arguments: argparse.Namespace, now: datetime) -> Drift:
     """Check, report, measure. Raises ReportFailed after the measurement was written, other DriftErrors before."""
     settings = _settings(arguments)
     wanted = _period(arguments, now)
-    destinations = Destinations(arguments.html, arguments.json, arguments.sample_rows, arguments.seed)
+    destinations = Destinations(
+        arguments.html, arguments.json, arguments.sample_rows, arguments.seed, arguments.keep_reports
+    )
     uris = destinations.uris
     with tempfile.TemporaryDirectory(prefix="creditmodel-drift-") as fetched, connect(arguments.memory) as connection:
         reference = _reference(arguments, connection, Path(fetched))
         checked = check(connection, reference.baseline, arguments.current, settings, wanted, arguments.revision)
-        quality = _quality(arguments, connection, reference.baseline, wanted or Period(None, now))
+        outcomes = _realised(arguments, connection, reference.baseline, wanted or Period(None, now))
+        quality = None if outcomes is None else outcomes.figures
         measured = measurement(checked, TOOL, reference.digest, uris, quality)
         try:
-            publish(destinations, checked, measured, reference.baseline, reference.rows, now)
+            if uris:
+                insights = look_closer(checked, reference.baseline, reference.rows, outcomes, arguments.revision)
+                publish(destinations, checked, measured, reference.baseline, reference.rows, insights, now)
         except ReportFailed as e:
             _write_measurement(arguments, measurement(checked, TOOL, reference.digest, {}, quality, problem=str(e)))
             print(render(checked, quality, {}))
             raise
     _write_measurement(arguments, measured)
     print(render(checked, quality, uris))
+    if destinations.keep is not None:
+        for problem in clean_up(destinations, reference.baseline):
+            print(f"creditmodel-drift: {problem}", file=sys.stderr)
     return measured
 
 
@@ -98,9 +107,9 @@ def _reference(arguments: argparse.Namespace, connection: duckdb.DuckDBPyConnect
     return _Reference(baseline, survey(uri, *find(uri), baseline, {}), bundle.digest)
 
 
-def _quality(
+def _realised(
     arguments: argparse.Namespace, connection: duckdb.DuckDBPyConnection, baseline: Baseline, wanted: Period
-) -> Quality | None:
+) -> Realised | None:
     if arguments.labels is None:
         return None
     old = matured(timedelta(days=arguments.maturity_days), wanted)
@@ -121,6 +130,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         ("--min-rows", arguments.min_rows or 1, 1, 1 << 40),
         ("--maturity-days", arguments.maturity_days, 0, 36_500),
         ("--sample-rows", arguments.sample_rows, 1, MAX_SAMPLE_ROWS),
+        ("--keep-reports", 1 if arguments.keep_reports is None else arguments.keep_reports, 1, 10_000),
     )
     for option, value, low, high in limits:
         if not low <= value <= high:
@@ -196,6 +206,12 @@ def _parser() -> argparse.ArgumentParser:
     output = parser.add_argument_group("output")
     output.add_argument("--html", metavar="URI", help="write the report's page here")
     output.add_argument("--json", metavar="URI", help="write the report's document here")
+    output.add_argument(
+        "--keep-reports",
+        type=int,
+        metavar="N",
+        help="remove this model's older reports beside the new ones but for the last N checks'; all stay when left out",
+    )
     output.add_argument("--measurement", type=Path, metavar="PATH", help="write the measurement here as JSON")
     output.add_argument(
         "--sample-rows", type=int, default=SAMPLE_ROWS, help="rows of each table for Evidently (%(default)s)"

@@ -94,7 +94,9 @@ def _count(
         raise NoUsableData(f"{uri} has no readable rows")
     counts = open_scan(connection, found, draft).counts()
     frozen = [_with_counts(column, counts.bins[column.name]) for column in draft.columns]
-    return Baseline(uri, counts.rows, tuple(frozen[: len(features)]), frozen[-1] if score else None, skipped), found
+    return Baseline(
+        uri, counts.rows, tuple(frozen[: len(features)]), frozen[-1] if score else None, skipped, model=uri
+    ), found
 
 
 def _with_counts(column: Column, counts: list[int]) -> Column:

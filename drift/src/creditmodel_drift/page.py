@@ -11,10 +11,13 @@ from datetime import datetime
 from html import escape
 
 from creditmodel_bundle.bins import CategoryBins, NumberBins
-from creditmodel_bundle.measurement import Drift, Quality
+from creditmodel_bundle.measurement import Drift
 from creditmodel_drift.check import Checked
 from creditmodel_drift.evidently_report import EvidentlyReport
+from creditmodel_drift.insights import Insights
+from creditmodel_drift.keep import Mark, html_mark
 from creditmodel_drift.measure import notes
+from creditmodel_drift.sections import decisions_section, quality_section, trend_section
 from creditmodel_drift.verdict import ACT, WATCH, ColumnVerdict, Verdict
 
 __all__ = ["page", "plain_words"]
@@ -53,20 +56,30 @@ _TITLES = {
 }
 
 
-def page(name: str, checked: Checked, measured: Drift, evidently: EvidentlyReport, created: datetime) -> bytes:
+def page(
+    name: str,
+    checked: Checked,
+    measured: Drift,
+    evidently: EvidentlyReport,
+    insights: Insights,
+    mark: Mark,
+    created: datetime,
+) -> bytes:
     """The whole page as UTF-8."""
     verdict = checked.verdict
     sections = [
         _headline(name, verdict, measured, created),
-        _data(checked),
+        _data(checked, insights),
         _table(verdict) if verdict.rows else "",
         _charts(verdict) if verdict.rows else "",
-        _quality(measured.quality),
+        trend_section(insights.trend, verdict),
+        decisions_section(insights.decisions),
+        quality_section(insights.realised, insights.estimated),
         _reading(verdict),
         _evidently(evidently),
     ]
     return (
-        "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
+        f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>{html_mark(mark)}"
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         "<meta name='viewport' content='width=device-width'>"
         f"<title>Drift report: {escape(name)}</title><style>{_STYLE}</style></head>"
@@ -133,8 +146,8 @@ def _meaning(verdict: Verdict) -> str:
     return f"{drifted}; {outcome}. The model may judge such applicants less well than it was measured to."
 
 
-def _data(checked: Checked) -> str:
-    items = [*notes(checked)]
+def _data(checked: Checked, insights: Insights) -> str:
+    items = [*notes(checked), *insights.problems]
     items += [f"{n:,} requests were refused with: {e}" for e, n in checked.counts.census.refusals]
     for word, parts in (("corrupt", checked.survey.corrupt), ("foreign", checked.survey.foreign)):
         items += [f"{word} part {name}: {why}" for name, why in list(parts.items())[:20]]
@@ -211,17 +224,6 @@ def _bar(kind: str, x: float, width: float, height: float) -> str:
     return f"<rect class='{kind}' x='{x:.1f}' y='{100 - tall:.1f}' width='{width:.1f}' height='{tall:.1f}'/>"
 
 
-def _quality(quality: Quality | None) -> str:
-    if quality is None:
-        return ""
-    figures = (("AUC", quality.auc), ("KS", quality.ks), ("Gini", quality.gini), ("Brier", quality.brier))
-    cells = "".join(f"<td>{name} {'not defined' if value is None else f'{value:.4f}'}" for name, value in figures)
-    return (
-        f"<section><h2>Realised quality</h2><p>{quality.rows:,} applicants whose outcome is known by now.</p>"
-        f"<table><tr>{cells}</tr></table></section>"
-    )
-
-
 def _reading(verdict: Verdict) -> str:
     s = verdict.settings
     return (
@@ -231,7 +233,9 @@ def _reading(verdict: Verdict) -> str:
         f"under {WATCH:g} as stable, {WATCH:g} to {ACT:g} as worth a look and over {ACT:g} as a reason to act.</p>"
         "<p>A small sample spreads differently by chance alone. A column's threshold is therefore the larger of the "
         f"practical limit ({s.psi:g}) and the highest PSI that chance explains for this many applicants; over all "
-        f"columns together, a false alarm has a probability of about {s.alpha:.1%} at most. Missing, unseen and "
+        f"columns together, a false finding has a probability of about {s.alpha:.1%} at most. The data have "
+        f"drifted when one column's PSI is over {s.alarm_psi:g}, or over {s.max_drifted_share:.0%} of the features. "
+        "Missing, unseen and "
         "out-of-range values have exact tests of their own. With fewer than "
         f"{verdict.min_rows or 'any number of'} applicants there is no verdict, since a serious shift could pass "
         "unseen.</p></details></section>"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from urllib.parse import urlsplit
+from datetime import UTC, datetime
+from urllib.parse import unquote, urlsplit
 
 import duckdb
 import pyarrow as pa
@@ -16,22 +16,25 @@ from creditmodel_drift.baseline import Baseline
 from creditmodel_drift.check import Checked
 from creditmodel_drift.errors import BadInput, ReportFailed
 from creditmodel_drift.evidently_report import EvidentlyReport, evidently_report
+from creditmodel_drift.insights import Insights
+from creditmodel_drift.keep import Mark, prune
 from creditmodel_drift.page import page
 from creditmodel_drift.parts import Survey
 from creditmodel_drift.report import report_json
 from creditmodel_drift.scan import open_scan
 
-__all__ = ["Destinations", "publish"]
+__all__ = ["Destinations", "clean_up", "publish"]
 
 
 @dataclass(frozen=True, slots=True)
 class Destinations:
-    """Where reports go, and how large and which the sample is that Evidently gets."""
+    """Where reports go, how large and which the sample is that Evidently gets, and how many checks' reports stay."""
 
     html: str | None = None
     json: str | None = None
     sample_rows: int = 50_000
     seed: int = 0
+    keep: int | None = None
 
     @property
     def uris(self) -> dict[str, str]:
@@ -41,20 +44,43 @@ class Destinations:
 
 
 def publish(
-    destinations: Destinations, checked: Checked, measured: Drift, baseline: Baseline, reference: Survey, now: datetime
+    destinations: Destinations,
+    checked: Checked,
+    measured: Drift,
+    baseline: Baseline,
+    reference: Survey,
+    insights: Insights,
+    now: datetime,
 ) -> None:
     """Make and store the reports that are asked for. Raises ReportFailed."""
     uris = destinations.uris
     if not uris:
         return
     evidently = _evidently(destinations, checked, baseline, reference)
+    marks = {kind: _mark(uri, baseline, now) for kind, uri in uris.items()}
     try:
         if "html" in uris:
-            write_bytes(uris["html"], page(baseline.name, checked, measured, evidently, now))
+            content = page(baseline.name, checked, measured, evidently, insights, marks["html"], now)
+            write_bytes(uris["html"], content)
         if "json" in uris:
-            write_bytes(uris["json"], report_json(checked, measured, evidently, now))
+            write_bytes(uris["json"], report_json(checked, measured, evidently, insights, marks["json"], now))
     except (BundleError, OSError) as e:
         raise ReportFailed(f"the report could not be stored: {e}") from e
+
+
+def clean_up(destinations: Destinations, baseline: Baseline) -> list[str]:
+    """Remove what `keep` does not keep; returns what could not be looked at, one sentence a directory."""
+    problems: list[str] = []
+    for directory, uri in {uri.rpartition("/")[0]: uri for uri in destinations.uris.values()}.items():
+        try:
+            prune(uri, baseline.model, destinations.keep or 0)
+        except (BundleError, OSError) as e:
+            problems.append(f"older reports in {directory} could not be removed: {e}")
+    return problems
+
+
+def _mark(uri: str, baseline: Baseline, now: datetime) -> Mark:
+    return Mark(baseline.model, now.astimezone(UTC).isoformat(timespec="microseconds"), unquote(uri.rpartition("/")[2]))
 
 
 def _evidently(destinations: Destinations, checked: Checked, baseline: Baseline, reference: Survey) -> EvidentlyReport:

@@ -1,8 +1,13 @@
 # ruff: noqa: S608 - every name and literal in these statements is quoted by binning.quote and binning.literal.
-"""Realised quality: what the model's scores were worth, on applicants whose outcome is known by now."""
+"""Quality: realised, on applicants whose outcome is known by now, and estimated, on those whose outcome is not.
+
+The estimate takes the model's calibrated probabilities at their word: it shows what another mix of applicants does to
+discrimination, and cannot show that the model itself has become wrong. The two are never mixed.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 import duckdb
@@ -11,14 +16,31 @@ from numpy.typing import NDArray
 
 from creditmodel_bundle.measurement import Quality
 from creditmodel_drift.baseline import Baseline
+from creditmodel_drift.calibration import Band, bands
 from creditmodel_drift.errors import BadInput, NoUsableData
 from creditmodel_drift.parts import Survey, find
-from creditmodel_drift.scan import around_broken_parts, open_scan, raw_table
+from creditmodel_drift.scan import Scan, around_broken_parts, open_scan, raw_table
 from creditmodel_drift.window import Period
 
-__all__ = ["matured", "quality", "realised"]
+__all__ = ["Estimated", "Realised", "estimated", "matured", "quality", "realised"]
 
 _KEY = {"_request_id", "_row"}
+
+
+@dataclass(frozen=True, slots=True)
+class Realised:
+    """Figures on matured labels, and calibration by band of probability."""
+
+    figures: Quality
+    bands: tuple[Band, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """Figures to expect of the window's applicants if the model is calibrated, and the share of bad ones to expect."""
+
+    figures: Quality
+    bad_rate: float
 
 
 def matured(maturity: timedelta, until: Period) -> Period:
@@ -33,13 +55,13 @@ def realised(
     labels_uri: str,
     period: Period,
     revision: str | None,
-) -> Quality:
+) -> Realised:
     """Join the scores of a period with labels by request id and row. Raises BadInput and NoUsableData."""
     labels = _labels(connection, labels_uri)
 
-    def joined(found: Survey) -> Quality:
+    def joined(found: Survey) -> Realised:
         if not found.usable:
-            return Quality(rows=0)
+            return Realised(Quality(rows=0))
         if absent := sorted((_KEY | {"_probability"}) - found.names):
             raise BadInput(f"quality needs the columns {', '.join(absent)}, which {uri} has not")
         scan = open_scan(connection, found, baseline, period if "_time" in found.names else None, revision)
@@ -49,7 +71,8 @@ def realised(
             "WHERE l.label IN (0, 1) AND s._probability BETWEEN 0 AND 1"
         )
         columns = connection.execute(statement).fetchnumpy()
-        return quality(*(np.asarray(columns[name], dtype=np.float64) for name in ("p", "y")))
+        probability, label = (np.asarray(columns[name], dtype=np.float64) for name in ("p", "y"))
+        return Realised(quality(probability, label), bands(probability, label))
 
     return around_broken_parts(connection, baseline, uri, find(uri, period, revision), joined)
 
@@ -62,14 +85,42 @@ def quality(probability: NDArray[np.float64], label: NDArray[np.float64]) -> Qua
     brier = float(np.mean((probability - label) ** 2))
     if bad in (0, rows):
         return Quality(rows=rows, brier=brier)
+    auc, ks = _discrimination(probability, label, 1 - label)
+    return Quality(rows=rows, auc=auc, ks=ks, gini=2 * auc - 1, brier=brier)
+
+
+def estimated(scan: Scan) -> Estimated | None:
+    """What to expect of the rows of a window; None where no row has a probability. Each counts as p bad and 1 − p good.
+
+    Probabilities are rounded to four decimals, so that memory does not grow with rows.
+    """
+    if "_probability" not in scan.survey.names:
+        return None
+    columns = scan.connection.execute(
+        "SELECT round(TRY_CAST(_probability AS DOUBLE), 4) AS p, CAST(count(*) AS DOUBLE) AS n "
+        f"FROM ({scan.rows}) WHERE TRY_CAST(_probability AS DOUBLE) BETWEEN 0 AND 1 GROUP BY 1"
+    ).fetchnumpy()
+    p, n = (np.asarray(columns[name], dtype=np.float64) for name in ("p", "n"))
+    rows, bad = float(n.sum()), float((p * n).sum())
+    if not rows:
+        return None
+    brier = float((p * (1 - p) * n).sum() / rows)
+    if not 0 < bad < rows:
+        return Estimated(Quality(rows=int(rows), brier=brier), bad / rows)
+    auc, ks = _discrimination(p, p * n, (1 - p) * n)
+    return Estimated(Quality(rows=int(rows), auc=auc, ks=ks, gini=2 * auc - 1, brier=brier), bad / rows)
+
+
+def _discrimination(
+    probability: NDArray[np.float64], bad: NDArray[np.float64], good: NDArray[np.float64]
+) -> tuple[float, float]:
+    """AUC and KS of probabilities against weights of bad and good [rows], neither of which sums to 0."""
     # One step of both distribution functions per distinct probability, so ties count half.
     _, step = np.unique(probability, return_inverse=True)
-    bads = np.bincount(step, weights=label)
-    goods = np.bincount(step, weights=1 - label)
+    bads, goods = np.bincount(step, weights=bad), np.bincount(step, weights=good)
     below = np.cumsum(goods) - goods
-    auc = float(np.sum(bads * (below + goods / 2)) / (bad * (rows - bad)))
-    ks = float(np.max(np.abs(np.cumsum(bads) / bad - np.cumsum(goods) / (rows - bad))))
-    return Quality(rows=rows, auc=auc, ks=ks, gini=2 * auc - 1, brier=brier)
+    auc = float(np.sum(bads * (below + goods / 2)) / (bads.sum() * goods.sum()))
+    return auc, float(np.max(np.abs(np.cumsum(bads) / bads.sum() - np.cumsum(goods) / goods.sum())))
 
 
 def _labels(connection: duckdb.DuckDBPyConnection, uri: str) -> str:

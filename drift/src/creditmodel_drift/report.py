@@ -12,17 +12,23 @@ from typing import Any
 from creditmodel_bundle.measurement import Drift
 from creditmodel_drift.check import Checked
 from creditmodel_drift.evidently_report import EvidentlyReport
+from creditmodel_drift.insights import Insights
+from creditmodel_drift.keep import Mark
 from creditmodel_drift.measure import notes
+from creditmodel_drift.trend import Point
 from creditmodel_drift.verdict import ColumnVerdict
 
 __all__ = ["report_json"]
 
 
-def report_json(checked: Checked, measured: Drift, evidently: EvidentlyReport, created: datetime) -> bytes:
+def report_json(
+    checked: Checked, measured: Drift, evidently: EvidentlyReport, insights: Insights, mark: Mark, created: datetime
+) -> bytes:
     """Everything that the verdict was drawn from, bins and parts included, and Evidently's document beside it."""
     verdict = checked.verdict
     document: dict[str, Any] = {
         "schema_version": 1,
+        "report": asdict(mark),
         "created": created.isoformat(timespec="seconds"),
         "tool": measured.tool,
         "digest": measured.digest,
@@ -38,11 +44,36 @@ def report_json(checked: Checked, measured: Drift, evidently: EvidentlyReport, c
         "psi_max": verdict.psi_max if verdict.rows else None,
         "score": None if verdict.score is None else _column(verdict.score),
         "features": [_column(feature) for feature in verdict.features],
-        "quality": None if measured.quality is None else measured.quality.model_dump(),
+        "quality": _quality(insights),
+        "trend": [_point(point) for point in insights.trend],
+        "decisions": [asdict(decision) for decision in insights.decisions],
         "data": _data(checked),
         "evidently": _evidently(evidently),
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1, default=str).encode()
+
+
+def _quality(insights: Insights) -> dict[str, Any]:
+    realised, estimated = insights.realised, insights.estimated
+    return {
+        "realised": realised and realised.figures.model_dump(),
+        "calibration": [asdict(band) | {"finding": band.finding} for band in realised.bands] if realised else [],
+        "estimated": estimated and estimated.figures.model_dump() | {"bad_rate": estimated.bad_rate},
+    }
+
+
+def _point(point: Point) -> dict[str, Any]:
+    verdict = point.verdict
+    return {
+        "start": point.start.isoformat(),
+        "end": point.end.isoformat(),
+        "rows": verdict.rows,
+        "verdict": verdict.outcome,
+        "psi_max": verdict.psi_max,
+        "drifted_share": verdict.drifted_share,
+        "psi_score": None if verdict.score is None else verdict.score.psi,
+        "psi": {feature.column.name: feature.psi for feature in verdict.features},
+    }
 
 
 def _column(verdict: ColumnVerdict) -> dict[str, Any]:

@@ -76,16 +76,32 @@ class Scan:
 
     def counts(self) -> Counts:
         """Count every column into its frozen bins, in one pass."""
-        tests = {column.name: conditions(column, self.survey.physical[column.name]) for column in self._columns()}
-        sums = [f"countif({test})" for group in tests.values() for test in group]
-        time = _time(self.survey) or "NULL"
-        statement = f"SELECT count(*), min({time}), max({time}){''.join(f', {s}' for s in sums)} FROM ({self.rows})"
-        rows, first, last, *sums_or_null = _one(self.connection, statement)
+        statement, sizes = self._tally("0", _time(self.survey) or "NULL")
+        return self._counts(_one(self.connection, statement)[1:], sizes)
+
+    def counts_by(self, start: datetime, length: timedelta) -> dict[int, Counts]:
+        """The same for each span of time: span i begins i times `length` after `start`. Spans without rows are none."""
+        time = _time(self.survey)
+        if time is None:
+            raise BadInput(f"spans of time need the column _time, which {self.survey.uri} has not")
+        span = f"({time} - {_microseconds(start)}) // {length // timedelta(microseconds=1)}"
+        statement, sizes = self._tally(span, time)
+        found = self.connection.execute(f"{statement} GROUP BY 1 ORDER BY 1").fetchall()
+        return {int(at): self._counts(row, sizes) for at, *row in found if at is not None}
+
+    def _tally(self, group: str, time: str) -> tuple[str, list[int]]:
+        """A statement of group, rows, first and last time and the hits of every condition; how many each column has."""
+        tests = [conditions(column, self.survey.physical[column.name]) for column in self._columns()]
+        sums = "".join(f", countif({test})" for tested in tests for test in tested)
+        statement = f"SELECT {group}, count(*), min({time}), max({time}){sums} FROM ({self.rows})"
+        return statement, [len(tested) for tested in tests]
+
+    def _counts(self, row: Sequence[Any], sizes: Sequence[int]) -> Counts:
+        rows, first, last, *sums_or_null = row
         # DuckDB's countif of no rows is NULL.
         hits = [int(hit or 0) for hit in sums_or_null]
         bins: dict[str, list[int]] = {}
-        for column in self._columns():
-            size = len(tests[column.name])
+        for column, size in zip(self._columns(), sizes, strict=True):
             bins[column.name], hits = to_bins(column, hits[:size], rows), hits[size:]
         return Counts(rows, bins, self.census, _moment(first), _moment(last))
 

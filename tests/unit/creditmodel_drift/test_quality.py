@@ -90,7 +90,7 @@ def test_scores_join_their_labels_and_only_old_enough_ones_count(
     labels_for(old, labels / "a.parquet", 600)
     labels_for(young, labels / "b.parquet", 500)
     period = matured(timedelta(days=90), Period(None, NOON))
-    found = realised(connection, baseline, str(old.parents[2]), str(labels), period, None)
+    found = realised(connection, baseline, str(old.parents[2]), str(labels), period, None).figures
     assert found.rows == 600
     assert found.auc is not None
     assert found.auc > 0.65
@@ -113,7 +113,7 @@ def test_the_newest_label_of_a_row_counts(
         str(tmp_path / "labels-*.parquet"),
         Period(None, NOON + timedelta(days=1)),
         None,
-    )
+    ).figures
     probability = pq.read_table(part)["_probability"].to_numpy()
     assert (found.rows, found.auc) == (300, None)
     assert found.brier == pytest.approx(np.mean((probability - 1) ** 2))
@@ -148,7 +148,9 @@ def test_a_sample_of_the_window_stays_its_own_after_quality_looked_at_older_scor
     labels = labels_for(old, tmp_path / "labels.parquet", 300)
     day = Period(NOON - timedelta(hours=1), NOON + timedelta(hours=1))
     checked = check(connection, baseline, str(old.parents[2]), Settings(), day)
-    assert realised(connection, baseline, str(old.parents[2]), str(labels), Period(None, NOON), None).rows == 300
+    assert (
+        realised(connection, baseline, str(old.parents[2]), str(labels), Period(None, NOON), None).figures.rows == 300
+    )
     assert checked.scan is not None
     sample = checked.scan.sample(1_000, 0)
     assert sorted(sample["limit"].to_pylist()) == sorted(applicants(200, seed=2)["limit"].to_pylist())
@@ -167,4 +169,4 @@ def test_a_broken_part_costs_its_own_rows_and_no_more(
     whole = bad.read_bytes()
     bad.write_bytes(whole[:4] + b"\xff" * (len(whole) // 2) + whole[4 + len(whole) // 2 :])
     later = Period(None, NOON + timedelta(days=1))
-    assert realised(connection, baseline, str(part.parents[2]), str(labels), later, None).rows == 300
+    assert realised(connection, baseline, str(part.parents[2]), str(labels), later, None).figures.rows == 300

@@ -1,0 +1,68 @@
+"""Calibration by band, and what quality to expect before outcomes are known. Pure functions of probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betainc, betaincinv
+
+__all__ = ["BANDS", "LEVEL", "Band", "bands"]
+
+BANDS = 10
+LEVEL = 0.05
+"""Probability of any false finding over all bands of a calibrated model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Applicants of like probability of default, and what became of them.
+
+    `lower` and `upper` bound the true default rate with 95 % (Jeffreys interval). `p_value` is how likely the true rate
+    is at or below the mean probability, given the outcomes: near 0 the probabilities are too low, near 1 too high.
+    """
+
+    rows: int
+    lowest: float
+    highest: float
+    mean_probability: float
+    bad_rate: float
+    lower: float
+    upper: float
+    p_value: float
+
+    @property
+    def finding(self) -> str:
+        """ "too low", "too high" or "" for the probabilities of this band."""
+        if self.p_value < LEVEL / 2 / BANDS:
+            return "too low"
+        return "too high" if self.p_value > 1 - LEVEL / 2 / BANDS else ""
+
+
+def bands(probability: NDArray[np.float64], label: NDArray[np.float64]) -> tuple[Band, ...]:
+    """At most BANDS bands of about as many rows each; equal probabilities [rows] stay in one band.
+
+    The test is the Jeffreys test of the ECB's instructions for validating PD models: with D defaults among N applicants
+    the true rate is Beta(D + 1/2, N − D + 1/2).
+    """
+    if not len(probability):
+        return ()
+    cuts = np.unique(np.quantile(probability, np.arange(1, BANDS) / BANDS, method="lower"))
+    at = np.searchsorted(cuts, probability, side="left")
+    return tuple(_band(probability[at == band], label[at == band]) for band in np.unique(at))
+
+
+def _band(probability: NDArray[np.float64], label: NDArray[np.float64]) -> Band:
+    rows, bad = len(label), float(label.sum())
+    mean, a, b = float(probability.mean()), bad + 0.5, rows - bad + 0.5
+    return Band(
+        rows=rows,
+        lowest=float(probability.min()),
+        highest=float(probability.max()),
+        mean_probability=mean,
+        bad_rate=bad / rows,
+        lower=float(betaincinv(a, b, 0.025)),
+        upper=float(betaincinv(a, b, 0.975)),
+        p_value=float(betainc(a, b, mean)),
+    )

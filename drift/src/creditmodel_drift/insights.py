@@ -1,0 +1,58 @@
+"""What the report shows beside the verdict. A verdict must not depend on an illustration: one that fails is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from creditmodel_drift.baseline import Baseline
+from creditmodel_drift.check import Checked
+from creditmodel_drift.decisions import Decision, decisions
+from creditmodel_drift.errors import DriftError, transport_errors
+from creditmodel_drift.parts import Survey
+from creditmodel_drift.quality import Estimated, Realised, estimated
+from creditmodel_drift.trend import Point, trend
+
+__all__ = ["Insights", "look_closer"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Insights:
+    """PSI over time, decisions at the cut-offs, estimated and realised quality; `problems` says what failed."""
+
+    trend: tuple[Point, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    estimated: Estimated | None = None
+    realised: Realised | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+def look_closer(
+    checked: Checked, baseline: Baseline, reference: Survey, realised: Realised | None, revision: str | None
+) -> Insights:
+    """Everything that can be said of these data. Never raises for what the data lack."""
+    scan, problems = checked.scan, list[str]()
+    if scan is None or not checked.verdict.rows:
+        return Insights(realised=realised)
+
+    def attempt(what: str, make: Callable[[], T], otherwise: T) -> T:
+        try:
+            return make()
+        except transport_errors(duckdb.Error, pa.ArrowException, DriftError) as e:
+            problems.append(f"{what} could not be made: {' '.join(str(e).split())[:200]}")
+            return otherwise
+
+    settings, uri = checked.verdict.settings, checked.survey.uri
+    return Insights(
+        attempt("PSI over time", lambda: trend(scan.connection, baseline, uri, settings, checked, revision), ()),
+        attempt("decisions", lambda: decisions(scan, reference, baseline), ()),
+        attempt("estimated quality", lambda: estimated(scan), None),
+        realised,
+        problems,
+    )
