@@ -203,10 +203,11 @@ class World:
     def check_drift(self, number: int, message: JSON, *, name: str | None = None) -> JSON:
         """A drift Job made from the CronJob ends with `message`."""
         cron = self.objects["CronJob", names.drift_cronjob(self.name)]
-        template = cron["spec"]["jobTemplate"]["metadata"]
+        template = cron["spec"]["jobTemplate"]
         owner = [{"uid": cron["metadata"]["uid"], "controller": True}]
-        job = self._new("Job", name or f"check-{number}", {"spec": {}}, labels=template["labels"], owners=owner)
-        job["metadata"]["annotations"] = dict(template["annotations"])
+        body = {"spec": copy.deepcopy(template["spec"])}
+        job = self._new("Job", name or f"check-{number}", body, labels=template["metadata"]["labels"], owners=owner)
+        job["metadata"]["annotations"] = dict(template["metadata"]["annotations"])
         self.end_job(job, message)
         self.wait(60)
         return job
