@@ -50,6 +50,10 @@ down: $(READY) ## stop what `make up` started
 test: $(READY) ## every test that needs nothing but this machine
 	env -u KUBECONFIG $(PYTEST) -n auto --dist loadfile tests
 
+.PHONY: test-full
+test-full: $(READY) ## the sweeps of which `make test` takes a sample
+	env -u KUBECONFIG $(PYTEST) -n auto --dist loadfile -m full tests
+
 .PHONY: e2e
 e2e: $(READY) ## the end-to-end suite on the cluster of KUBECONFIG=… (default: a sandbox of its own)
 	$(PYTEST) tests/e2e
@@ -82,6 +86,14 @@ bench-drift: $(READY) ## drift check beside reading the file once and beside Evi
 	$(BIN)/python tests/bench/drift/run.py
 bench-sandbox: $(READY) ## start, requests, watches, memory and idling of the sandbox
 	$(BIN)/python tests/bench/sandbox/run.py
+
+.PHONY: images
+images: ## build the three images with docker, podman or buildah
+	TORCH_INDEX_URL="$(TORCH_INDEX_URL)" .ci/images
+
+.PHONY: check-monitoring
+check-monitoring: $(READY) ## promtool's checks and unit tests of the alerts
+	PYTHON=$(BIN)/python .ci/check-monitoring
 
 .PHONY: clean
 clean: ## remove the environment and every cache
