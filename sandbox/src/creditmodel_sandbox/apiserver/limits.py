@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from creditmodel_sandbox.apiserver.defaults import containers
 from creditmodel_sandbox.apiserver.errors import not_implemented
 from creditmodel_sandbox.apiserver.resources import Resource
 
@@ -57,28 +58,39 @@ def _missing(storage: str, spec: JSON) -> Iterator[str]:
             pass
 
 
-def warnings(resource: Resource, obj: JSON) -> list[str]:
-    """What the answer to a write warns of: fields that are kept and have no effect."""
-    return list(_warnings(resource.storage, obj)) if resource.custom is None else []
+def warnings(resource: Resource, obj: JSON, old: JSON | None) -> list[str]:
+    """What the answer to a write warns of: fields that are kept and have no effect. `old` is None for a new object."""
+    return list(_warnings(resource.storage, obj, old)) if resource.custom is None else []
 
 
-def _warnings(storage: str, obj: JSON) -> Iterator[str]:
-    if path := _TEMPLATES.get(storage):
+def _warnings(storage: str, obj: JSON, old: JSON | None) -> Iterator[str]:
+    if storage == "pods" and old is not None:
+        if _images(obj) != _images(old):
+            yield "spec.containers[*].image: the sandbox's node does not start a container again for another image"
+    elif path := _TEMPLATES.get(storage):
         yield from _pod_warnings(".".join(path), _at(obj, path))
     elif storage == "persistentvolumeclaims":
         yield "spec: nothing in the sandbox provisions volumes, so this claim stays Pending: use emptyDir or hostPath"
+    elif storage == "services" and obj["spec"].get("type") == "ExternalName":
+        yield "spec.externalName: the sandbox has no DNS, so nothing finds this name"
     elif storage == "services" and _is_served(obj["spec"]) and not obj["spec"].get("selector"):
         yield "spec.selector: the sandbox forwards to pods that a selector finds, so this Service refuses connections"
 
 
+def _images(pod: JSON) -> list[Any]:
+    return [container.get("image") for _, _, container in containers(pod["spec"])]
+
+
 def _is_served(spec: JSON) -> bool:
-    return spec.get("type") != "ExternalName" and spec.get("clusterIP") != "None"
+    return spec.get("clusterIP") != "None"
 
 
 def _pod_warnings(path: str, spec: JSON) -> Iterator[str]:
     for name, why in _UNUSED.items():
         if spec.get(name):
             yield f"{path}.{name}: no effect: {why}"
+    if any(port.get("hostPort") for _, _, container in containers(spec) for port in container.get("ports") or ()):
+        yield f"{path}.containers[*].ports[*].hostPort: no effect: a pod has an address of its own"
     rules = spec.get("topologySpreadConstraints") or ()
     if any(rule.get("whenUnsatisfiable") == "DoNotSchedule" for rule in rules):
         yield f"{path}.topologySpreadConstraints: no effect: the sandbox's scheduler does not look at them"

@@ -362,7 +362,7 @@ class Objects:
     def _check_limits(self, resource: Resource, obj: JSON, old: JSON | None, options: Options) -> None:
         if old is None or obj.get("spec") != old.get("spec"):
             limits.refuse(resource, obj)
-            options.warnings += limits.warnings(resource, obj)
+            options.warnings += limits.warnings(resource, obj, old)
 
     def _put(self, resource: Resource, key: Key, obj: JSON, options: Options) -> Record:
         if options.dry_run:

@@ -441,11 +441,29 @@ def test_what_stays_without_a_backend_is_warned_of(apiserver: Any, namespace: st
     service = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
     made = apiserver.request("POST", f"/api/v1/namespaces/{namespace}/services", service)
     assert (made.code, len(made.warnings)) == (201, 1)
+    external = {"metadata": {"name": "e"}, "spec": {"type": "ExternalName", "externalName": "example.com"}}
+    answer = apiserver.request("POST", f"/api/v1/namespaces/{namespace}/services", external)
+    assert "no DNS" in answer.warnings[0]
     headless = {"metadata": {"name": "h"}, "spec": {"clusterIP": "None"}}
     assert apiserver.request("POST", f"/api/v1/namespaces/{namespace}/services", headless).warnings == []
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
     assert "stays Pending" in apiserver.request("POST", path, {"metadata": {"name": "c"}, "spec": claim}).warnings[0]
+
+
+def test_another_image_for_a_pod_is_warned_of(apiserver: Any, pods: str) -> None:
+    made = apiserver.request("POST", pods, pod("p"))
+    assert (made.code, made.warnings) == (201, [])
+    images = [{"op": "replace", "path": "/spec/containers/0/image", "value": "example.invalid/none:2"}]
+    changed = apiserver.request("PATCH", f"{pods}/p", images, "application/json-patch+json")
+    assert changed.code == 200
+    assert "does not start a container again for another image" in changed.warnings[0]
+
+
+def test_a_host_port_is_warned_of(apiserver: Any, pods: str) -> None:
+    containers = [{"name": "c", "image": "none:1", "ports": [{"containerPort": 80, "hostPort": 8080}]}]
+    made = apiserver.request("POST", pods, pod("p", containers=containers))
+    assert ["hostPort" in warning for warning in made.warnings] == [True]
 
 
 def test_openapi_v2_is_refused_in_words_that_kubectl_shows(apiserver: Any) -> None:
