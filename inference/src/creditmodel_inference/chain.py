@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK_ROWS", "FIRST", "KEY", "PartSeal", "head_of", "links_of", "opening", "read_seal"]
+__all__ = ["BLOCK_ROWS", "FIRST", "KEY", "Blocks", "PartSeal", "head_of", "links_of", "opening", "read_seal"]
 
 BLOCK_ROWS = 256
 """Rows of a link: an edit is found to that many rows."""
@@ -60,23 +61,36 @@ def read_seal(metadata: dict[bytes, bytes] | None) -> PartSeal | None:
 
 def opening(schema: Any) -> bytes:
     """What the first link is over, beside its rows: names and types of the columns."""
-    names = json.dumps([[field.name, str(field.type)] for field in schema]).encode()
+    # Readers name a list's items differently; there is one type of list.
+    kinds = [[field.name, "list" if pa.types.is_list(field.type) else str(field.type)] for field in schema]
+    names = json.dumps(kinds).encode()
     return hashlib.sha256(_DOMAIN + names).digest()
+
+
+class Blocks:
+    """The blocks of a table's rows."""
+
+    def __init__(self, table: Any) -> None:
+        self.rows = len(table)
+        self._numbers, self._texts = _canonical(table.combine_chunks())
+
+    def __len__(self) -> int:
+        return -(-self.rows // BLOCK_ROWS)
+
+    def link(self, index: int, previous: bytes) -> bytes:
+        """The link of a block over the one before it."""
+        start, stop = index * BLOCK_ROWS, min((index + 1) * BLOCK_ROWS, self.rows)
+        hashed = hashlib.sha256(previous)
+        hashed.update(self._numbers[:, start:stop].tobytes())
+        for text in self._texts:
+            text.update(hashed, start, stop)
+        return hashed.digest()
 
 
 def links_of(link: bytes, table: Any) -> list[bytes]:
     """The links of a table's blocks, the first one over `link`."""
-    numbers, texts = _canonical(table.combine_chunks())
-    links = []
-    for start in range(0, len(table), BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, len(table))
-        hashed = hashlib.sha256(link)
-        hashed.update(numbers[:, start:stop].tobytes())
-        for text in texts:
-            text.update(hashed, start, stop)
-        link = hashed.digest()
-        links.append(link)
-    return links
+    blocks = Blocks(table)
+    return list(accumulate(range(len(blocks)), lambda last, index: blocks.link(index, last), initial=link))[1:]
 
 
 def head_of(last: bytes, chain: str, sequence: int, previous: str, rows: int) -> str:

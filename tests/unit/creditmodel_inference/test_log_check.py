@@ -1,0 +1,173 @@
+"""The scoring log's hash chain, and scoring a log again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from creditmodel_bundle.encoder import Encoder
+from creditmodel_inference.chain import KEY, read_seal
+from creditmodel_inference.log_cli import main
+from creditmodel_inference.scorer import Scorer
+from creditmodel_inference.scoring_log import ScoringLog, Span
+from creditmodel_inference.settings import LogSettings
+
+Row = dict[str, Any]
+
+
+@pytest.fixture
+def log(scorer: Scorer, applicants: Callable[..., list[Row]], tmp_path: Path) -> Path:
+    """A log of three parts, 900 rows and an error each."""
+    encoder = Encoder(scorer.contract)
+    made = ScoringLog(LogSettings(tmp_path.as_uri()), scorer.contract, scorer.identity)
+    made.start()
+    for number in range(3):
+        rows = np.array([encoder.encode(row) for row in applicants(900, seed=number)])
+        verdicts = scorer.columns(scorer.blocks.run(rows))
+        made.add_span(rows, Span(f"request-{number}", 0, 5, verdicts))
+        made.add_error("bad", 3, "422: no")
+        made.flush()
+        deadline = time.monotonic() + 30
+        while made.statistics()[1] < 901 * (number + 1):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    made.close()
+    assert len(parts(tmp_path)) == 3
+    return tmp_path
+
+
+def parts(log: Path) -> list[Path]:
+    return sorted(log.rglob("*.parquet"))
+
+
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Change a part and keep its seal, as a forger would."""
+    with pq.ParquetFile(path) as part:
+        table, metadata = change(part.read()), part.metadata.metadata
+    writer = pq.ParquetWriter(path, table.schema, compression="gzip")
+    writer.write_table(table, row_group_size=100)
+    writer.add_key_value_metadata({KEY: metadata[KEY]})
+    writer.close()
+
+
+def with_value(table: pa.Table, name: str, row: int, value: object) -> pa.Table:
+    column = table[name].to_pylist()
+    column[row] = value
+    return table.set_column(table.schema.get_field_index(name), table.schema.field(name), [column])
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    code = main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out + captured.err
+
+
+def test_a_log_as_it_was_written_verifies(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "verify", log.as_uri()) == (0, "3 parts, 2703 rows, 1 chains: as sealed\n")
+
+
+def test_another_encoding_of_the_same_rows_verifies(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewrite(parts(log)[1], lambda table: table)
+    assert run(capsys, "verify", str(log))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("age", 30), ("age", None), ("income", 1.5), ("home", "é"), ("_probability", 0.5), ("_decision", "x"),
+        ("_reasons", ["R01"]), ("_reasons", None), ("_request_id", "other"), ("_error", ""), ("_digest", "sha256:0"),
+    ],
+)  # fmt: skip
+def test_an_edited_row_is_found_within_its_block(
+    log: Path, capsys: pytest.CaptureFixture[str], name: str, value: object
+) -> None:
+    with pq.ParquetFile(parts(log)[1]) as part:
+        column = part.read([name])[name].to_pylist()
+    row = next(i for i in range(300, 500) if column[i] != value)
+    rewrite(parts(log)[1], lambda table: with_value(table, name, row, value))
+    code, text = run(capsys, "verify", str(log))
+    assert code == 1
+    assert text == f"{parts(log)[1]}: rows 256 to 511 are not what was sealed\n3 parts, 2703 rows, 1 chains: 1 faults\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda t: pa.concat_tables([t.slice(0, 10), t.slice(11)]), "has 900 rows, and was sealed with 901"),
+        (lambda t: pa.concat_tables([t, t.slice(5, 1)]), "has 902 rows, and was sealed with 901"),
+        (lambda t: t.take([1, 0, *range(2, len(t))]), "rows 0 to 255 are not what was sealed"),
+        (lambda t: t.slice(0, 0), "has 0 rows"),
+        (lambda t: t.drop_columns(["_error"]), "are not what was sealed"),
+        (lambda t: t.rename_columns(["x", *t.column_names[1:]]), "rows 0 to 255 are not what was sealed"),
+    ],
+)
+def test_deleted_added_and_moved_rows_are_found(
+    log: Path, capsys: pytest.CaptureFixture[str], change: Callable[[pa.Table], pa.Table], told: str
+) -> None:
+    rewrite(parts(log)[0], change)
+    code, text = run(capsys, "verify", str(log))
+    assert code == 1
+    assert told in text
+
+
+def test_missing_parts_are_found_and_the_last_one_with_an_anchor(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, last = parts(log)
+    seal = read_seal(pq.read_metadata(last).metadata)
+    assert seal is not None
+    anchor = f"{seal.chain}:{seal.sequence}:{seal.head}"
+    assert run(capsys, "verify", str(log), "--anchor", anchor)[0] == 0
+    forged = anchor[:-1] + ("1" if anchor[-1] == "0" else "0")
+    assert "has another head than the anchor" in run(capsys, "verify", str(log), "--anchor", forged)[1]
+    last.rename(log / "last")
+    assert run(capsys, "verify", str(log))[0] == 0
+    code, text = run(capsys, "verify", str(log), "--anchor", anchor)
+    assert (code, "part 3 is missing, which the anchor names" in text) == (1, True)
+    (log / "last").rename(last)
+    second.unlink()
+    assert "parts 2 to 2 of chain" in run(capsys, "verify", str(log))[1]
+    first.unlink()
+    assert "parts 1 to 2 of chain" in run(capsys, "verify", str(log))[1]
+    assert run(capsys, "verify", str(log), "--since", "2020-01-01")[0] == 0
+
+
+def test_a_part_that_is_no_parquet_is_a_fault(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts(log)[2].write_bytes(b"PAR1nothing")
+    code, text = run(capsys, "verify", str(log))
+    assert (code, "cannot be read" in text) == (1, True)
+
+
+def test_an_empty_or_absent_log_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in (tmp_path, tmp_path / "nowhere"):
+        code, text = run(capsys, "verify", str(place))
+        assert (code, "has no parts" in text) == (2, True)
+
+
+def test_a_log_scored_again_gives_the_same_bits(log: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = run(capsys, "replay", str(log), "--bundle", str(bundle), "--tolerance", "0")
+    assert (code, text) == (0, "2703 rows, 2700 scored again, 3 of other models or errors: 0 differ\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("_probability", 0.987, "probability 0.987, now 0."),
+        ("_decision", "x", "decision 'x', now "),
+        ("_reasons", ["R99"], "reasons ['R99'], now "),
+        ("age", 10, "its inputs break the contract"),
+    ],
+)
+def test_a_row_that_scores_differently_is_named(
+    log: Path, bundle: Path, capsys: pytest.CaptureFixture[str], name: str, value: object, told: str
+) -> None:
+    rewrite(parts(log)[1], lambda table: with_value(table, name, 7, value))
+    code, text = run(capsys, "replay", str(log), "--bundle", str(bundle))
+    assert code == 1
+    assert f"request-1 row 7: {told}" in text
+    assert text.endswith(": 1 differ\n")
