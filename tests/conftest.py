@@ -49,6 +49,7 @@ class ApiServer:
         user = _named(config["users"], context["user"])["user"]
         self.url = cluster["server"]
         self.tls = ssl.create_default_context(cadata=self._material(cluster, "certificate-authority").decode())
+        self.tls.verify_flags &= ~ssl.VERIFY_X509_STRICT  # a test cluster's own authority is seldom by the book
         if "token" in user:
             self.headers["Authorization"] = f"Bearer {user['token']}"
         else:
