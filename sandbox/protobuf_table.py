@@ -18,8 +18,7 @@ BASIC = {1: "bool", 2: "int", 4: "int", 5: "int", 6: "int", 8: "int", 9: "int", 
 BASIC |= {24: "string"}
 META = "k8s.io/apimachinery/pkg/apis/meta/v1"
 SERVED = {
-    "core/v1": "Namespace Pod Service ConfigMap Secret ServiceAccount Event Node Endpoints "
-    "PersistentVolumeClaim Binding",
+    "core/v1": "Namespace Pod Service ConfigMap Secret ServiceAccount Event Node PersistentVolumeClaim Binding",
     "apps/v1": "Deployment ReplicaSet",
     "batch/v1": "Job CronJob",
     "autoscaling/v1": "Scale HorizontalPodAutoscaler",
@@ -29,7 +28,7 @@ SERVED = {
     "events/v1": "Event",
     "coordination/v1": "Lease",
     "rbac/v1": "Role ClusterRole RoleBinding ClusterRoleBinding",
-    "networking/v1": "ServiceCIDR NetworkPolicy Ingress",
+    "networking/v1": "ServiceCIDR",
     "authentication/v1": "TokenRequest SelfSubjectReview TokenReview",
     "authorization/v1": "SelfSubjectAccessReview SelfSubjectRulesReview",
 }

@@ -161,12 +161,6 @@ def _endpoint_slice(obj: JSON) -> None:
         _add(port, name="", protocol="TCP")
 
 
-def _endpoints(obj: JSON) -> None:
-    for subset in obj.get("subsets") or ():
-        for port in subset.get("ports") or ():
-            _add(port, protocol="TCP")
-
-
 def _secret(obj: JSON) -> None:
     _add(obj, type="Opaque")
     for name, text in (obj.pop("stringData", None) or {}).items():
@@ -196,7 +190,6 @@ _BY_STORAGE: dict[str, Callable[[JSON], None]] = {
     "pods": _pod,
     "services": _service,
     "secrets": _secret,
-    "endpoints": _endpoints,
     "persistentvolumeclaims": _claim,
     "deployments.apps": _deployment,
     "replicasets.apps": _replica_set,

@@ -81,7 +81,6 @@ v1                           secrets                  Secret                   n
 v1                           serviceaccounts          ServiceAccount           n  sa       token
 v1                           events                   Event                    n  ev       -
 v1                           nodes                    Node                     -  no       status,proxy
-v1                           endpoints                Endpoints                n  ep       -
 v1                           persistentvolumeclaims   PersistentVolumeClaim    n  pvc      status
 apps/v1                      deployments              Deployment               ng deploy   status,scale
 apps/v1                      replicasets              ReplicaSet               ng rs       status,scale
