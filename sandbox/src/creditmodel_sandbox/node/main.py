@@ -172,7 +172,7 @@ def _local_ranges(options: Options, services: tuple[Network, ...], ranges: Local
             log.warning("Services cannot be reached: %s", e)
     if options.pod_cidr is None and all(map(is_loopback, services)):
         return LOOPBACK_PODS
-    wanted = options.pod_cidr or free_range(services)
+    wanted = options.pod_cidr or free_range(services, ranges.left)
     try:
         if wanted is not None:
             ranges.add(wanted)

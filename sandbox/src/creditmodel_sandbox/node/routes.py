@@ -12,7 +12,7 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 __all__ = ["LocalRanges", "RouteError", "free_range", "is_loopback"]
@@ -33,6 +33,14 @@ def is_loopback(network: Network) -> bool:
     return network.subnet_of(Network("127.0.0.0/8"))
 
 
+def is_local(network: Network) -> bool:
+    """Whether a process can have an address of the range."""
+    with socket.socket(type=socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.bind((str(network[network.num_addresses // 2]), 0))
+        return True
+    return False
+
+
 class LocalRanges:
     """The ranges that this process made local, as a context: they are removed at its end.
 
@@ -42,7 +50,8 @@ class LocalRanges:
     def __init__(self, notes: Path) -> None:
         self._notes = notes
         self._added: list[Network] = []
-        self._before = set(notes.read_text().split()) if notes.exists() else set[str]()
+        self.left = frozenset(notes.read_text().split()) if notes.exists() else frozenset[str]()
+        """What a process that was killed left, by the same notes."""
 
     def __enter__(self) -> LocalRanges:
         return self
@@ -55,12 +64,12 @@ class LocalRanges:
 
     def add(self, network: Network) -> None:
         """Make `network` local. RouteError without the permission; a range that is local already is left alone."""
-        if is_loopback(network):
+        if is_loopback(network) or (is_local(network) and str(network) not in self.left):
             return
         try:
             _change(_NEW_ROUTE, _CREATE | _EXCLUSIVE, network)
         except OSError as e:
-            if e.errno == errno.EEXIST and str(network) not in self._before:
+            if e.errno == errno.EEXIST and str(network) not in self.left:
                 return
             if e.errno != errno.EEXIST:
                 raise RouteError(
@@ -97,8 +106,11 @@ def _routed() -> Iterator[Network]:
             yield Network((address, netmask.bit_count()))
 
 
-def free_range(taken: Iterable[Network] = ()) -> Network | None:
-    """A private range that overlaps neither a route of this machine nor `taken`; None when all are in use."""
+def free_range(taken: Iterable[Network] = (), own: Container[str] = ()) -> Network | None:
+    """A private range that overlaps neither a route of this machine nor `taken`; None when all are in use.
+
+    What is local already is another node's, whose pods have its addresses, unless it is one of our `own`.
+    """
     used = [*_routed(), *taken]
-    candidates = (Network(text) for text in _CANDIDATES)
+    candidates = (Network(text) for text in _CANDIDATES if text in own or not is_local(Network(text)))
     return next((network for network in candidates if not any(network.overlaps(other) for other in used)), None)

@@ -11,7 +11,7 @@ from creditmodel_sandbox.node.routes import LocalRanges, Network, free_range, is
 
 IN_A_NETWORK_OF_ITS_OWN = """
 import fcntl, pathlib, socket, struct, sys
-from creditmodel_sandbox.node.routes import LocalRanges, Network
+from creditmodel_sandbox.node.routes import LocalRanges, Network, free_range
 UP, SET_FLAGS = 1, 0x8914
 with socket.socket() as s:
     fcntl.ioctl(s, SET_FLAGS, struct.pack("16sh14x", b"lo", UP))
@@ -37,6 +37,11 @@ LocalRanges(notes / "a").add(network)  # as one that is killed
 with LocalRanges(notes / "a") as ranges:
     ranges.add(network)
 assert not can_listen("10.77.3.4"), "what a killed node added was left"
+with LocalRanges(notes / "a") as ranges:
+    first = free_range()
+    ranges.add(first)
+    assert free_range() not in {None, first}, "the pods of two nodes would have the same addresses"
+    assert free_range(own=LocalRanges(notes / "a").left) == first, "a killed node's pods would lose their addresses"
 print("fine")
 """
 
@@ -56,6 +61,24 @@ def test_without_permission_the_message_says_what_to_run() -> None:
     command = ["unshare", "--user", sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert "sudo ip route add local 10.77.0.0/16 dev lo" in done.stdout, done.stderr
+
+
+MADE_BY_AN_ADMINISTRATOR = """
+import fcntl, os, pathlib, socket, struct, sys
+from creditmodel_sandbox.node.routes import LocalRanges, Network
+add = "LocalRanges(pathlib.Path(sys.argv[1], 'notes')).add(Network('10.77.0.0/16'))"
+with socket.socket() as s:
+    fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 1))
+exec(add)
+command = "import pathlib, sys; from creditmodel_sandbox.node.routes import LocalRanges, Network; "
+os.execvp("unshare", ["unshare", "--user", sys.executable, "-c", f"{command}{add}; print('fine')", "/none"])
+"""
+
+
+def test_a_range_that_an_administrator_made_local_needs_no_permission(tmp_path: Path) -> None:
+    command = ["unshare", "--net", "--map-root-user", sys.executable, "-c", MADE_BY_AN_ADMINISTRATOR, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout == "fine\n", done.stderr
 
 
 def test_loopback_ranges_need_nothing(tmp_path: Path) -> None:
