@@ -62,6 +62,18 @@ e2e: $(READY) ## the end-to-end suite on the cluster of KUBECONFIG=… (default:
 conformance: $(READY) ## what the sandbox claims about Kubernetes, on KUBECONFIG=… (default: a sandbox of its own)
 	$(PYTEST) tests/conformance
 
+AIRFLOW := $(VENV)/airflow
+$(AIRFLOW)/.ready: docs/integrations/airflow/requirements.txt docs/integrations/airflow/constraints.txt
+	@$(PYTHON) -m venv $(AIRFLOW)
+	@echo "Installing Airflow in an environment of its own (about two minutes on a cold cache)"
+	@$(AIRFLOW)/bin/python -m pip install --quiet --constraint docs/integrations/airflow/constraints.txt \
+		--requirement docs/integrations/airflow/requirements.txt
+	@touch $@
+
+.PHONY: test-airflow
+test-airflow: $(READY) $(AIRFLOW)/.ready ## the Airflow DAGs, with a real Airflow on a sandbox
+	env -u KUBECONFIG $(AIRFLOW)/bin/python -m pytest -p no:cacheprovider docs/integrations/airflow/tests
+
 .PHONY: lint
 lint: $(READY) ## static checks
 	$(BIN)/ruff check .

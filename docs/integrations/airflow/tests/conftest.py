@@ -1,0 +1,99 @@
+"""Airflow with a database of its own, and a sandbox with a CreditModel that asks for retraining."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[4]
+BIN = ROOT / ".venv" / "bin"
+HERE = Path(__file__).parents[1]
+HOME = tempfile.TemporaryDirectory(prefix="creditmodel-airflow-")
+EPISODE = "0123456789abcdef"
+DIGEST = "sha256:" + "a" * 64
+
+# Airflow reads its configuration when it is imported.
+os.environ |= {
+    "AIRFLOW_HOME": HOME.name,
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
+    "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    "CREDITMODEL_BUNDLES": f"{HOME.name}/bundles",
+    "CREDITMODEL_PROPOSALS": f"{HOME.name}/proposals",
+    "CREDITMODEL_POLL_SECONDS": "1",
+}
+
+
+def pytest_unconfigure() -> None:
+    HOME.cleanup()
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A sandbox and its client."""
+
+    kubeconfig: Path
+
+    def kubectl(self, *arguments: str, document: Any = None) -> str:
+        given = None if document is None else json.dumps(document)
+        command = [str(BIN / "kubectl"), "--kubeconfig", str(self.kubeconfig), *arguments]
+        return subprocess.run(command, input=given, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    def say(self, required: str) -> None:
+        """Write the status that the operator would write."""
+        condition = {
+            "type": "RetrainingRequired",
+            "status": required,
+            "reason": "ConsecutiveBreaches",
+            "message": "2 checks in a row breached",
+            "lastTransitionTime": "2026-11-23T00:00:00Z",
+            "observedGeneration": 1,
+        }
+        retraining = {"episode": EPISODE, "digest": DIGEST, "firstBreach": "small-drift-1"}
+        status = {"conditions": [condition], "retraining": retraining if required == "True" else None}
+        patch = json.dumps({"status": status})
+        self.kubectl("patch", "creditmodel", "small", "--subresource=status", "--type=merge", "-p", patch)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    state = tmp_path_factory.mktemp("sandbox")
+    identity = ["--name", "airflow-test", "--state-dir", str(state)]
+    sandbox = str(BIN / "creditmodel-sandbox")
+    subprocess.run([sandbox, "up", *identity], check=True, timeout=120, capture_output=True)
+    try:
+        found = Cluster(state / "kubeconfig")
+        found.kubectl("apply", "-f", str(ROOT / "crds"))
+        model = {"uri": "file:///nowhere", "digest": DIGEST}
+        found.kubectl(
+            "apply",
+            "-f",
+            "-",
+            document={
+                "apiVersion": "creditmodel.dev/v1alpha1",
+                "kind": "CreditModel",
+                "metadata": {"name": "small", "namespace": "default"},
+                "spec": {"model": model},
+            },
+        )
+        extra = {"kube_config_path": str(found.kubeconfig), "in_cluster": False}
+        os.environ["AIRFLOW_CONN_KUBERNETES_DEFAULT"] = json.dumps({"conn_type": "kubernetes", "extra": extra})
+        yield found
+    finally:
+        subprocess.run([sandbox, "down", *identity], check=False, timeout=60, capture_output=True)
