@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from creditmodel_sandbox.apiserver.defaults import containers
 from creditmodel_sandbox.apiserver.errors import FieldError, invalid_value, required, show, unsupported_value
 from creditmodel_sandbox.apiserver.quantity import QuantityError, parse_quantity
 from creditmodel_sandbox.apiserver.selectors import matches_object
+from creditmodel_sandbox.controllers.cron import Schedule, ScheduleError, time_zone
 
 __all__ = ["check_kind", "check_metadata"]
 
@@ -321,51 +321,28 @@ def _job(obj: JSON, old: JSON | None) -> Errors:
             yield from _unchanged("spec.template", obj["spec"]["template"], old["spec"]["template"])
 
 
+def _understood(path: str, text: str, parse: Callable[[str], object]) -> Errors:
+    try:
+        parse(text)
+    except ScheduleError as error:
+        yield invalid_value(path, text, str(error))
+
+
 def _cron_job(obj: JSON, _old: JSON | None) -> Errors:
     spec = obj["spec"]
     if not spec.get("schedule"):
         yield required("spec.schedule")
     else:
-        yield from _schedule(spec["schedule"])
+        yield from _understood("spec.schedule", spec["schedule"], Schedule.parse)
     yield from _one_of("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), "Allow", "Forbid", "Replace")
     for name in ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"):
         yield from _at_least(f"spec.{name}", spec.get(name))
-    zone = spec.get("timeZone")
-    if zone is not None and not _is_zone(zone):
-        yield invalid_value("spec.timeZone", zone, f"unknown time zone {zone}")
+    if spec.get("timeZone") == "":
+        yield invalid_value("spec.timeZone", "", "must be nil or non-empty string")
+    yield from _understood("spec.timeZone", spec.get("timeZone", "UTC"), time_zone)
     if len(obj["metadata"]["name"]) > 52:
         yield invalid_value("metadata.name", obj["metadata"]["name"], "must be no more than 52 characters")
     yield from _job_spec(spec["jobTemplate"]["spec"], "spec.jobTemplate.spec")
-
-
-_CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-_CRON_NAMES = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat"
-
-
-def _schedule(text: str) -> Errors:
-    if re.fullmatch(r"@(yearly|annually|monthly|weekly|daily|midnight|hourly|every \S+)", text):
-        return
-    fields = text.split()
-    if len(fields) != 5:
-        shown = " ".join(fields)
-        yield invalid_value("spec.schedule", text, f"expected exactly 5 fields, found {len(fields)}: [{shown}]")
-        return
-    for field, (low, high) in zip(fields, _CRON_RANGES, strict=True):
-        for part in field.split(","):
-            found = re.fullmatch(rf"(\*|\?|(\d+|{_CRON_NAMES})(-(\d+|{_CRON_NAMES}))?)(/[1-9]\d*)?", part.lower())
-            numbers = [int(n) for n in re.findall(r"\d+", part.split("/")[0])]
-            if not found:
-                yield invalid_value("spec.schedule", text, f"failed to parse int from {part}")
-            elif any(not low <= number <= high for number in numbers):
-                yield invalid_value("spec.schedule", text, f"{part} is outside of the range {low} to {high}")
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError):
-        return False
-    return True
 
 
 def _autoscaler(obj: JSON, _old: JSON | None) -> Errors:

@@ -401,6 +401,26 @@ def test_what_would_be_kept_and_not_done_is_refused_by_name(
     assert named in answer.body["message"]
 
 
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"schedule": "@every 1h"}, "spec.schedule"),
+        ({"schedule": "* * * *"}, "spec.schedule"),
+        ({"schedule": "60 * * * *"}, "spec.schedule"),
+        ({"schedule": "jan * * * *"}, "spec.schedule"),
+        ({"schedule": "5-1 * * * *"}, "spec.schedule"),
+        ({"schedule": "@daily", "timeZone": "Europe/Nowhere"}, "spec.timeZone"),
+        ({"schedule": "@daily", "timeZone": ""}, "spec.timeZone"),
+    ],
+)
+def test_a_schedule_that_would_never_run_is_refused(apiserver: Any, namespace: str, given: JSON, field: str) -> None:
+    job = {"spec": {"template": {"spec": pod("x")["spec"] | {"restartPolicy": "Never"}}}}
+    path = f"/apis/batch/v1/namespaces/{namespace}/cronjobs"
+    answer = apiserver.request("POST", path, {"metadata": {"name": "c"}, "spec": {"jobTemplate": job, **given}})
+    assert answer.code == 422
+    assert [cause["field"] for cause in answer.body["details"]["causes"]] == [field]
+
+
 def test_a_change_to_what_is_not_implemented_is_refused_too(apiserver: Any, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/services"
     apiserver.post(path, {"metadata": {"name": "s"}, "spec": SERVICE})
