@@ -135,7 +135,8 @@ def namespace(namespace: str, apiserver: Any, given_cluster: Any) -> str:
 
 
 def _until_pods_are_admitted(made: Cluster) -> None:
-    made.until(lambda: made.exists("serviceaccounts", "default"))
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "trial"}, "spec": made.template()["spec"]}
+    made.until(lambda: made.api.request("POST", f"{made.path('pods')}?dryRun=All", pod).code == 201)
 
 
 @pytest.fixture(scope="session")

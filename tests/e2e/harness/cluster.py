@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.kubectl import Kubectl, KubectlError, until
 from harness.process import background, console_script
@@ -50,7 +51,7 @@ def cluster(work: Path) -> Iterator[Cluster]:
         ours = Cluster(kubeconfig, work)
         kubectl = ours.kubectl()
         kubectl("apply", "-f", str(ROOT / "crds"))
-        kubectl("wait", "crd/creditmodels.creditmodel.dev", "--for=condition=Established", "--timeout=60s")
+        until(lambda: _established(kubectl), "the CRD to be established", 60)
         if not _ready_nodes(kubectl):
             stack.enter_context(_node(ours))
         if not _operator_deployed(kubectl):
@@ -78,13 +79,18 @@ def operator(kubeconfig: Path, log: Path, *arguments: str) -> Iterator[subproces
         yield process
 
 
+def _established(kubectl: Kubectl) -> bool:
+    """Not by `kubectl wait`: that fails on the null which a new CRD has for its conditions."""
+    return _is_true(kubectl.get("crd", "creditmodels.creditmodel.dev"), "Established")
+
+
 def _ready_nodes(kubectl: Kubectl) -> list[str]:
-    return [
-        node["metadata"]["name"]
-        for node in kubectl.get("nodes")["items"]
-        for condition in node.get("status", {}).get("conditions", [])
-        if condition["type"] == "Ready" and condition["status"] == "True"
-    ]
+    return [node["metadata"]["name"] for node in kubectl.get("nodes")["items"] if _is_true(node, "Ready")]
+
+
+def _is_true(found: dict[str, Any], condition: str) -> bool:
+    conditions = found.get("status", {}).get("conditions") or []
+    return any(c["type"] == condition and c["status"] == "True" for c in conditions)
 
 
 @contextmanager
