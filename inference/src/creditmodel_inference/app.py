@@ -16,8 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from creditmodel_inference.bodies import InFlight, json_response, read_body
-from creditmodel_inference.errors import PROBLEM_JSON, MethodNotAllowed, NotFound, Problem, Unscorable
+from creditmodel_inference.errors import PROBLEM_JSON, Denied, MethodNotAllowed, NotFound, Problem, Unscorable
 from creditmodel_inference.inference_protocol import add_inference_protocol
+from creditmodel_inference.keys import Keys, is_guarded
 from creditmodel_inference.lifecycle import Lifecycle, Phase
 from creditmodel_inference.meter import SCORE, Meter
 from creditmodel_inference.openapi import openapi_document
@@ -33,15 +34,15 @@ __all__ = ["create_app"]
 DOCS_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'"
 
 
-def create_app(lifecycle: Lifecycle, meter: Meter, limits: Limits, in_flight: InFlight) -> FastAPI:
+def create_app(lifecycle: Lifecycle, meter: Meter, limits: Limits, in_flight: InFlight, keys: Keys | None) -> FastAPI:
     """The application. Routes that need a model answer 503 until the lifecycle has one."""
     app = FastAPI(title="CreditModel", docs_url=None, redoc_url=None, openapi_url=None)
     _add_operation_routes(app, lifecycle, meter)
     _add_score(app, lifecycle, limits, in_flight)
-    _add_docs(app, lifecycle, limits)
+    _add_docs(app, lifecycle, limits, asks_for_key=keys is not None)
     add_inference_protocol(app, lifecycle, limits, in_flight)
     _add_problem_handlers(app)
-    app.add_middleware(_Instrumented, meter=meter)
+    app.add_middleware(_Instrumented, meter=meter, keys=keys)
     return app
 
 
@@ -91,7 +92,7 @@ def _add_score(app: FastAPI, lifecycle: Lifecycle, limits: Limits, in_flight: In
         return json_response(answer, {"x-model-digest": identity.digest, "x-model-revision": identity.revision})
 
 
-def _add_docs(app: FastAPI, lifecycle: Lifecycle, limits: Limits) -> None:
+def _add_docs(app: FastAPI, lifecycle: Lifecycle, limits: Limits, *, asks_for_key: bool) -> None:
     static = files("creditmodel_inference") / "static"
     assets = {"docs.html": "text/html", "docs.js": "text/javascript", "docs.css": "text/css"}
 
@@ -113,7 +114,9 @@ def _add_docs(app: FastAPI, lifecycle: Lifecycle, limits: Limits) -> None:
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
         scorer = lifecycle.require_service().scorer
-        return json_response(encode(openapi_document(scorer.contract, scorer.identity, limits)))
+        return json_response(
+            encode(openapi_document(scorer.contract, scorer.identity, limits, asks_for_key=asks_for_key))
+        )
 
 
 def _add_problem_handlers(app: FastAPI) -> None:
@@ -148,9 +151,10 @@ def _from_http(request: Request, error: HTTPException) -> Problem:
 
 
 class _Instrumented:
-    """Counts requests and gives each its id. Plain ASGI: the framework's own middleware halves the throughput."""
+    """Counts requests, names them, asks for keys. Plain ASGI: the framework's own middleware halves the throughput."""
 
-    def __init__(self, app: ASGIApp, meter: Meter) -> None:
+    def __init__(self, app: ASGIApp, meter: Meter, keys: Keys | None) -> None:
+        self._keys = keys
         self._app = app
         self._meter = meter
         self._request_ids = RequestIds()
@@ -172,7 +176,11 @@ class _Instrumented:
             await send(message)
 
         try:
+            if self._keys is not None and is_guarded(scope["path"]):
+                self._keys.check(dict(scope["headers"]))
             await self._app(scope, receive, send_with_id)
+        except Denied as problem:
+            await _problem_response(Request(scope), problem)(scope, receive, send_with_id)
         except ClientDisconnect:
             status = 499
         finally:

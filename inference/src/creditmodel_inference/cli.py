@@ -52,6 +52,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         scoring_log=log,
         drain_seconds=arguments.drain_seconds,
         access_log=arguments.access_log,
+        api_keys_file=arguments.api_keys_file,
         termination_log=arguments.termination_log,
         work_directory=arguments.work_directory,
     )
@@ -77,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_server_arguments(parser: argparse.ArgumentParser) -> None:
     limits = Limits()
     server = parser.add_argument_group("server")
+    server.add_argument(
+        "--api-keys-file",
+        type=Path,
+        metavar="PATH",
+        help="ask for API keys: a line NAME SHA256 [REQUESTS-PER-SECOND] each",
+    )
     server.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     server.add_argument("--port", type=_whole(0, 65_535), default=8080, help="0: a free one (default: %(default)s)")
     for flag, default, text in (

@@ -4,6 +4,10 @@ ServeError
 ├── Refusal                  this bundle must not be served: the process says why and exits with code 3
 └── Problem                  an answer to a client, as RFC 9457 problem details; the status lives on the class
     ├── Malformed            400
+    ├── Denied
+    │   ├── Unauthorized     401
+    │   ├── Forbidden        403
+    │   └── TooFast          429  more than this key may
     ├── NotFound             404
     ├── MethodNotAllowed     405
     ├── SlowClient           408
@@ -27,7 +31,9 @@ import msgspec
 
 __all__ = [
     "Busy",
+    "Denied",
     "FieldError",
+    "Forbidden",
     "LongHead",
     "Malformed",
     "MethodNotAllowed",
@@ -37,8 +43,10 @@ __all__ = [
     "Refusal",
     "ServeError",
     "SlowClient",
+    "TooFast",
     "TooLarge",
     "Unacceptable",
+    "Unauthorized",
     "Unscorable",
     "WrongMediaType",
 ]
@@ -118,6 +126,31 @@ class Malformed(Problem):
 
     status = HTTPStatus.BAD_REQUEST
     type = "malformed"
+
+
+class Denied(Problem):
+    """An API key is missing, unknown or used too often. Counted, and not in the scoring log: nobody was scored."""
+
+
+class Unauthorized(Denied):
+    """There is no API key."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    type = "unauthorized"
+
+
+class Forbidden(Denied):
+    """This API key is not known."""
+
+    status = HTTPStatus.FORBIDDEN
+    type = "forbidden"
+
+
+class TooFast(Denied):
+    """More requests than this API key may send."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    type = "rate-limit"
 
 
 class NotFound(Problem):

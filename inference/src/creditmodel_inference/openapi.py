@@ -9,6 +9,7 @@ from creditmodel_bundle.reasons import MAX_REASONS
 from creditmodel_inference.answers import Identity
 from creditmodel_inference.errors import PROBLEM_JSON
 from creditmodel_inference.intake import REQUEST_ID
+from creditmodel_inference.keys import is_guarded
 from creditmodel_inference.settings import Limits
 
 __all__ = ["example_applicant", "openapi_document"]
@@ -16,8 +17,30 @@ __all__ = ["example_applicant", "openapi_document"]
 Json = dict[str, Any]
 
 
-def openapi_document(contract: Contract, identity: Identity, limits: Limits) -> Json:
+def openapi_document(contract: Contract, identity: Identity, limits: Limits, *, asks_for_key: bool = False) -> Json:
     """OpenAPI 3.1 of the server that serves this model."""
+    document = _document(contract, identity, limits)
+    return _with_keys(document) if asks_for_key else document
+
+
+def _with_keys(document: Json) -> Json:
+    """The same of a server that asks for API keys."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for path, operations in document["paths"].items():
+        for operation in operations.values() if is_guarded(path) else ():
+            operation["security"] = [{"bearer": []}, {"header": []}]
+            operation["responses"] |= {
+                "401": _problem("No API key"),
+                "403": _problem("An API key that is not known here"),
+                "429": _problem("Too much is in flight, or more than this API key may send"),
+            }
+    return document
+
+
+def _document(contract: Contract, identity: Identity, limits: Limits) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {

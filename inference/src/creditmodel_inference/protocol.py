@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from creditmodel_inference.errors import Busy, LongHead, Malformed, Problem, SlowClient, TooLarge
+from creditmodel_inference.keys import Keys
 from creditmodel_inference.lifecycle import Lifecycle
 from creditmodel_inference.requests import Headers, check_headers, check_length, given_request_id
 from creditmodel_inference.settings import Limits
@@ -43,6 +44,7 @@ class ConnectionBase(HttpToolsProtocol):
     limits: ClassVar[Limits]
     heads: ClassVar[Heads]
     request_ids: ClassVar[RequestIds]
+    keys: ClassVar[Keys | None] = None
     logs_access: ClassVar[bool] = False
 
     def __init__(
@@ -171,6 +173,8 @@ class ConnectionBase(HttpToolsProtocol):
         self._keep_alive = self._keep_alive and self.parser.should_keep_alive()
         given_id = None
         try:
+            if self.keys is not None:
+                self.keys.check(self._short_headers)
             given_id = given_request_id(self._short_headers)
             check_headers(self._short_headers)
             if service.waiting >= self.limits.in_flight:
@@ -268,10 +272,18 @@ class ConnectionBase(HttpToolsProtocol):
             self.transport.write_eof()
 
 
-def connection_class(lifecycle: Lifecycle, limits: Limits, *, access_log: bool) -> type[ConnectionBase]:
+def connection_class(
+    lifecycle: Lifecycle, limits: Limits, keys: Keys | None, *, access_log: bool
+) -> type[ConnectionBase]:
     """The connection class of one server."""
     return type(
         "Connection",
         (ConnectionBase,),
-        {"lifecycle": lifecycle, "limits": limits, "request_ids": RequestIds(), "logs_access": access_log},
+        {
+            "lifecycle": lifecycle,
+            "limits": limits,
+            "request_ids": RequestIds(),
+            "keys": keys,
+            "logs_access": access_log,
+        },
     )

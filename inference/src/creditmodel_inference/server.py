@@ -23,6 +23,7 @@ from creditmodel_inference.app import create_app
 from creditmodel_inference.bodies import InFlight
 from creditmodel_inference.errors import Refusal
 from creditmodel_inference.intake import Intake
+from creditmodel_inference.keys import Keys, KeysInvalid
 from creditmodel_inference.lifecycle import Lifecycle
 from creditmodel_inference.meter import Meter
 from creditmodel_inference.protocol import ConnectionBase, connection_class
@@ -49,7 +50,12 @@ SWITCH_SECONDS = 0.0005
 
 
 def run(settings: Settings) -> int:
-    """Serve until asked to stop. Returns the exit code: 0 drained, 2 the address cannot be had, 3 bundle refused."""
+    """Serve until asked to stop. Returns the exit code: 0 drained, 2 no address or keys, 3 bundle refused."""
+    try:
+        keys = Keys(settings.api_keys_file) if settings.api_keys_file is not None else None
+    except KeysInvalid as e:
+        print(f"creditmodel-serve: {e}", file=sys.stderr)
+        return 2
     try:
         listener = _listen(settings.host, settings.port)
     except OSError as e:
@@ -57,7 +63,7 @@ def run(settings: Settings) -> int:
         return 2
     sys.setswitchinterval(SWITCH_SECONDS)
     with closing(listener):
-        server = _Server(settings)
+        server = _Server(settings, keys)
         host, port = listener.getsockname()[:2]
         print(f"http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
         server.run([listener])
@@ -87,13 +93,14 @@ def _listen(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """uvicorn's server, with a model that loads beside it, limits on connections, and a drain before it stops."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, keys: Keys | None) -> None:
         self.settings = settings
+        self._keys = keys
         self.lifecycle = Lifecycle()
         self.meter = Meter()
         in_flight = InFlight(settings.limits)
         self.meter.in_flight = lambda: in_flight.requests + self._waiting()
-        self.connection_type = connection_class(self.lifecycle, settings.limits, access_log=settings.access_log)
+        self.connection_type = connection_class(self.lifecycle, settings.limits, keys, access_log=settings.access_log)
         self._log: ScoringLog | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -101,7 +108,7 @@ class _Server(uvicorn.Server):
         self._draining: asyncio.Task[None] | None = None
         super().__init__(
             uvicorn.Config(
-                create_app(self.lifecycle, self.meter, settings.limits, in_flight),
+                create_app(self.lifecycle, self.meter, settings.limits, in_flight, keys),
                 http=self.connection_type,
                 ws="none",
                 loop="uvloop",
@@ -218,6 +225,8 @@ class _Server(uvicorn.Server):
     async def _sweep_on(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
+            if self._keys is not None:
+                self._keys.refresh()
             now = time.monotonic()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, ConnectionBase):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from creditmodel_inference.answers import Verdict
 from creditmodel_inference.blocks import Outputs
 from creditmodel_inference.columns import Columns
-from creditmodel_inference.errors import Problem, Unscorable
+from creditmodel_inference.errors import Denied, Problem, Unscorable
 from creditmodel_inference.intake import Intake, Request
 from creditmodel_inference.meter import SCORE, Meter
 from creditmodel_inference.scorer import Scorer
@@ -118,7 +118,7 @@ class Service:
         seconds = time.perf_counter() - arrived
         self.meter.request(SCORE, problem.status, seconds)
         self.meter.refused(problem.errors)
-        if self._log is not None:
+        if self._log is not None and not isinstance(problem, Denied):
             self._log.add_error(request_id, round(seconds * 1e6), problem.summary())
 
     def flush(self) -> None:

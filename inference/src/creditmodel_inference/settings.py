@@ -48,5 +48,6 @@ class Settings:
     scoring_log: LogSettings | None = None
     drain_seconds: float = 5.0
     access_log: bool = False
+    api_keys_file: Path | None = None
     termination_log: Path | None = None
     work_directory: Path | None = None
