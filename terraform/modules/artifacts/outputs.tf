@@ -1,0 +1,26 @@
+output "bucket" {
+  description = "Name of the bucket."
+  value       = aws_s3_bucket.this.id
+}
+
+output "key_arn" {
+  description = "ARN of the KMS key that encrypts it."
+  value       = aws_kms_key.this.arn
+}
+
+output "uris" {
+  description = "Where each kind of object lies, for spec.model.uri, spec.serving.scoringLog.uri, spec.drift.report.uri and spec.drift.labels.uri."
+  value = {
+    for kind in ["bundles", "scores", "reports", "labels"] : kind => "s3://${aws_s3_bucket.this.id}/${kind}"
+  }
+}
+
+output "role_arns" {
+  description = "ARNs of the roles of the operator and of serving and jobs (one named shared where they share a service account)."
+  value       = { for part, role in aws_iam_role.pod : part => role.arn }
+}
+
+output "service_accounts" {
+  description = "Service account of each role, for the manifests."
+  value       = merge(local.workers, { operator = var.service_accounts.operator })
+}
