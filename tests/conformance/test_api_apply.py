@@ -158,9 +158,7 @@ def test_keys_of_list_items_are_shown_in_managed_fields(apiserver: Any, deployme
 
 def test_replicas_that_are_never_applied_belong_to_the_scaler(apiserver: Any, deployment: str) -> None:
     apiserver.apply(deployment, workload([container()]), "one")
-    scale = apiserver.get(f"{deployment}/scale")
-    scale["spec"]["replicas"] = 0
-    apiserver.put(f"{deployment}/scale?fieldManager=scaler", scale)
+    apiserver.patch(f"{deployment}/scale?fieldManager=scaler", {"spec": {"replicas": 0}})
     changed = workload([container("c", env=[{"name": "A", "value": "1"}])])
     assert apiserver.apply(deployment, changed, "one").body["spec"]["replicas"] == 0
     answer = apiserver.apply(deployment, workload([container()], replicas=3), "one")
