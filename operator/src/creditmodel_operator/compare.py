@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from creditmodel_operator.children.common import Manifest
@@ -21,8 +21,8 @@ __all__ = ["APPLIED", "contains", "differs", "marked"]
 APPLIED = "creditmodel.dev/applied"
 """Annotation: fingerprint of the manifest as it was applied."""
 
-_QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]*)?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
-_FACTOR = {"": Decimal(1), "m": Decimal("0.001")}
+_QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]*)?)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
+_FACTOR = {"": Decimal(1), "m": Decimal("1e-3"), "u": Decimal("1e-6"), "n": Decimal("1e-9")}
 _FACTOR |= {unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", 1)}
 _FACTOR |= {f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)}
 
@@ -48,7 +48,12 @@ def differs(wanted: Manifest, live: Child | None) -> bool:
 
 
 def contains(live: Any, wanted: Any) -> bool:
-    """Whether every value in `wanted` is in `live`; a list of named things may have more of them."""
+    """Whether every value in `wanted` is in `live`; a list of named things may have more of them.
+
+    An API server does not keep an empty map or list, so nothing is as good as an empty one.
+    """
+    if live is None and wanted in ({}, []):
+        return True
     if isinstance(wanted, Mapping):
         return isinstance(live, Mapping) and all(contains(live.get(key), value) for key, value in wanted.items())
     if isinstance(wanted, Sequence) and not isinstance(wanted, str):
@@ -64,11 +69,13 @@ def _contains_items(live: Sequence[Any], wanted: Sequence[Any]) -> bool:
 
 
 def _same_quantity(live: Any, wanted: Any) -> bool:
-    """1000m is 1: the API server writes a quantity in its shortest form."""
+    """1000m is 1, and 0.0001 is 1m: the API server writes it in its shortest form, rounded up to thousandths."""
     first, second = _quantity(live), _quantity(wanted)
     return first is not None and first == second
 
 
 def _quantity(value: Any) -> Decimal | None:
     match = _QUANTITY.match(str(value)) if isinstance(value, int | str) and not isinstance(value, bool) else None
-    return Decimal(match[1]) * _FACTOR[match[2] or ""] if match else None
+    if match is None:
+        return None
+    return (Decimal(match[1]) * _FACTOR[match[2] or ""]).quantize(Decimal("0.001"), rounding=ROUND_CEILING)

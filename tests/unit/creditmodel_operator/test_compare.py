@@ -22,6 +22,10 @@ from creditmodel_operator.compare import contains, marked
         pytest.param([{"name": "b"}, {"name": "a"}], [{"name": "a"}, {"name": "b"}], id="named items in another order"),
         pytest.param([1, 2], [1, 2], id="equal lists"),
         pytest.param({"x": None}, {}, id="nothing wanted"),
+        pytest.param({}, {"limits": {}, "args": []}, id="the server dropped what is empty"),
+        pytest.param({"cpu": "1m"}, {"cpu": "0.0001"}, id="the server rounded up to a thousandth"),
+        pytest.param({"m": "10737419m"}, {"m": "0.00001Gi"}, id="a fraction of a binary unit"),
+        pytest.param({"cpu": "100u"}, {"cpu": "1m"}, id="a small unit is rounded up alike"),
     ],
 )
 def test_it_is_the_same_when(live: Any, wanted: Any) -> None:
