@@ -29,6 +29,7 @@ from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.errors import BundleError
 from creditmodel_bundle.storage import write_bytes
 from creditmodel_inference.answers import Verdict
+from creditmodel_inference.memory import give_back_memory
 
 if TYPE_CHECKING:
     from creditmodel_inference.answers import Identity
@@ -242,7 +243,10 @@ class ScoringLog:
             item = self._queue.get()
             if isinstance(item, _Flush):
                 self._flush_waits = False
+                has_written = bool(builders)
                 self._close_parts(builders)
+                if has_written:
+                    give_back_memory()
                 if item.last:
                     # Whoever keeps this line elsewhere can tell later that the chain's end was not cut off.
                     anchor = f"{self._chain}:{self._sequence}:{self._head}"
