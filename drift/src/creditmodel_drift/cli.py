@@ -6,6 +6,7 @@ With a bundle the comparison uses the bins that training froze; alone, it freeze
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -85,10 +86,10 @@ def _run(arguments: argparse.Namespace, now: datetime) -> Drift:
                 publish(destinations, checked, measured, reference.baseline, reference.rows, insights, now)
         except ReportFailed as e:
             _write_measurement(arguments, measurement(checked, TOOL, reference.digest, {}, quality, problem=str(e)))
-            print(render(checked, quality, {}))
+            _say(render(checked, quality, {}))
             raise
     _write_measurement(arguments, measured)
-    print(render(checked, quality, uris))
+    _say(render(checked, quality, uris))
     if destinations.keep is not None:
         for problem in clean_up(destinations, reference.baseline):
             print(f"creditmodel-drift: {problem}", file=sys.stderr)
@@ -142,6 +143,15 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         max_drifted_share=arguments.max_drifted_share,
         min_rows=arguments.min_rows,
     )
+
+
+def _say(text: str) -> None:
+    """Print to whoever still reads: a pager that was closed takes nothing back of what was measured."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # The interpreter flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(arguments: argparse.Namespace, reason: str, message: str) -> int:

@@ -136,13 +136,12 @@ def _meaning(verdict: Verdict) -> str:
     if score is None:
         outcome = "no scores were recorded"
     elif score.drifted:
-        outcome = "so did the scores that the model gives"
+        outcome = "the scores that the model gives shifted by more than that"
     else:
         outcome = "the scores that the model gives kept their distribution"
     if verdict.outcome == "no_drift":
-        return (
-            f"{drifted}; {outcome}." if verdict.drifted else "No feature shifted by more than chance or habit explains."
-        )
+        calm = "No feature shifted by more than chance or habit explains."
+        return f"{drifted}; {outcome}. That is below the limits of an alarm." if verdict.drifted else calm
     return f"{drifted}; {outcome}. The model may judge such applicants less well than it was measured to."
 
 

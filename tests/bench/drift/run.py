@@ -232,7 +232,7 @@ def main() -> None:
         found = figures(speed(Path(directory), sizes, arguments.rounds, arguments.evidently_rows))
     rates: dict[str, float | None] = {"false_alarm_rate": None, "power_shift_03": None}
     if not arguments.skip_statistics:
-        from rates import table
+        from rates import table  # type: ignore[import-not-found]  # found beside the script when it runs
 
         rates = table(arguments.windows)
     print(json.dumps({key: None if value is None else round(value, 4) for key, value in (found | rates).items()}))

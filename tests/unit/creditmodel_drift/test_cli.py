@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -222,3 +225,18 @@ def test_a_log_that_an_answering_server_has_not_is_a_log_without_rows(run: Run, 
     code, measured = run("--current", f"{server}/404/log")
     assert isinstance(measured, Drift)
     assert (code, measured.verdict) == (0, "inconclusive")
+
+
+def test_a_reader_that_has_gone_takes_nothing_back_of_what_was_measured(
+    current: Callable[..., str], bundle: tuple[Path, str], tmp_path: Path
+) -> None:
+    place, read, write = tmp_path / "measurement.json", *os.pipe()
+    os.close(read)
+    code = "import sys; from creditmodel_drift.cli import main; sys.exit(main())"
+    arguments = ["--bundle", str(bundle[0]), "--current", current(), "--measurement", str(place)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], stdout=write, stderr=subprocess.PIPE, timeout=60, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert isinstance(parse(place.read_bytes()), Drift)
