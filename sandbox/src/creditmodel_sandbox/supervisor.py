@@ -38,8 +38,11 @@ PARTS = ("apiserver", "controllers", "node")
 READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
 KILL_SECONDS = 10.0
-SLOTS = 64
-"""Address ranges to choose from: slot n has pods in 127.(100+n).0.0/17 and Services in the other half."""
+SLOTS, FIRST_RANGE = 64, 32
+"""Address ranges to choose from: slot n has pods in 127.(32+n).0.0/17 and Services in the other half.
+
+Apart from what the parts take without an instance: Services in 127.96.0.0/16, pods in 127.244.0.0/16.
+"""
 
 
 class InstanceError(Exception):
@@ -239,7 +242,7 @@ def _node_is_ready(instance: Instance, since: float) -> bool:
 
 def _ranges(slot: int) -> tuple[str, str]:
     """The ranges of pods and of Services."""
-    return f"127.{100 + slot}.0.0/17", f"127.{100 + slot}.128.0/17"
+    return f"127.{FIRST_RANGE + slot}.0.0/17", f"127.{FIRST_RANGE + slot}.128.0/17"
 
 
 def _claim_slot(instance: Instance, record: Record | None) -> tuple[int, socket.socket]:
@@ -250,7 +253,7 @@ def _claim_slot(instance: Instance, record: Record | None) -> tuple[int, socket.
         pods = _ranges(record.slot)[0]
         raise InstanceError(f"another instance uses the addresses {pods}: stop that one, or `reset` this one")
     neighbours = {found.slot for other in _siblings(instance) if (found := other.read()) is not None}
-    listening = {address.packed[1] - 100 for address in _listening_addresses()}
+    listening = {address.packed[1] - FIRST_RANGE for address in _listening_addresses()}
     # Where the search begins differs by state directory, so that an instance mostly has the addresses it had before.
     first = zlib.crc32(str(instance.directory).encode()) % SLOTS
     for slot in [*range(first, SLOTS), *range(first)]:
@@ -266,7 +269,7 @@ def _claim(slot: int) -> socket.socket | None:
     """
     claim = socket.socket(socket.AF_UNIX)
     try:
-        claim.bind(f"\0creditmodel-sandbox-127.{100 + slot}")
+        claim.bind(f"\0creditmodel-sandbox-127.{FIRST_RANGE + slot}")
     except OSError:
         claim.close()
         return None

@@ -96,10 +96,10 @@ def test_addresses_that_somebody_else_on_the_machine_uses_are_left_alone(run: Ru
     slot = read(tmp_path, "one")["slot"]
     assert run("down", "--name", "one").returncode == 0
     with socket.socket(socket.AF_UNIX) as somebody_else:
-        somebody_else.bind(f"\0creditmodel-sandbox-127.{100 + slot}")
+        somebody_else.bind(f"\0creditmodel-sandbox-127.{32 + slot}")
         again = run("up", "--name", "one")
         assert again.returncode == 2
-        assert f"another instance uses the addresses 127.{100 + slot}.0.0/17" in again.stderr
+        assert f"another instance uses the addresses 127.{32 + slot}.0.0/17" in again.stderr
         assert run("reset", "--name", "one").returncode == 0
         assert run("up", "--name", "one").returncode == 0
         assert read(tmp_path, "one")["slot"] != slot
