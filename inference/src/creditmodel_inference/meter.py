@@ -77,6 +77,7 @@ class Meter:
         self.calls = 0
         self.in_flight: Callable[[], int] = lambda: 0
         self.log: Callable[[], tuple[int, int, int, int]] | None = None
+        self.psi: Callable[[], tuple[int, dict[str, float]]] | None = None
         self._names: frozenset[str] = frozenset()
         self._decision_names: list[str] = []
         self._identity: Identity | None = None
@@ -160,6 +161,8 @@ class Meter:
         yield GaugeMetricFamily("creditmodel_in_flight", "Requests not answered yet.", self.in_flight())
         if self.log is not None:
             yield from self._log_metrics(*self.log())
+        if self.psi is not None:
+            yield from _psi_metrics(*self.psi())
         if self._identity is not None:
             info = GaugeMetricFamily(
                 "creditmodel_model_info", "The model that answers.", labels=list(self._identity.document())
@@ -178,3 +181,15 @@ class Meter:
         yield CounterMetricFamily(
             "creditmodel_scoring_log_failures", "Parts that could not be written.", value=failures
         )
+
+
+def _psi_metrics(rows: int, indices: Mapping[str, float]) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    yield GaugeMetricFamily("creditmodel_psi_window_rows", "Latest logged applicants that the PSI is over.", rows)
+    family = GaugeMetricFamily(
+        "creditmodel_psi", "PSI of the latest logged applicants against the reference.", labels=["feature"]
+    )
+    for name, index in indices.items():
+        family.add_metric([name], index)
+    yield family

@@ -30,6 +30,7 @@ from creditmodel_bundle.errors import BundleError
 from creditmodel_bundle.storage import write_bytes
 from creditmodel_inference.answers import Verdict
 from creditmodel_inference.memory import give_back_memory
+from creditmodel_inference.window import FeatureWindow
 
 if TYPE_CHECKING:
     from creditmodel_inference.answers import Identity
@@ -120,6 +121,7 @@ class ScoringLog:
         self._settings = settings
         self._contract = contract
         self._identity = identity
+        self.window = FeatureWindow(contract)
         self._page = Page(len(contract.features))
         self._queue: queue.SimpleQueue[Page | _Flush] = queue.SimpleQueue()
         self._waiting_pages = 0
@@ -266,6 +268,9 @@ class ScoringLog:
     def _add_page(self, page: Page, builders: dict[str, PartBuilder]) -> None:
         from creditmodel_inference.parts import PartBuilder
 
+        scored = ~np.isnan(page.probability[: page.rows])
+        if scored.any():
+            self.window.add(page.features[: page.rows][scored])
         days = page.times[: page.rows] // 86_400_000_000
         for day in np.unique(days).tolist():
             date = datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()

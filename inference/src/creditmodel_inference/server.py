@@ -189,6 +189,7 @@ class _Server(uvicorn.Server):
             self._log = ScoringLog(self.settings.scoring_log, scorer.contract, scorer.identity)
             self._log.start()
             self.meter.log = self._log.statistics
+            self.meter.psi = self._log.window.psi
             self._flush_log_every(self._log, self.settings.scoring_log.seconds)
         self.meter.serve(scorer.contract, scorer.identity)
         intake = Intake(scorer.contract, self.settings.limits.rows)

@@ -1,0 +1,79 @@
+"""PSI over the latest applicants."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from creditmodel_bundle.contract import Contract
+from creditmodel_bundle.encoder import Encoder
+from creditmodel_inference.meter import Meter
+from creditmodel_inference.window import WINDOW_ROWS, FeatureWindow
+
+Row = dict[str, Any]
+
+
+@pytest.fixture
+def encoded(contract: Contract, applicants: Callable[..., list[Row]]) -> NDArray[np.float64]:
+    return np.array([Encoder(contract).encode(row) for row in applicants(1_000, seed=9)])
+
+
+def test_rows_fall_into_the_bins_that_the_contracts_tables_give(
+    contract: Contract, applicants: Callable[..., list[Row]], encoded: NDArray[np.float64]
+) -> None:
+    window = FeatureWindow(contract)
+    window.add(encoded)
+    for feature, total in zip(contract.features, window._total, strict=True):
+        table: Any = contract.bins.features[feature.name]
+        expected = Counter(table.index(row[feature.name]) for row in applicants(1_000, seed=9))
+        assert {index: count for index, count in enumerate(total.tolist()) if count} == expected
+
+
+def test_a_point_an_edge_and_what_is_out_of_range_have_their_bins(contract: Contract) -> None:
+    window = FeatureWindow(contract)
+    for index, feature in enumerate(contract.features):
+        table: Any = contract.bins.features[feature.name]
+        if table.kind == "number":
+            values = [*table.points, *table.edges, -2e38, 2e38, 0.0, np.nan]
+            assert window._bins[index](np.array(values)).tolist() == [table.index(value) for value in values]
+
+
+def test_a_shift_raises_the_index_of_its_feature_alone(contract: Contract, encoded: NDArray[np.float64]) -> None:
+    window = FeatureWindow(contract)
+    window.add(encoded[:999])
+    assert window.psi() == (999, {})
+    window.add(encoded[999:])
+    _, before = window.psi()
+    shifted = encoded.copy()
+    column = [feature.name for feature in contract.features].index("age")
+    shifted[:, column] = 20
+    other = FeatureWindow(contract)
+    other.add(shifted)
+    rows, after = other.psi()
+    assert rows == 1_000
+    assert after["age"] > 1 > before["age"]
+    assert {name: value for name, value in after.items() if name != "age"} == {
+        name: value for name, value in before.items() if name != "age"
+    }
+
+
+def test_old_rows_leave_the_window(contract: Contract, encoded: NDArray[np.float64]) -> None:
+    window = FeatureWindow(contract)
+    for _ in range(WINDOW_ROWS // 1_000 + 5):
+        window.add(encoded)
+    assert window.psi()[0] == WINDOW_ROWS
+    assert all(total.sum() == WINDOW_ROWS for total in window._total)
+
+
+def test_the_metrics_tell_each_features_index(contract: Contract, encoded: NDArray[np.float64]) -> None:
+    window, meter = FeatureWindow(contract), Meter()
+    window.add(encoded)
+    meter.psi = window.psi
+    text = meter.exposition().decode()
+    assert 'creditmodel_psi{feature="age"} ' in text
+    assert "creditmodel_psi_window_rows 1000.0" in text
