@@ -48,8 +48,8 @@ def _command(revision: Revision, drift: Drift) -> list[str]:
         *("--current", drift.current.uri),
         *("--window", drift.current.window),
         *("--revision", revision.name),
-        *("--alarm-psi", f"{drift.psi:g}"),
-        *("--max-drifted-share", f"{drift.max_drifted_share:g}"),
+        *("--alarm-psi", repr(drift.psi)),
+        *("--max-drifted-share", repr(drift.max_drifted_share)),
         *_labels(drift),
         *_reports(revision.owner.name, drift),
     ]
