@@ -81,6 +81,8 @@ lint: $(READY) ## static checks
 	$(BIN)/mypy $(SOURCES) tests
 	$(BIN)/lint-imports
 	$(BIN)/creditmodel-operator crd --check crds
+	$(BIN)/creditmodel-operator crd --check manifests/crds
+	$(BIN)/python terraform/docs.py --check
 
 .PHONY: fmt
 fmt: $(READY) ## format the code
@@ -90,6 +92,7 @@ fmt: $(READY) ## format the code
 .PHONY: crds
 crds: $(READY) ## write the CRD again from the operator's models
 	$(BIN)/creditmodel-operator crd --write crds
+	$(BIN)/creditmodel-operator crd --write manifests/crds
 
 .PHONY: bench-serving bench-drift bench-sandbox
 bench-serving: $(READY) ## scoring server beside its floors
