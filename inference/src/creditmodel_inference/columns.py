@@ -23,6 +23,8 @@ __all__ = ["ColumnAnswers", "Columns", "columns_of"]
 LARGEST = 9.999
 """Contributions above this, in log-odds, are left to the scalar rule: tables hold one digit before the point."""
 
+_PADDING = [(-1,) * (MAX_REASONS - count) for count in range(MAX_REASONS + 1)]
+
 Pieces = NDArray[np.object_]
 
 
@@ -45,15 +47,13 @@ class Columns(NamedTuple):
 
 def columns_of(verdicts: list[Verdict]) -> Columns:
     """Verdicts that were made one by one, by column."""
-    reasons = np.full((len(verdicts), MAX_REASONS), -1, np.int64)
-    for row, verdict in enumerate(verdicts):
-        reasons[row, : len(verdict.reasons)] = verdict.reasons
+    reasons = [index for verdict in verdicts for index in verdict.reasons + _PADDING[len(verdict.reasons)]]
     return Columns(
         np.array([verdict.probability for verdict in verdicts], np.float64),
         np.array([verdict.log_odds for verdict in verdicts], np.float64),
         np.array([verdict.points for verdict in verdicts], np.int64),
         np.array([verdict.decision for verdict in verdicts], np.int64),
-        reasons,
+        np.array(reasons, np.int64).reshape(-1, MAX_REASONS),
     )
 
 
