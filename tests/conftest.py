@@ -191,7 +191,8 @@ def namespace(apiserver: ApiServer) -> Iterator[str]:
     apiserver.request("DELETE", f"/api/v1/namespaces/{name}")
 
 
-@pytest.fixture(scope="session")
+# Not of the session: conformance has another `apiserver`, and a worker may run its modules beside others.
+@pytest.fixture(scope="module")
 def kubectl(apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Runs kubectl on the API server; its standard output. `fails=True` expects an error and gives its text."""
     binary = Path(sys.executable).parent / "kubectl"

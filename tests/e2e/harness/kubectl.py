@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +25,15 @@ class KubectlError(Exception):
 
 class Timeout(Exception):
     """A condition did not come true before its deadline."""
+
+
+@cache
+def _cache() -> str:
+    """A directory of this run's own for what kubectl learns of a server. In the user's, it goes by the server's port,
+    and an earlier sandbox may have had the same."""
+    directory = tempfile.mkdtemp(prefix="creditmodel-kubectl-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,13 @@ class Kubectl:
     def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
         """Run a command and return what it printed. Raises KubectlError."""
         done = subprocess.run(
-            self.command(*arguments), input=stdin, capture_output=True, text=True, timeout=timeout, check=False
+            self.command(*arguments),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env={**os.environ, "KUBECACHEDIR": _cache()},
         )
         if done.returncode:
             raise KubectlError(f"kubectl {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")

@@ -38,6 +38,7 @@ def act(
 ) -> Callable[..., tuple[int, str]]:
     """Runs the action on these objects (or this text); its exit code and job summary."""
     monkeypatch.setenv("KUBECONFIG", str(apiserver.kubeconfig))
+    monkeypatch.setenv("HOME", str(tmp_path))  # kubectl keeps what it learned of a server there, by its port
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
     def run(*objects: Any, **inputs: str) -> tuple[int, str]:
