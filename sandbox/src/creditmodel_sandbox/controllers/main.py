@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import logging
 import signal
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from creditmodel_sandbox.client import Client, Kubeconfig, KubeconfigError, load_kubeconfig
 from creditmodel_sandbox.controllers import cronjob, deployment, disruption, endpointslice, replicaset, scheduler
@@ -19,6 +17,7 @@ from creditmodel_sandbox.controllers.garbage import GarbageCollector
 from creditmodel_sandbox.controllers.job import JobController
 from creditmodel_sandbox.controllers.namespace import NamespaceController
 from creditmodel_sandbox.controllers.runtime import Controller, Runtime
+from creditmodel_sandbox.logs import log_to_stderr
 
 __all__ = ["controllers", "main"]
 
@@ -31,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--without-scheduler", action="store_true", help="leave pods to another scheduler")
     parser.add_argument("--verbose", action="store_true", help="log every decision that was tried again too")
     arguments = parser.parse_args(argv)
-    _log_to_stderr(logging.DEBUG if arguments.verbose else logging.INFO)
+    log_to_stderr(logging.DEBUG if arguments.verbose else logging.INFO)
     try:
         config = load_kubeconfig(arguments.kubeconfig, arguments.context)
     except KubeconfigError as e:
@@ -71,24 +70,3 @@ async def _run(config: Kubeconfig, *, with_scheduler: bool) -> None:
             loop.add_signal_handler(number, running.cancel)
         with contextlib.suppress(asyncio.CancelledError):
             await running
-
-
-# --- logs ------------------------------------------------------------------------------------------------------------
-
-
-class _Json(logging.Formatter):
-    """One JSON object a line, for whoever collects logs."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        entry = {"time": time, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry)
-
-
-def _log_to_stderr(level: int) -> None:
-    handler = logging.StreamHandler()
-    readable = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-    handler.setFormatter(readable if sys.stderr.isatty() else _Json())
-    logging.basicConfig(level=level, handlers=[handler])
