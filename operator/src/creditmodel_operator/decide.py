@@ -121,7 +121,7 @@ def _drift_job(spec: CreditModelSpec, rollout: Rollout, observed: Observed) -> I
     if spec.drift is None or rollout.champion is None:
         yield from (Delete("CronJob", item.meta.name, item.meta.uid) for item in observed.cronjobs)
         return
-    wanted = marked(drift_cronjob(rollout.champion, spec.drift, observed.images.jobs))
+    wanted = marked(drift_cronjob(rollout.champion, spec.drift, observed.images.jobs, spec.jobs.service_account_name))
     if differs(wanted, observed.children.get(("CronJob", wanted["metadata"]["name"]))):
         yield Apply(wanted)
 

@@ -277,6 +277,7 @@ def _manifest(gate: Gate, bench: _Bench, name: str, measures: str) -> Manifest:
         image=bench.images.jobs,
         command=present(gate.command)(bench.subject),
         secret=secret.name if secret else None,
+        service_account=bench.subject.spec.jobs.service_account_name,
         cpu=use.cpu,
         memory=use.memory,
         memory_limit=use.memory_limit,

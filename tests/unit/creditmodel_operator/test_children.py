@@ -68,6 +68,28 @@ def test_a_serving_pod_knows_what_to_serve_and_nothing_else() -> None:
     assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
 
 
+def test_pods_run_as_the_accounts_that_spec_names_and_name_one_in_any_case(world: World) -> None:
+    world.promote("v1", drift={"current": {"uri": "s3://log"}})
+    assert accounts(world) == {"Job": {"default"}, "CronJob": {"default"}, "Deployment": {"default"}}
+    drift: JSON = {"drift": {"current": {"uri": "s3://log"}}}
+    named = {"serving": {"serviceAccountName": "scorer"}, "jobs": {"serviceAccountName": "judge"}}
+    world.promote("v2", **drift, **named)
+    found = accounts(world)
+    assert (found["Job"], found["CronJob"]) == ({"default", "judge"}, {"judge"})
+    assert found["Deployment"] == {"default", "scorer"}
+
+
+def accounts(world: World) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for (kind, _), item in world.objects.items():
+        spec = item.get("spec", {}).get("jobTemplate", item).get("spec", {})
+        if "template" in spec:
+            pod = spec["template"]["spec"]
+            assert pod["automountServiceAccountToken"] is False
+            found.setdefault(kind, set()).add(pod["serviceAccountName"])
+    return found
+
+
 def test_a_serving_pod_is_ready_by_its_golden_rows_and_leaves_without_dropping_a_request() -> None:
     spec = deployment(revision(), {})["spec"]
     pod = spec["template"]["spec"]

@@ -99,6 +99,8 @@ RULE_CASES = [
     (".spec.gates.quality", {"minAUC": 0.7}, {}),
     (".spec.gates.quality", {"maxKSDrop": 0.1}, {}),
     (".spec.serving.replicas", {"min": 2, "max": 2}, {"min": 3, "max": 2}),
+    (".spec.serving.serviceAccountName", "creditmodel-serving", "Creditmodel Serving"),
+    (".spec.jobs.serviceAccountName", "creditmodel.jobs", "-jobs"),
     (".spec.drift.schedule", "*/5 * * * *", "every day"),
     (".spec.drift.schedule", "@daily", "* * * *"),
     (".spec.drift.current.window", "24h", "24"),

@@ -129,6 +129,31 @@ def test_a_changed_threshold_is_judged_again_without_a_job(world: World) -> None
     assert len(world.jobs("parity")) == jobs
 
 
+def test_another_account_for_the_jobs_measures_nothing_again(world: World) -> None:
+    world.promote("v1", drift={"current": {"uri": "s3://log"}})
+    jobs = len(world.jobs())
+    world.spec("v1", drift={"current": {"uri": "s3://log"}}, jobs={"serviceAccountName": "judge"})
+    world.reconcile()
+    assert len(world.jobs()) == jobs
+    assert world.conditions["Ready"] == "True"
+    cron = world.objects["CronJob", "credit-drift"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert cron["serviceAccountName"] == "judge"
+
+
+def test_another_account_for_serving_replaces_the_pods_of_the_same_revision(world: World) -> None:
+    v1 = world.promote("v1")
+    jobs = len(world.jobs())
+    world.spec("v1", serving={"serviceAccountName": "scorer"})
+    world.reconcile()
+    assert len(world.jobs()) == jobs
+    assert world.names_of("Deployment") == {v1}
+    assert (world.champion, world.conditions["Ready"]) == (v1, "False")
+    assert world.objects["Deployment", v1]["spec"]["template"]["spec"]["serviceAccountName"] == "scorer"
+    world.settle(v1)
+    world.reconcile()
+    assert world.conditions["Ready"] == "True"
+
+
 @pytest.mark.parametrize(
     ("gate_name", "change"),
     [

@@ -52,6 +52,16 @@ def test_the_sample_is_what_the_models_accept_and_shows_every_field() -> None:
     assert paths(sample["spec"]) == schema_paths(crd.schema_of(CreditModelSpec))
 
 
+def test_the_sample_accounts_are_the_ones_that_the_sample_names() -> None:
+    samples = ROOT / "manifests" / "samples"
+    accounts = list(yaml.safe_load_all((samples / "service-accounts.yaml").read_text()))
+    spec = yaml.safe_load((samples / "creditmodel.yaml").read_text())["spec"]
+    named = {spec[part]["serviceAccountName"] for part in ("serving", "jobs")}
+    assert {account["metadata"]["name"] for account in accounts} == named
+    for account in accounts:
+        kubernetes_validate.validate(account, "1.36", strict=True)
+
+
 def paths(value: Any, prefix: str = "") -> set[str]:
     if not isinstance(value, dict):
         return {prefix}

@@ -17,6 +17,7 @@ __all__ = [
     "Current",
     "Drift",
     "Gates",
+    "Jobs",
     "Labels",
     "Model",
     "Parity",
@@ -37,6 +38,22 @@ CRON = "self.matches('^(@(hourly|daily|midnight|weekly|monthly)|[-0-9A-Za-z*/,?]
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 
 Uri = Annotated[str, Field(max_length=1024, json_schema_extra={"x-kubernetes-validations": [rule(URI, URI_MESSAGE)]})]
+Account = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+                    "must name a ServiceAccount of the CreditModel's namespace: "
+                    "lower-case letters, digits, '-' and '.'",
+                )
+            ]
+        },
+    ),
+]
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
 
 
@@ -253,6 +270,11 @@ class Serving(Part):
         max_length=512,
         description="Image of the serving container. Left out: the image that the operator was started with.",
     )
+    service_account_name: Account = Field(
+        default="default",
+        description="ServiceAccount of the serving pods, for what a cloud binds to it: reading bundles, writing the "
+        "scoring log. Its token is not mounted. Changing it replaces the pods one by one.",
+    )
     replicas: Replicas = Field(default=Replicas(), description="Bounds on the number of pods.")
     target_cpu_utilization: int = Field(
         default=70,
@@ -267,6 +289,17 @@ class Serving(Part):
     )
     scoring_log: ScoringLog | None = Field(
         default=None, description="Left out: nothing is logged, and drift needs data from elsewhere."
+    )
+
+
+class Jobs(Part):
+    """How the Jobs run: those of the gates and those of the drift checks."""
+
+    service_account_name: Account = Field(
+        default="default",
+        description="ServiceAccount of the Jobs' pods, for what a cloud binds to it: reading bundles, scores and "
+        "outcomes, writing reports. Its token is not mounted. It is not what is measured: changing it runs no gate "
+        "again.",
     )
 
 
@@ -413,6 +446,7 @@ class CreditModelSpec(Part):
     model: Model = Field(description="Which model to gate, roll and serve.")
     gates: Gates = Field(default=Gates(), description="What a model must pass before it takes a request.")
     serving: Serving = Field(default=Serving(), description="How the model is served.")
+    jobs: Jobs = Field(default=Jobs(), description="How the Jobs of gates and drift checks run.")
     rollout: Rollout = Field(default=Rollout(), description="How a gated model takes over from the champion.")
     drift: Drift | None = Field(default=None, description="A scheduled check of the live data. Left out: not checked.")
     retraining: Retraining = Field(default=Retraining(), description="What happens when the model needs retraining.")

@@ -71,9 +71,13 @@ def _reference(owner: Owner) -> Manifest:
     }
 
 
-def pod_security() -> Manifest:
-    """Pod-level fields: no root, no token, no environment of other Services."""
+def pod_security(service_account: str) -> Manifest:
+    """Pod-level fields: who the pod is, no root, no token, no environment of other Services.
+
+    The account is always written out: an API server fills a name that is left out from the one that was there before.
+    """
     return {
+        "serviceAccountName": service_account,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},

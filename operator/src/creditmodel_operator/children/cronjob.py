@@ -11,7 +11,7 @@ from creditmodel_operator.revision import Revision
 __all__ = ["drift_cronjob"]
 
 
-def drift_cronjob(revision: Revision, drift: Drift, image: str) -> Manifest:
+def drift_cronjob(revision: Revision, drift: Drift, image: str, service_account: str) -> Manifest:
     """Checks `revision` on schedule. A Job made from it by hand carries the same labels, and counts like any other."""
     owner = revision.owner
     labels = names.child_labels(owner.name, "drift", revision=revision.name)
@@ -20,6 +20,7 @@ def drift_cronjob(revision: Revision, drift: Drift, image: str) -> Manifest:
         image=image,
         command=_command(revision, drift),
         secret=revision.credentials,
+        service_account=service_account,
         cpu="500m",
         memory="1Gi",
         memory_limit="4Gi",

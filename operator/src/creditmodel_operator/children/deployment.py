@@ -53,7 +53,7 @@ def deployment(revision: Revision, marks: Mapping[str, str]) -> Manifest:
 
 def _pod(revision: Revision, selector: Manifest) -> Manifest:
     volume, _, _ = scratch("2Gi")
-    return pod_security() | {
+    return pod_security(revision.serving.service_account_name) | {
         "terminationGracePeriodSeconds": 45,
         "containers": [_container(revision)],
         "volumes": [volume],

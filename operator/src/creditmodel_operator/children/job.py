@@ -30,6 +30,7 @@ class Work:
     image: str
     command: Sequence[str]
     secret: str | None
+    service_account: str
     cpu: str
     memory: str
     memory_limit: str
@@ -71,4 +72,5 @@ def _pod(work: Work) -> Manifest:
         "terminationMessagePolicy": "File",
         "volumeMounts": [mount],
     }
-    return pod_security() | {"restartPolicy": "Never", "containers": [container], "volumes": [volume]}
+    security = pod_security(work.service_account)
+    return security | {"restartPolicy": "Never", "containers": [container], "volumes": [volume]}
