@@ -19,8 +19,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from creditmodel_sandbox.apiserver.errors import FieldError, invalid_value, required
-from creditmodel_sandbox.apiserver.quantity import QuantityError, parse_quantity
 from creditmodel_sandbox.apiserver.schema import MISSING, Node, Rule
+from creditmodel_sandbox.notation import parse_quantity
 
 __all__ = ["CelError", "CelRule", "compile_rule", "environment", "escape", "to_cel"]
 
@@ -52,7 +52,7 @@ def _is_quantity(text: str) -> bool:
 def _holds(function: Callable[[str], Any], text: str) -> bool:
     try:
         function(text)
-    except (ValueError, QuantityError):
+    except ValueError:
         return False
     return True
 

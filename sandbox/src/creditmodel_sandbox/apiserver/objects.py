@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -25,8 +25,9 @@ from creditmodel_sandbox.apiserver.errors import (
 from creditmodel_sandbox.apiserver.resources import Registry, Resource
 from creditmodel_sandbox.apiserver.schema import MISSING, TYPE_INVALID, fill, prune, validate
 from creditmodel_sandbox.apiserver.storage import Key, Record, Store
+from creditmodel_sandbox.notation import format_time
 
-__all__ = ["DeleteOptions", "Objects", "Options", "timestamp"]
+__all__ = ["DeleteOptions", "Objects", "Options"]
 
 JSON = dict[str, Any]
 Change = Callable[[JSON], JSON]
@@ -55,11 +56,6 @@ class DeleteOptions:
     uid: str | None = None
     version: str | None = None
     dry_run: bool = False
-
-
-def timestamp(now: datetime | None = None) -> str:
-    """A metav1.Time: UTC, whole seconds."""
-    return (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Objects:
@@ -141,7 +137,7 @@ class Objects:
             "generation",
         ):
             meta.pop(name, None)
-        meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": timestamp()}
+        meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": format_time()}
         if resource.generation:
             meta["generation"] = 1
         if resource.has_status:
@@ -265,10 +261,10 @@ class Objects:
         if not self._held(resource, obj, grace):
             return (record, True) if options.dry_run else (self._remove(resource, key), True)
         if "deletionTimestamp" not in meta or grace < meta.get("deletionGracePeriodSeconds", 0):
-            deadline = datetime.fromtimestamp(datetime.now(UTC).timestamp() + grace, UTC)
+            deadline = datetime.now(UTC) + timedelta(seconds=grace)
             if "generation" in meta and "deletionTimestamp" not in meta:
                 meta["generation"] += 1
-            meta |= {"deletionTimestamp": timestamp(deadline), "deletionGracePeriodSeconds": grace}
+            meta |= {"deletionTimestamp": format_time(deadline), "deletionGracePeriodSeconds": grace}
             kinds.begin_delete(resource, obj)
         if obj == self.typed(resource, record):
             return record, False

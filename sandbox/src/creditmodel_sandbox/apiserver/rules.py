@@ -8,9 +8,8 @@ from typing import Any
 
 from creditmodel_sandbox.apiserver.defaults import containers
 from creditmodel_sandbox.apiserver.errors import FieldError, invalid_value, required, show, unsupported_value
-from creditmodel_sandbox.apiserver.quantity import QuantityError, parse_quantity
-from creditmodel_sandbox.apiserver.selectors import matches_object
-from creditmodel_sandbox.controllers.cron import Schedule, ScheduleError, time_zone
+from creditmodel_sandbox.cron import Schedule, ScheduleError, time_zone
+from creditmodel_sandbox.notation import QuantityError, matches, parse_quantity
 
 __all__ = ["check_kind", "check_metadata"]
 
@@ -259,7 +258,7 @@ def _selected_template(spec: JSON, kind: str) -> Errors:
         yield invalid_value("spec.selector", selector, f"empty selector is invalid for {kind}")
     else:
         labels = (spec["template"].get("metadata") or {}).get("labels") or {}
-        if not matches_object(selector, labels):
+        if not matches(selector, labels):
             text = "`selector` does not match template `labels`"
             yield invalid_value("spec.template.metadata.labels", labels, text)
     yield from _pod_spec(spec["template"]["spec"], "spec.template.spec")

@@ -19,7 +19,6 @@ from creditmodel_sandbox.apiserver.events import from_core, to_core
 from creditmodel_sandbox.apiserver.nodes import Nodes
 from creditmodel_sandbox.apiserver.objects import Objects
 from creditmodel_sandbox.apiserver.resources import Resource
-from creditmodel_sandbox.apiserver.selectors import parse_fields, parse_labels
 from creditmodel_sandbox.apiserver.storage import Key, Record
 from creditmodel_sandbox.apiserver.wire import (
     View,
@@ -28,11 +27,13 @@ from creditmodel_sandbox.apiserver.wire import (
     delete_options,
     json_answer,
     parse_delete_options,
+    parse_fields,
     read_body,
     read_continue_token,
     version_number,
     write_options,
 )  # fmt: skip
+from creditmodel_sandbox.notation import SelectorError, matches, parse_selector
 
 __all__ = ["Server"]
 
@@ -71,6 +72,13 @@ class Target:
     @property
     def key(self) -> Key:
         return self.namespace, self.name
+
+
+def _selector(text: str) -> JSON:
+    try:
+        return parse_selector(text)
+    except SelectorError as error:
+        raise bad_request(str(error)) from error
 
 
 def _is_watch(request: web.Request) -> bool:
@@ -239,8 +247,8 @@ class Server:
         if target.name:
             tests.append(lambda record: record.key[1] == target.name)
         if labels := request.query.get("labelSelector"):
-            holds = parse_labels(labels)
-            tests.append(lambda record: holds(record.labels))
+            wanted = _selector(labels)
+            tests.append(lambda record: matches(wanted, record.labels))
         if fields := request.query.get("fieldSelector"):
             tests.append(parse_fields(fields, target.resource))
         return lambda record: all(test(record) for test in tests), not tests
@@ -248,7 +256,7 @@ class Server:
     async def _list(self, request: web.Request, target: Target) -> web.Response:
         query, resource = request.query, target.resource
         collection = self.store.collection(resource.storage)
-        matches, everything = self._matcher(request, target)
+        selects, everything = self._matcher(request, target)
         rv, start, records = self.store.rv, ("", ""), collection.records
         if token := query.get("continue"):
             rv, start = read_continue_token(token)
@@ -257,7 +265,7 @@ class Server:
             self.store.check_known(wanted)
             if query.get("resourceVersionMatch") == "Exact":
                 rv, records = wanted, collection.snapshot(wanted)
-        chosen = [records[key] for key in sorted(records) if key > start and (everything or matches(records[key]))]
+        chosen = [records[key] for key in sorted(records) if key > start and (everything or selects(records[key]))]
         metadata: JSON = {"resourceVersion": str(rv)}
         limit = int(query.get("limit") or 0)
         if limit and len(chosen) > limit:
@@ -269,7 +277,7 @@ class Server:
 
     async def _watch(self, request: web.Request, target: Target) -> web.StreamResponse:
         query, resource = request.query, target.resource
-        matches, everything = self._matcher(request, target)
+        selects, everything = self._matcher(request, target)
         since = version_number(query.get("resourceVersion") or "0")
         self.store.check_known(since)
         initial, bookmarks = query.get("sendInitialEvents") == "true", query.get("allowWatchBookmarks") == "true"
@@ -278,7 +286,7 @@ class Server:
             raise bad_request(f"sendInitialEvents: Forbidden: {why}")
         view = View.of(request)
         asked = watch.Watch(
-            matches,
+            selects,
             everything,
             lambda record: view.one(resource, record),
             (resource.api_version, view),
@@ -346,10 +354,10 @@ class Server:
 
     async def _delete_collection(self, request: web.Request, target: Target) -> web.Response:
         options = await delete_options(request)
-        matches, _ = self._matcher(request, target)
+        selects, _ = self._matcher(request, target)
         answer = await self._list(request, target)
         records = self.store.collection(target.resource.storage).records
-        for key in [key for key, record in records.items() if matches(record)]:
+        for key in [key for key, record in records.items() if selects(record)]:
             if key in records:
                 self.objects.delete(target.resource, key, options)
         return answer
@@ -410,11 +418,11 @@ class Server:
         items = await self.nodes.metrics(target.resource, target.namespace, target.name)
         if target.name:
             return json_answer(items[0])
-        matches, _ = self._matcher(request, replace(target, namespace=""))
+        selects, _ = self._matcher(request, replace(target, namespace=""))
         chosen = [
             item
             for item in items
-            if matches(Record(("", item["metadata"]["name"]), 0, b"", item["metadata"]["labels"], {}))
+            if selects(Record(("", item["metadata"]["name"]), 0, b"", item["metadata"]["labels"], {}))
         ]
         head = {"kind": target.resource.list_kind, "apiVersion": target.resource.api_version, "metadata": {}}
         return json_answer(head | {"items": chosen})

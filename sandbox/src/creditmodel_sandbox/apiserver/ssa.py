@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from creditmodel_sandbox.apiserver.errors import ApiError, bad_request
 from creditmodel_sandbox.apiserver.resources import Resource
 from creditmodel_sandbox.apiserver.schema import MISSING, Node, item_key
+from creditmodel_sandbox.notation import format_time
 
 __all__ = ["Fields", "apply", "fields_of", "track"]
 
@@ -306,7 +306,7 @@ def _same(entry: JSON, manager: str, operation: str, subresource: str, api_versi
 def _entry(manager: str, operation: str, resource: Resource, subresource: str, fields: Fields) -> JSON:
     entry = {
         "manager": manager, "operation": operation, "apiVersion": resource.api_version,
-        "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "fieldsType": "FieldsV1", "fieldsV1": fields,
+        "time": format_time(), "fieldsType": "FieldsV1", "fieldsV1": fields,
     }  # fmt: skip
     return entry | ({"subresource": subresource} if subresource else {})
 

@@ -46,6 +46,11 @@ class Record:
         decoded: JSON = msgspec.json.decode(self.raw)
         return decoded
 
+    def field(self, path: str) -> str:
+        """What a field selector compares."""
+        own = {"metadata.namespace": self.key[0], "metadata.name": self.key[1]}
+        return own[path] if path in own else self.fields.get(path, "")
+
 
 class Event:
     """A change of one object. `frames` holds its serialised forms, so that each is made once for all watchers."""

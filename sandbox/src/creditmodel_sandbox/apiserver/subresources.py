@@ -9,10 +9,10 @@ from typing import Any
 
 from creditmodel_sandbox.apiserver.credentials import Credentials
 from creditmodel_sandbox.apiserver.errors import ApiError, Invalid, bad_request, conflict, invalid_value
-from creditmodel_sandbox.apiserver.objects import DeleteOptions, Objects, Options, timestamp
+from creditmodel_sandbox.apiserver.objects import DeleteOptions, Objects, Options
 from creditmodel_sandbox.apiserver.resources import Resource, Scale
-from creditmodel_sandbox.apiserver.selectors import format_labels, matches_object
 from creditmodel_sandbox.apiserver.storage import Key, Record
+from creditmodel_sandbox.notation import format_selector, format_time, matches
 
 __all__ = ["bind", "evict", "finalize", "issue_token", "scale_of", "set_scale"]
 
@@ -48,7 +48,7 @@ def scale_of(resource: Resource, record: Record) -> JSON:
     selector = _at(obj, scale.selector)
     status = {"replicas": _at(obj, scale.status) or 0}
     if selector:
-        status["selector"] = selector if isinstance(selector, str) else format_labels(selector)
+        status["selector"] = selector if isinstance(selector, str) else format_selector(selector)
     spec = {"replicas": replicas} if (replicas := _at(obj, scale.spec)) is not None else {}
     return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status}
 
@@ -84,7 +84,7 @@ def _put(obj: JSON, scale: Scale, replicas: int) -> None:
 def set_condition(obj: JSON, kind: str, status: str, reason: str = "", message: str = "") -> None:
     """Set one condition of a pod, keeping its place."""
     conditions = obj.setdefault("status", {}).setdefault("conditions", [])
-    new = {"type": kind, "status": status, "lastTransitionTime": timestamp()}
+    new = {"type": kind, "status": status, "lastTransitionTime": format_time()}
     new |= {name: text for name, text in (("reason", reason), ("message", message)) if text}
     for condition in conditions:
         if condition["type"] == kind:
@@ -127,7 +127,7 @@ def _spend_budget(objects: Objects, key: Key, pod: JSON, dry_run: bool) -> None:
     budgets = [
         (name, budget)
         for name, record in objects.store.collection(BUDGETS).records.items()
-        if name[0] == key[0] and matches_object((budget := record.object()).get("spec", {}).get("selector"), labels)
+        if name[0] == key[0] and matches((budget := record.object()).get("spec", {}).get("selector"), labels)
     ]
     if len(budgets) > 1:
         message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
@@ -140,7 +140,7 @@ def _spend_budget(objects: Objects, key: Key, pod: JSON, dry_run: bool) -> None:
             healthy, wanted = status.get("currentHealthy", 0), status.get("desiredHealthy", 0)
             raise _too_many(f"The disruption budget {name[1]} needs {wanted} healthy pods and has {healthy} currently")
         status["disruptionsAllowed"] -= 1
-        status.setdefault("disruptedPods", {})[key[1]] = timestamp()
+        status.setdefault("disruptedPods", {})[key[1]] = format_time()
         if not dry_run:
             objects.store.put(BUDGETS, name, budget)
 
@@ -187,7 +187,7 @@ def issue_token(objects: Objects, resource: Resource, key: Key, request: JSON, c
     }
     status = {
         "token": credentials.sign(claims),
-        "expirationTimestamp": timestamp(datetime.fromtimestamp(now + seconds, UTC)),
+        "expirationTimestamp": format_time(datetime.fromtimestamp(now + seconds, UTC)),
     }
     return {
         "kind": "TokenRequest",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from creditmodel_sandbox.apiserver.jsonpath import JsonPathError, compile_path
 from creditmodel_sandbox.apiserver.resources import Resource
-from creditmodel_sandbox.apiserver.selectors import format_labels
+from creditmodel_sandbox.notation import format_selector
 
 __all__ = ["human_age", "partial", "table"]
 
@@ -68,7 +68,7 @@ def _selector(path: str) -> Callable[[JSON, datetime], Any]:
     def cell(obj: JSON, _: datetime) -> str:
         found = _get(obj, path) or {}
         return (
-            format_labels(found if "matchLabels" in found or "matchExpressions" in found else {"matchLabels": found})
+            format_selector(found if "matchLabels" in found or "matchExpressions" in found else {"matchLabels": found})
             or "<none>"
         )
 

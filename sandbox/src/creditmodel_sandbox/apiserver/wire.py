@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ __all__ = [
     "continue_token",
     "delete_options",
     "json_answer",
+    "parse_delete_options",
+    "parse_fields",
     "read_body",
     "read_continue_token",
     "version_number",
@@ -125,6 +128,23 @@ def _object(patched: Any) -> JSON:
     if not isinstance(patched, dict):
         raise bad_request("the patch does not leave an object")
     return patched
+
+
+_FIELD = re.compile(r"([^\s,!=]+)\s*(==|!=|=)\s*([^\s,!=]*)")
+
+
+def parse_fields(text: str, resource: Resource) -> Callable[[Record], bool]:
+    """A test of a record, from `metadata.name=x,status.phase!=Running`."""
+    wanted = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        found = _FIELD.fullmatch(part)
+        if found is None:
+            raise bad_request(f'invalid field selector: "{text}"; can\'t understand {part!r}')
+        name, operator, value = found.groups()
+        if name not in ("metadata.name", "metadata.namespace", *resource.fields):
+            raise bad_request(f"field label not supported: {name}")
+        wanted.append((name, value, operator != "!="))
+    return lambda record: all((record.field(name) == value) == equal for name, value, equal in wanted)
 
 
 def version_number(text: str) -> int:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from creditmodel_sandbox.client import Obj, key_of
-from creditmodel_sandbox.controllers.cron import Schedule, ScheduleError, time_zone
 from creditmodel_sandbox.controllers.objects import (
     CRON_JOBS,
     JOBS,
@@ -22,6 +21,7 @@ from creditmodel_sandbox.controllers.objects import (
     reference_to,
 )
 from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Create, Delete, Event, Replace, Wake
+from creditmodel_sandbox.cron import Schedule, ScheduleError, time_zone
 
 __all__ = ["CONTROLLER", "SCHEDULED", "Snapshot", "observe", "reconcile"]
 

@@ -1,9 +1,8 @@
-"""The small parts that need no server: quantities, paths, ages, schedules, patches, sets of fields."""
+"""The small parts that need no server: paths, ages, schedules, patches, sets of fields."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,31 +11,8 @@ from creditmodel_sandbox.apiserver import patch, ssa
 from creditmodel_sandbox.apiserver.cel_types import check_rules
 from creditmodel_sandbox.apiserver.errors import ApiError
 from creditmodel_sandbox.apiserver.jsonpath import JsonPathError, compile_path
-from creditmodel_sandbox.apiserver.quantity import QuantityError, parse_quantity
 from creditmodel_sandbox.apiserver.rules import check_kind
 from creditmodel_sandbox.apiserver.tables import human_age
-
-
-@pytest.mark.parametrize(
-    ("text", "amount"),
-    [
-        ("500m", "0.5"),
-        ("1Gi", str(2**30)),
-        ("2e3", "2000"),
-        ("1.5k", "1500"),
-        ("-3", "-3"),
-        ("1E", "1e18"),
-        ("9n", "9e-9"),
-    ],
-)
-def test_quantities_are_read(text: str, amount: str) -> None:
-    assert parse_quantity(text) == Decimal(amount)
-
-
-@pytest.mark.parametrize("text", ["", "1 Gi", "Gi", "1x", "0x10"])
-def test_what_is_no_quantity_is_refused(text: str) -> None:
-    with pytest.raises(QuantityError):
-        parse_quantity(text)
 
 
 @pytest.mark.parametrize(

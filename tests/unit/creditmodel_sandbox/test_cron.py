@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from creditmodel_sandbox.controllers.cron import Schedule, ScheduleError, time_zone
+from creditmodel_sandbox.cron import Schedule, ScheduleError, time_zone
 
 
 def at(text: str) -> datetime:
