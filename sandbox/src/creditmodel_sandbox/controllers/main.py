@@ -61,12 +61,19 @@ def controllers(client: Client, *, with_scheduler: bool = True) -> list[Controll
 
 
 async def _run(config: Kubeconfig, *, with_scheduler: bool) -> None:
+    work = asyncio.create_task(_work(config, with_scheduler=with_scheduler))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+
+
+async def _work(config: Kubeconfig, *, with_scheduler: bool) -> None:
     async with Client(config, "creditmodel-sandbox-controllers", "kube-controller-manager") as client:
-        parts = [Runtime(client, controllers(client, with_scheduler=with_scheduler)).run()]
-        parts += [scheduler.announce(client)] if with_scheduler else []
-        running = asyncio.gather(*parts)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, running.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+        try:
+            async with asyncio.TaskGroup() as group:  # which waits for all of its tasks, also when it is cancelled
+                group.create_task(Runtime(client, controllers(client, with_scheduler=with_scheduler)).run())
+                if with_scheduler:
+                    group.create_task(scheduler.announce(client))
+        except* scheduler.AnotherScheduler as found:
+            raise found.exceptions[0] from None

@@ -174,27 +174,29 @@ async def announce(client: Client) -> None:
 
     Runs until cancelled, and gives the lease back then. Raises AnotherScheduler.
     """
-    held = False
-    try:
-        while True:
-            pause = RENEWAL
+    while True:
+        renewal = asyncio.create_task(_renew(client, datetime.now(UTC)))
+        try:
             try:
-                await _renew(client, datetime.now(UTC))
-                held = True
+                await asyncio.shield(renewal)
+                pause = RENEWAL
             except ClientError as e:
                 log.info("lease: %s", e)
                 pause = timedelta(seconds=2)
             await asyncio.sleep(pause.total_seconds())
-    except asyncio.CancelledError:
-        if held:
-            await _release(client)
-        raise
+        except asyncio.CancelledError:
+            await _release(client, renewal)
+            raise
 
 
-async def _release(client: Client) -> None:
+async def _release(client: Client, renewal: asyncio.Task[None]) -> None:
+    """Give the lease back, if it is ours. A renewal that is under way comes first: it must not take effect later."""
     with contextlib.suppress(ClientError, TimeoutError):
         async with asyncio.timeout(2):
-            await client.patch(LEASES, "kube-system", "kube-scheduler", {"spec": {"holderIdentity": ""}})
+            await asyncio.gather(renewal, return_exceptions=True)
+            lease = await client.get(LEASES, "kube-system", "kube-scheduler")
+            if lease["spec"].get("holderIdentity") == HOLDER:
+                await client.replace(LEASES, lease | {"spec": {**lease["spec"], "holderIdentity": ""}})
 
 
 async def _renew(client: Client, now: datetime) -> None:

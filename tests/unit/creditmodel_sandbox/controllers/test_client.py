@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,15 @@ def test_a_token_file_is_read_anew_each_time(tmp_path: Path) -> None:
     assert config.authorization() == "Bearer one"
     (tmp_path / "token").write_text("two\n")
     assert config.authorization() == "Bearer two"
+
+
+def test_certificates_of_a_test_authority_are_not_held_to_the_letter(tmp_path: Path) -> None:
+    config = load_kubeconfig(
+        a_kubeconfig(tmp_path, clusters=[{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}])
+    )
+    assert isinstance(config.ssl, ssl.SSLContext)
+    assert not config.ssl.verify_flags & ssl.VERIFY_X509_STRICT
+    assert config.ssl.verify_mode is ssl.CERT_REQUIRED
 
 
 # Each case: what is wrong, and the words that say so.

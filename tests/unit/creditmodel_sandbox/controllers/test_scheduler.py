@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import BaseTestServer, TestServer
 
-from creditmodel_sandbox.client import Obj
+from creditmodel_sandbox.client import Client, Kubeconfig, Obj
 from creditmodel_sandbox.controllers import scheduler
 from creditmodel_sandbox.controllers.objects import NODES, PODS, condition
 from creditmodel_sandbox.controllers.runtime import Action, Create, Event, Replace
@@ -137,3 +142,60 @@ def test_pods_that_are_not_its_business_are_left_alone(world: Any, spec: Obj) ->
     pod = world.pod("a")
     world.change(PODS, pod, spec={**pod["spec"], **spec})
     assert list(act(world)) == []
+
+
+class SlowLease:
+    """An API server with one Lease, whose first write reaches it and is answered only when `go` is set."""
+
+    def __init__(self, holder: str = "") -> None:
+        self.arrived, self.go = asyncio.Event(), asyncio.Event()
+        spec = {"holderIdentity": holder, "leaseDurationSeconds": 60, "renewTime": datetime.now(UTC).isoformat()}
+        self.lease: Obj | None = {"metadata": {"name": "kube-scheduler"}, "spec": spec} if holder else None
+
+    def application(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/{path:.*}", self._read)
+        app.router.add_route("*", "/{path:.*}", self._write)
+        return app
+
+    async def _read(self, _: web.Request) -> web.Response:
+        return web.json_response(self.lease) if self.lease else web.json_response({"code": 404}, status=404)
+
+    async def _write(self, request: web.Request) -> web.Response:
+        body = json.loads(await request.read())
+        self.arrived.set()
+        await self.go.wait()
+        self.lease = body
+        return web.json_response(body)
+
+
+def announced(server: BaseTestServer[Any]) -> asyncio.Task[None]:
+    config = Kubeconfig(str(server.make_url("")).rstrip("/"), ssl=True)
+
+    async def announce() -> None:
+        async with Client(config, "test") as client:
+            await scheduler.announce(client)
+
+    return asyncio.create_task(announce())
+
+
+async def test_stopped_while_the_first_renewal_is_under_way_it_still_gives_the_lease_back() -> None:
+    api = SlowLease()
+    async with TestServer(api.application(), host="127.0.0.1") as server:
+        task = announced(server)
+        await api.arrived.wait()
+        task.cancel()
+        await asyncio.sleep(0)  # the cancellation is on its way
+        api.go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert api.lease is not None
+    assert api.lease["spec"]["holderIdentity"] == ""
+
+
+async def test_beside_another_scheduler_it_ends_and_leaves_the_lease_alone() -> None:
+    api = SlowLease("somebody-else")
+    async with TestServer(api.application(), host="127.0.0.1") as server:
+        with pytest.raises(scheduler.AnotherScheduler, match="somebody-else"):
+            await announced(server)
+    assert not api.arrived.is_set()
