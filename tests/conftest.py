@@ -124,6 +124,39 @@ def _named(entries: list[JSON], name: str) -> JSON:
     return next(entry for entry in entries if entry["name"] == name)
 
 
+@dataclass
+class Row:
+    """One line of a matrix: what was done to the system, and what came of it. Printed when all tests are over."""
+
+    table: str
+    case: str
+    done: str = ""
+    verdict: str = ""
+
+
+@pytest.fixture
+def row(request: pytest.FixtureRequest) -> Callable[..., Row]:
+    """Begins this test's line of a matrix; its `done` and `verdict` may be filled in as the test goes on."""
+
+    def begin(table: str, case: str, done: str = "") -> Row:
+        line = Row(table, case, done)
+        request.node.user_properties.append(("matrix", line.__dict__))
+        return line
+
+    return begin
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the lines, table by table; reports carry them from the workers of a parallel run."""
+    reports = [r for found in terminalreporter.stats.values() for r in found if getattr(r, "when", None) == "call"]
+    rows = [(value, r) for r in reports for name, value in r.user_properties if name == "matrix"]
+    for table in sorted({row["table"] for row, _ in rows}):
+        terminalreporter.section(table)
+        for line, report in sorted((pair for pair in rows if pair[0]["table"] == table), key=lambda p: p[1].nodeid):
+            ok = "ok" if report.passed else "FAILED"
+            terminalreporter.write_line(f"{line['case']:<58} | {line['done']} | {line['verdict']} | {ok}")
+
+
 @pytest.fixture(scope="session")
 def loopback_range() -> Callable[[], str]:
     """Gives ranges of loopback addresses, each once, and to no other process of a parallel run of the tests."""

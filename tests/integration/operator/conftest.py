@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +104,7 @@ class Ground:
 
     server: ApiServer
     namespace: str
-    start: Callable[..., Operator]
+    start: Starter
     ended: set[str] = field(default_factory=set)
 
     # -- what people do
@@ -258,28 +260,46 @@ def crd(apiserver: ApiServer) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture
-def start_operator(apiserver: ApiServer, namespace: str, tmp_path: Path) -> Iterator[Callable[..., Operator]]:
-    """Starts operators for the test's namespace; they end with the test."""
-    running: list[Operator] = []
+@dataclass
+class Starter:
+    """Starts operators for one namespace."""
 
-    def start(*arguments: str, scope: tuple[str, ...] = ("--namespace", namespace)) -> Operator:
-        log = tmp_path / f"operator-{len(running)}.log"
-        command = [str(Path(sys.executable).parent / "creditmodel-operator"), "run", *scope, *arguments]
-        environment = {**os.environ, "KUBECONFIG": str(apiserver.kubeconfig)}
+    kubeconfig: Path
+    namespace: str
+    directory: Path
+    running: list[Operator] = field(default_factory=list)
+
+    def __call__(
+        self, *arguments: str, scope: tuple[str, ...] | None = None, kubeconfig: Path | None = None
+    ) -> Operator:
+        """An operator that answers, on this kubeconfig or another one."""
+        log = self.directory / f"operator-{len(self.running)}.log"
+        chosen = ("--namespace", self.namespace) if scope is None else scope
+        command = [str(Path(sys.executable).parent / "creditmodel-operator"), "run", *chosen, *arguments]
+        environment = {**os.environ, "KUBECONFIG": str(kubeconfig or self.kubeconfig)}
         with log.open("wb") as file:
             process = subprocess.Popen(command, stderr=file, stdout=file, env=environment, stdin=subprocess.DEVNULL)
         operator = Operator(process, log, "")
-        running.append(operator)
+        self.running.append(operator)
         operator.url = _url(operator)
         return operator
 
-    yield start
-    for operator in running:
-        if operator.process.poll() is None:
-            operator.process.terminate()
-    for operator in running:
-        operator.process.wait(DEADLINE)
+    def stop(self) -> None:
+        """End them all."""
+        for operator in self.running:
+            if operator.process.poll() is None:
+                operator.process.send_signal(signal.SIGCONT)
+                operator.process.terminate()
+        for operator in self.running:
+            operator.process.wait(DEADLINE)
+
+
+@pytest.fixture
+def start_operator(apiserver: ApiServer, namespace: str, tmp_path: Path) -> Iterator[Starter]:
+    """Starts operators for the test's namespace; they end with the test."""
+    starter = Starter(apiserver.kubeconfig, namespace, tmp_path)
+    yield starter
+    starter.stop()
 
 
 def _url(operator: Operator) -> str:
@@ -294,6 +314,26 @@ def _url(operator: Operator) -> str:
 
 
 @pytest.fixture
-def ground(apiserver: ApiServer, crd: None, namespace: str, start_operator: Callable[..., Operator]) -> Ground:
+def ground(apiserver: ApiServer, crd: None, namespace: str, start_operator: Starter) -> Ground:
     """A namespace without an operator yet."""
     return Ground(apiserver, namespace, start_operator)
+
+
+@pytest.fixture(scope="module")
+def grounds(
+    apiserver: ApiServer, crd: None, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], AbstractContextManager[Ground]]:
+    """Makes namespaces without an operator, each with an end of its own."""
+
+    @contextmanager
+    def make() -> Iterator[Ground]:
+        name = f"test-{secrets.token_hex(4)}"
+        apiserver.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        starter = Starter(apiserver.kubeconfig, name, tmp_path_factory.mktemp(name))
+        try:
+            yield Ground(apiserver, name, starter)
+        finally:
+            starter.stop()
+            apiserver.request("DELETE", f"/api/v1/namespaces/{name}")
+
+    return make
