@@ -78,6 +78,12 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--host", default=env("POD_IP", "127.0.0.1"), help="address of the health and metrics endpoint")
     run.add_argument("--metrics-port", type=_port, default=0, help="its port; 0 takes a free one and logs it")
     run.add_argument("--leader-elect", action="store_true", help="act only while holding the Lease")
+    run.add_argument(
+        "--lease-seconds",
+        type=_lease_seconds,
+        default=15,
+        help="how long a leader that is gone holds up its successor; it renews well before",
+    )
     run.add_argument("--lease-namespace", default=env("POD_NAMESPACE", "default"), help="where the Lease lies")
     run.add_argument("--identity", default=env("POD_NAME"), help="name in the Lease; default: host name and process id")
     run.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
@@ -88,6 +94,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _lease_seconds(text: str) -> int:
+    value = int(text)
+    if value < 3:
+        raise argparse.ArgumentTypeError(f"{text} is too short to be renewed in time: at least 3")
     return value
 
 

@@ -4,6 +4,7 @@ ApiFailure            the API server said no, or did not answer
 ├── Gone              the object is not there (404)
 ├── Conflict          somebody else was faster, or it exists already (409)
 ├── Refused           the request is wrong, and will be wrong again (400, 403, 422, …)
+├── Fenced            this replica may not write any more: another one may hold the Lease
 └── Unavailable       try again later (429, 5xx, no answer); `retry_after` says how much later
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import aiohttp
@@ -22,7 +23,18 @@ from creditmodel_operator import api
 from creditmodel_operator.children.common import Manifest
 from creditmodel_operator.metrics import API_REQUESTS
 
-__all__ = ["KINDS", "ApiFailure", "Client", "Conflict", "Gone", "Refused", "Unavailable", "configuration", "partial"]
+__all__ = [
+    "KINDS",
+    "ApiFailure",
+    "Client",
+    "Conflict",
+    "Fenced",
+    "Gone",
+    "Refused",
+    "Unavailable",
+    "configuration",
+    "partial",
+]
 
 TIMEOUT_SECONDS = 15.0
 APPLY = "application/apply-patch+yaml"
@@ -61,6 +73,10 @@ class Refused(ApiFailure):
     """The request is wrong, and will be wrong again until something else changes."""
 
 
+class Fenced(ApiFailure):
+    """This replica may not write any more; nothing was sent."""
+
+
 class Unavailable(ApiFailure):
     """No answer, or not now."""
 
@@ -84,8 +100,9 @@ class Client:
 
     _errors: ClassVar[Mapping[int, type[ApiFailure]]] = {404: Gone, 409: Conflict, 429: Unavailable}
 
-    def __init__(self, configuration: kube.Configuration) -> None:
+    def __init__(self, configuration: kube.Configuration, may_write: Callable[[], bool] = lambda: True) -> None:
         self.api = kube.ApiClient(configuration)
+        self.may_write = may_write
 
     async def __aenter__(self) -> Self:
         return self
@@ -139,6 +156,8 @@ class Client:
                 body=body,
                 auth_settings=["BearerToken"],
             )
+            if method != "GET" and not self.may_write():
+                raise Fenced(f"{method} {path}: not sent, the Lease may be another replica's by now")
             response = await self.api.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
             data = await response.read()  # type: ignore[no-untyped-call]
             code = str(response.status)

@@ -21,7 +21,7 @@ from kubernetes.aio import config as kube_config
 from creditmodel_operator import logs
 from creditmodel_operator.client import ApiFailure, Client, Gone, configuration
 from creditmodel_operator.health import serve
-from creditmodel_operator.leader import lead
+from creditmodel_operator.leader import Lease, lead
 from creditmodel_operator.metrics import LEADER
 from creditmodel_operator.observed import Images
 from creditmodel_operator.queue import Queue
@@ -49,6 +49,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 0
     leader_elect: bool = False
+    lease_seconds: int = 15
     lease_namespace: str = "default"
     identity: str = ""
     log_level: str = "INFO"
@@ -63,6 +64,7 @@ class Settings:
             host=arguments.host,
             port=arguments.metrics_port,
             leader_elect=arguments.leader_elect,
+            lease_seconds=arguments.lease_seconds,
             lease_namespace=arguments.lease_namespace,
             identity=arguments.identity or f"{socket.gethostname()}-{os.getpid()}",
             log_level=arguments.log_level,
@@ -83,14 +85,16 @@ async def run(chosen: Settings) -> int:
     """Run until SIGTERM or SIGINT; 1 if the Lease was lost, else 0."""
     connection = await configuration()
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(Client(connection))
+        lease = Lease(chosen.lease_seconds)
+        may_write = (lambda: lease.held) if chosen.leader_elect else (lambda: True)
+        client = await stack.enter_async_context(Client(connection, may_write))
         stop = asyncio.Event()
         _on_signals(stop)
         if not await _crd_is_served(client, stop):
             return 0
         store, queue, leading = Store(chosen.images), Queue[Key](), asyncio.Event()
         worker = Worker(client, store, queue, leading)
-        operator = _Operator(chosen, connection, worker, stop)
+        operator = _Operator(chosen, connection, worker, lease, stop)
         url = await stack.enter_async_context(serve(chosen.host, chosen.port, worker, operator.ready))
         logger.info("metrics and health at %s", url, extra={"url": url})
         return await operator.run()
@@ -99,8 +103,11 @@ async def run(chosen: Settings) -> int:
 class _Operator:
     """The tasks of a running operator."""
 
-    def __init__(self, chosen: Settings, connection: kube.Configuration, worker: Worker, stop: asyncio.Event) -> None:
+    def __init__(
+        self, chosen: Settings, connection: kube.Configuration, worker: Worker, lease: Lease, stop: asyncio.Event
+    ) -> None:
         self.chosen, self.connection, self.worker, self.stop = chosen, connection, worker, stop
+        self.lease = lease
         self.unwatch = asyncio.Event()
 
     def ready(self) -> bool:
@@ -136,7 +143,8 @@ class _Operator:
             LEADER.set(1)
             await asyncio.Event().wait()
         try:
-            await lead(self.connection, self.chosen.lease_namespace, self.chosen.identity, self.worker.leading)
+            chosen = self.chosen
+            await lead(self.connection, chosen.lease_namespace, chosen.identity, self.lease, self.worker.leading)
             logger.error("the Lease is lost: stopping")
         finally:
             self.stop.set()

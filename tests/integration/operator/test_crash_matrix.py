@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from faulty import DROPPED, Fault, Proxy, Request, proxied
+from faulty import DROPPED, Fault, Proxy, Request, is_write, proxied
 from story import Witness, difference, final_state, tell
 
 if TYPE_CHECKING:
@@ -124,3 +126,75 @@ def test_an_operator_killed_at_any_write_comes_to_the_same_end(
     line = row(TABLE, f"write {number}, {when}")
     with grounds() as ground:
         survives(undisturbed, ground, line, {number: when})
+
+
+HAND_OVER = "hand-over matrix: the leader is lost at a write, another replica is there"
+ELECTION = ("--leader-elect", "--lease-seconds", "5")
+SIGNALS = {"kill -9": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGSTOP": signal.SIGSTOP}
+
+
+class Ender:
+    """Signals the leader right after its n-th write has taken effect, before it hears the answer."""
+
+    def __init__(self, proxy: Proxy, witness: Witness, number: int, how: signal.Signals) -> None:
+        self.proxy, self.witness, self.number, self.how = proxy, witness, number, how
+        self.process: subprocess.Popen[bytes] | None = None
+        self.write = "nothing"
+        self._count = 0
+        proxy.wrote = self._wrote
+
+    def _wrote(self, request: Request) -> Fault | None:
+        self.witness.wrote(request)
+        self._count += 1
+        if self._count == self.number and self.process is not None:
+            self.write = str(request)
+            self.process.send_signal(self.how)
+        return None
+
+
+def woken(leader: Operator, proxy: Proxy) -> None:
+    """A leader that was paused finds that it is none: it ends, and has written nothing."""
+    at = time.monotonic()
+    assert leader.kill(signal.SIGCONT) == 1, leader.log.read_text()
+    late = proxy.since(at, is_write)
+    assert not late, [str(request) for request in late]
+
+
+def hand_over(undisturbed: Ending, ground: Ground, line: Row, number: int, how: str) -> None:
+    witness, election = Witness(ground), (*ELECTION, "--lease-namespace", ground.namespace)
+    with proxied(ground.server) as first, proxied(ground.server) as second:
+        ender = Ender(first, witness, number, SIGNALS[how])
+        second.wrote = witness.wrote
+        leader = ground.start(*election, kubeconfig=first.kubeconfig(ground.start.directory / "first"))
+        ender.process = leader.process
+        ground.until(lambda: leader.metric("creditmodel_operator_leader") == 1, "a leader")
+        ground.start(*election, kubeconfig=second.kubeconfig(ground.start.directory / "second"))
+        tell(ground, ground.step)
+        if how == "SIGSTOP":
+            woken(leader, first)
+        else:
+            assert leader.process.wait(30) == (0 if how == "SIGTERM" else -signal.SIGKILL)
+        line.done, line.verdict = f"{how} at {ender.write}", witness.verdict()
+        line.verdict += f", {len(first.since(0, is_write))} + {len(second.since(0, is_write))} writes"
+        assert second.since(0, is_write)
+        assert not difference(final_state(ground), undisturbed.state)
+
+
+@pytest.mark.parametrize(("number", "how"), [(2, "kill -9"), (14, "SIGTERM"), (9, "SIGSTOP")])
+def test_another_replica_goes_on_where_the_leader_was(
+    undisturbed: Ending, grounds: Grounds, row: Callable[..., Row], number: int, how: str
+) -> None:
+    line = row(HAND_OVER, f"write {number}")
+    with grounds() as ground:
+        hand_over(undisturbed, ground, line, number, how)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("how", SIGNALS)
+@pytest.mark.parametrize("number", range(1, 46, 4))
+def test_another_replica_goes_on_wherever_the_leader_was(
+    undisturbed: Ending, grounds: Grounds, row: Callable[..., Row], number: int, how: str
+) -> None:
+    line = row(HAND_OVER, f"write {number}")
+    with grounds() as ground:
+        hand_over(undisturbed, ground, line, number, how)

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.conftest import ApiServer
-    from tests.integration.operator.conftest import Ground, Operator
+    from tests.integration.operator.conftest import Ground, Operator, Starter
 
 JSON = dict[str, Any]
 DRIFT = {"drift": {"current": {"uri": "file:///log"}}}
@@ -169,9 +170,7 @@ def test_setting_spec_back_takes_no_job_and_one_move_of_the_selector(ground: Gro
     assert ground.names("Job") == jobs
 
 
-def test_an_operator_minds_its_own_namespaces(
-    ground: Ground, start_operator: Callable[..., Operator], namespace: str
-) -> None:
+def test_an_operator_minds_its_own_namespaces(ground: Ground, start_operator: Starter, namespace: str) -> None:
     operator = start_operator(scope=("--namespace", "another"))
     ground.apply("v1")
     own = start_operator()
@@ -198,9 +197,11 @@ def test_two_operators_and_one_lease_make_one_leader_and_a_successor(ground: Gro
     assert second.metric("creditmodel_operator_passes_total") == 0
     assert second.get("/healthz/ready") == 200
     assert first.kill(signal.SIGTERM) == 0
+    stopped = time.monotonic()
+    ground.until(lambda: second.metric("creditmodel_operator_leader") == 1, "a successor")
+    assert time.monotonic() - stopped < 10, "the Lease, which lasts 15 s, was not given up"
     ground.apply("v2")
     ground.ready("v2")
-    assert second.metric("creditmodel_operator_leader") == 1
 
 
 def test_the_log_is_json_with_the_object_s_key(ground: Ground) -> None:
