@@ -1,4 +1,4 @@
-"""creditmodel-operator: run the operator, or write the CRD that it serves."""
+"""creditmodel-operator: run the operator, or write the CRDs that it serves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXIT_USAGE = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0 success, 1 the CRD is stale or the operator failed, 2 bad input."""
+    """Run the command; returns its exit code: 0 success, 1 a CRD is stale or the operator failed, 2 bad input."""
     arguments = parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _crd(arguments: argparse.Namespace) -> int:
     if arguments.write is not None:
-        print(crd.write(arguments.write))
+        print(*crd.write(arguments.write), sep="\n")
         return 0
     if arguments.check is not None:
         return _check(arguments.check)
@@ -37,18 +37,18 @@ def _crd(arguments: argparse.Namespace) -> int:
 
 
 def _check(directory: Path) -> int:
-    if not crd.stale(directory):
-        return 0
-    print(
-        f"creditmodel-operator: {directory / crd.FILE_NAME} is not what the models generate; "
-        f"run `creditmodel-operator crd --write {directory}`",
-        file=sys.stderr,
-    )
-    return 1
+    stale = crd.stale(directory)
+    for file in stale:
+        print(
+            f"creditmodel-operator: {file} is not what the models generate; "
+            f"run `creditmodel-operator crd --write {directory}`",
+            file=sys.stderr,
+        )
+    return 1 if stale else 0
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from creditmodel_operator import runtime as operator  # the CRD can be written without a Kubernetes client
+    from creditmodel_operator import runtime as operator  # CRDs can be written without a Kubernetes client
 
     return operator.main(operator.Settings.from_arguments(arguments))
 
@@ -59,10 +59,12 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"creditmodel-operator {version('creditmodel-operator')}")
     commands = top.add_subparsers(required=True, metavar="command")
     _add_run(commands.add_parser("run", help="watch CreditModels, gate them and roll them out"))
-    definition = commands.add_parser("crd", help="print the CustomResourceDefinition, write it, or check a written one")
+    definition = commands.add_parser(
+        "crd", help="print the CustomResourceDefinitions, write them, or check written ones"
+    )
     where = definition.add_mutually_exclusive_group()
-    where.add_argument("--write", type=Path, metavar="DIR", help="write it into this directory")
-    where.add_argument("--check", type=Path, metavar="DIR", help="fail when the file in this directory is stale")
+    where.add_argument("--write", type=Path, metavar="DIR", help="write one file for each into this directory")
+    where.add_argument("--check", type=Path, metavar="DIR", help="fail when a file in this directory is stale")
     definition.set_defaults(command=_crd)
     return top
 
@@ -72,6 +74,12 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     scope = run.add_mutually_exclusive_group()
     scope.add_argument("--namespace", action="append", metavar="NS", help="watch this namespace; may be repeated")
     scope.add_argument("--all-namespaces", action="store_true", help="watch every namespace (the default)")
+    run.add_argument(
+        "--require-approval",
+        action="append",
+        metavar="NS",
+        help="models of this namespace need a ModelApproval, whatever their spec says; may be repeated, '*' is all",
+    )
     run.add_argument("--serving-image", default=env("CREDITMODEL_SERVING_IMAGE", "creditmodel-serving:dev"))
     run.add_argument("--jobs-image", default=env("CREDITMODEL_JOBS_IMAGE", "creditmodel-jobs:dev"))
     run.add_argument("--workers", type=_positive, default=8, help="objects that are worked on at the same time")

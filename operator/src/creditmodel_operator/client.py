@@ -41,6 +41,7 @@ APPLY = "application/apply-patch+yaml"
 
 KINDS: Mapping[str, tuple[str, str]] = {
     api.KIND: (f"/apis/{api.GROUP}/{api.VERSION}", api.PLURAL),
+    api.APPROVAL_KIND: (f"/apis/{api.GROUP}/{api.VERSION}", api.APPROVAL_PLURAL),
     "Deployment": ("/apis/apps/v1", "deployments"),
     "HorizontalPodAutoscaler": ("/apis/autoscaling/v2", "horizontalpodautoscalers"),
     "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
@@ -111,11 +112,12 @@ class Client:
         await self.api.close()  # type: ignore[no-untyped-call]
 
     async def check(self) -> None:
-        """Raises Gone while the API server does not serve CreditModels."""
-        base, plural = KINDS[api.KIND]
+        """Raises Gone while the API server does not serve CreditModels and ModelApprovals."""
+        base, _ = KINDS[api.KIND]
         served = await self._request("GET", base)
-        if plural not in {resource["name"] for resource in served.get("resources", ())}:
-            raise Gone(f"{base} has no {plural}")
+        found = {resource["name"] for resource in served.get("resources", ())}
+        if missing := {api.PLURAL, api.APPROVAL_PLURAL} - found:
+            raise Gone(f"{base} has no {' and no '.join(sorted(missing))}")
 
     async def apply(self, manifest: Manifest, manager: str) -> Manifest:
         """Server-side apply of an object, whole or partial; the object as it is now."""

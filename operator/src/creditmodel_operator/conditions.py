@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from creditmodel_operator import reasons
 from creditmodel_operator.plan import Event
 
 __all__ = ["TYPES", "Aspect", "dated", "events", "truth"]
@@ -22,6 +23,7 @@ TYPES: tuple[str, ...] = (
     "ParityPassed",
     "BenchmarkPassed",
     "QualityPassed",
+    "ApprovalGranted",
     "Available",
     "DriftDetected",
     "QualityDegraded",
@@ -71,6 +73,7 @@ _NORMAL = {
     ("ParityPassed", "True"),
     ("BenchmarkPassed", "True"),
     ("QualityPassed", "True"),
+    ("ApprovalGranted", "True"),
     ("Ready", "True"),
     ("Available", "True"),
 }
@@ -79,6 +82,7 @@ _WARNING = {
     ("ParityPassed", "False"),
     ("BenchmarkPassed", "False"),
     ("QualityPassed", "False"),
+    ("ApprovalGranted", "False"),
     ("Stalled", "True"),
     ("DriftDetected", "True"),
     ("QualityDegraded", "True"),
@@ -89,19 +93,22 @@ _NAMES = {
     ("ParityPassed", "False"): "ParityFailed",
     ("BenchmarkPassed", "False"): "BenchmarkFailed",
     ("QualityPassed", "False"): "QualityFailed",
+    ("ApprovalGranted", "False"): "ApprovalRejected",
 }
 
 
 def events(old: Iterable[Mapping[str, Any]], new: Iterable[Mapping[str, Any]]) -> list[Event]:
     """What a person would want to hear of the change from the old conditions to the new ones.
 
-    Only a change of status is an event, besides a Stalled that goes on for another reason.
+    Only a change of status is an event, besides a Stalled that goes on for another reason, and a person's turn.
     """
     before = {condition.get("type"): condition for condition in old}
     return [event for condition in new if (event := _event(before.get(condition["type"], {}), condition)) is not None]
 
 
 def _event(before: Mapping[str, Any], after: Mapping[str, Any]) -> Event | None:
+    if (after["type"], after["reason"]) == ("ApprovalGranted", reasons.AWAITING_APPROVAL):
+        return None if before.get("reason") == after["reason"] else Event(after["reason"], after["message"])
     key = (after["type"], after["status"])
     same = before.get("status") == after["status"]
     if same and not (key == ("Stalled", "True") and before.get("reason") != after["reason"]):

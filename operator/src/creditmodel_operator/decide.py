@@ -63,8 +63,24 @@ def decide(spec: CreditModelSpec | str, observed: Observed, now: datetime) -> Pl
 def _evaluate(spec: CreditModelSpec, owner: Owner, fleet: Fleet, observed: Observed, now: datetime) -> Evaluation:
     promoted = frozenset(live.revision.digest for live in fleet.promoted)
     champion = _champion(spec, fleet, observed)
-    subject = Subject(spec, digest=spec.model.digest, champion=champion, promoted=promoted)
+    standing = sorted((a for a in observed.approvals if a.stands(now)), key=lambda a: (a.meta.created, a.meta.name))
+    subject = Subject(
+        spec,
+        digest=spec.model.digest,
+        champion=champion,
+        promoted=promoted,
+        name=owner.name,
+        namespace=owner.namespace,
+        approval_required=spec.gates.approval.required or observed.approval_required,
+        approvals=tuple(standing),
+        approved=_approved(fleet),
+    )
     return evaluate(owner, subject, observed, accepted=fleet.accepted(spec.rollout.retry_token), now=now)
+
+
+def _approved(fleet: Fleet) -> dict[str, str]:
+    """The approval that each promoted model took over with, as its Deployment says."""
+    return {live.revision.digest: live.notes[names.APPROVAL] for live in fleet.promoted if names.APPROVAL in live.notes}
 
 
 def _champion(spec: CreditModelSpec, fleet: Fleet, observed: Observed) -> Champion | None:
@@ -88,6 +104,7 @@ def _challenge(spec: CreditModelSpec, owner: Owner, evaluation: Evaluation, obse
         passed=evaluation.passed,
         evaluation=artifact.evaluation if artifact else None,
         memory=evaluation.found[0].job,
+        approval=evaluation.approval,
     )
 
 

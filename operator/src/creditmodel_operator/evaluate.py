@@ -86,6 +86,12 @@ class Evaluation:
         return next((found for found in self.found if not found.passed), None)
 
     @property
+    def approval(self) -> str | None:
+        """The decision that lets the model take over, in words that outlive it."""
+        decisions = [found.judgement.evidence for found in self.found if found.judgement.evidence is not None]
+        return decisions[0].words if decisions and self.passed else None
+
+    @property
     def evidence(self) -> frozenset[str]:
         """Names of the Jobs that the verdicts stand on."""
         return frozenset(found.job.meta.name for found in self.found if found.job is not None)
@@ -145,7 +151,8 @@ def _waiting(gate: Gate, before: Found | None) -> Found:
 
 def _without_job(gate: Gate, subject: Subject) -> Found:
     judgement = gate.judge(subject, None)
-    return Found(gate, judgement, final=True)
+    final = judgement.verdict is not Verdict.WAITING
+    return Found(gate, judgement, final=final, look_again=judgement.look_again)
 
 
 def _with_job(gate: Gate, bench: _Bench) -> Found:

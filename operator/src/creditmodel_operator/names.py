@@ -12,6 +12,7 @@ from typing import Any
 
 __all__ = [
     "ACTIVE_SINCE",
+    "APPROVAL",
     "CANDIDATE_SINCE",
     "COMPONENT",
     "DIGEST",
@@ -74,6 +75,8 @@ GATED = "creditmodel.dev/gated"
 """Annotation of a drift Job: the limit that it ran with. A feature's threshold above it is what sampling explains."""
 EVALUATION = "creditmodel.dev/evaluation"
 """Annotation of a Deployment: the model's hold-out figures, which the next challenger is compared with."""
+APPROVAL = "creditmodel.dev/approval"
+"""Annotation of a Deployment: the decision with which it took over, which counts even when its object is gone."""
 MEASURES = "creditmodel.dev/measures"
 """Annotation of a gate Job: fingerprint of what it measures, whatever image measures it and however often."""
 MEASUREMENT = "creditmodel.dev/measurement"

@@ -15,6 +15,7 @@ from typing import Any
 from creditmodel_operator import names
 
 __all__ = [
+    "Approval",
     "Child",
     "Deployment",
     "Finished",
@@ -151,6 +152,35 @@ class Pod:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """A person's decision about one model."""
+
+    meta: Meta
+    model: str
+    """Name of the CreditModel."""
+    digest: str
+    approves: bool
+    """False: rejects."""
+    reason: str
+    approver: str | None
+    expires: datetime | None
+
+    @property
+    def words(self) -> str:
+        """Everything that has to outlive the object."""
+        return f"{self.meta.name} of {self.meta.created:%Y-%m-%d %H:%M} UTC, {self.who}: {self.reason}"
+
+    @property
+    def who(self) -> str:
+        """Who decided, as far as the object says."""
+        return f"by {self.approver}" if self.approver else "by whom the audit log names"
+
+    def stands(self, now: datetime) -> bool:
+        """Whether it counts: a rejection does until it is deleted."""
+        return not self.meta.deleting and (not self.approves or self.expires is None or now < self.expires)
+
+
+@dataclass(frozen=True, slots=True)
 class Images:
     """The images that the operator was started with."""
 
@@ -170,7 +200,10 @@ class Observed:
     budgets: tuple[Child, ...] = ()
     services: tuple[Child, ...] = ()
     cronjobs: tuple[Child, ...] = ()
+    approvals: tuple[Approval, ...] = ()
     images: Images = field(default_factory=Images)
+    approval_required: bool = False
+    """The operator was told that models of this namespace need an approval, whatever their spec says."""
 
     @property
     def children(self) -> dict[tuple[str, str], Child]:
@@ -183,7 +216,7 @@ class Observed:
         return tuple(sorted((pod for pod in self.pods if pod.job == job), key=lambda pod: pod.meta.created))
 
 
-Anything = Model | Child | Job | Pod
+Anything = Model | Child | Job | Pod | Approval
 
 
 def view(kind: str, body: Raw) -> Anything:
@@ -195,6 +228,8 @@ def view(kind: str, body: Raw) -> Anything:
             return _job(body)
         case "Pod":
             return _pod(body)
+        case "ModelApproval":
+            return _approval(body)
         case "Deployment":
             return _deployment(body)
         case _:
@@ -271,6 +306,19 @@ def _pod(body: Raw) -> Pod:
         terminated=_terminated(container.get("state") or {}),
         last_terminated=_terminated(container.get("lastState") or {}),
         ready=conditions.get("Ready", {}).get("status") == "True",
+    )
+
+
+def _approval(body: Raw) -> Approval:
+    spec = body.get("spec") or {}
+    return Approval(
+        meta=_meta(body),
+        model=spec.get("creditModelName", ""),
+        digest=spec.get("digest", ""),
+        approves=spec.get("decision") == "Approve",
+        reason=spec.get("reason", ""),
+        approver=spec.get("approver"),
+        expires=parse_time(spec.get("expires")),
     )
 
 

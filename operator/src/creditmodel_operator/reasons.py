@@ -10,6 +10,7 @@ from typing import Final
 __all__ = [
     "APPLY_REFUSED",
     "AT_LIMIT",
+    "AWAITING_APPROVAL",
     "BENCHMARK_INCONCLUSIVE",
     "BREACHES",
     "CLEAN",
@@ -40,6 +41,7 @@ __all__ = [
     "PROGRESSING",
     "PROGRESS_DEADLINE_EXCEEDED",
     "REFUSED",
+    "REJECTED",
     "ROLLING_OUT",
     "RUNNING",
     "SERVING",
@@ -60,8 +62,10 @@ PROGRESSING: Final = "Progressing"
 """Nothing stands in the way."""
 GATING: Final = "Gating"
 """A gate is being measured."""
+AWAITING_APPROVAL: Final = "AwaitingApproval"
+"""Every other gate has passed, and no ModelApproval of this digest stands."""
 GATE_FAILED: Final = "GateFailed"
-"""A gate measured a number over its limit."""
+"""A gate measured a number over its limit, or a person rejected the model."""
 GATE_ERROR: Final = "GateError"
 """A gate could not be measured, and the attempts are used up."""
 BENCHMARK_INCONCLUSIVE: Final = "BenchmarkInconclusive"
@@ -96,6 +100,9 @@ NOT_EVALUATED: Final = "NotEvaluated"
 """An earlier gate has not passed."""
 NOT_CONFIGURED: Final = "NotConfigured"
 """spec sets no limit."""
+
+REJECTED: Final = "Rejected"
+"""A ModelApproval rejects this digest."""
 
 # Jobs that could not measure
 NO_MEASUREMENT: Final = "NoMeasurement"

@@ -133,6 +133,8 @@ def _why_not(found: Findings) -> tuple[str, str]:
         return stalled
     if found.spec.suspend and found.rollout.stage is not Stage.CHAMPION:
         return reasons.SUSPENDED, "spec.suspend is true: no gate and no rollout is started"
+    if blocking is not None and blocking.judgement.reason == reasons.AWAITING_APPROVAL:
+        return reasons.AWAITING_APPROVAL, blocking.judgement.message
     if blocking is not None:
         return reasons.GATING, f"{blocking.gate.name}: {blocking.judgement.message}"
     if found.rollout.stage is Stage.STARTING:
@@ -171,7 +173,7 @@ def _reconciling(found: Findings) -> Aspect:
         return Aspect("Reconciling", "False", reasons.SETTLED, "nothing is left to do")
     if _stall(found) is not None:
         return Aspect("Reconciling", "False", ready.reason, "nothing more is tried; see Stalled")
-    if ready.reason == reasons.SUSPENDED:
+    if ready.reason in (reasons.SUSPENDED, reasons.AWAITING_APPROVAL):
         return Aspect("Reconciling", "False", ready.reason, ready.message)
     return Aspect("Reconciling", "True", ready.reason, ready.message)
 
@@ -355,6 +357,7 @@ def _history(found: Findings) -> list[HistoryEntry]:
                 uri=live.revision.uri,
                 digest=live.revision.digest,
                 active_since=present(_seconds(live.active_since)),
+                approval=live.notes.get(names.APPROVAL),
                 state="Active" if active else "Warm" if live.deployment.desired > 0 else "AtZero",
             )
         )

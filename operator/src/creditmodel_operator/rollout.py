@@ -28,7 +28,7 @@ from creditmodel_operator.revision import Revision
 
 __all__ = ["Challenge", "Rollout", "Stage", "roll", "timestamp"]
 
-_CARRIED = (names.ACTIVE_SINCE, names.GATED, names.EVALUATION)
+_CARRIED = (names.ACTIVE_SINCE, names.GATED, names.EVALUATION, names.APPROVAL)
 
 
 class Stage(StrEnum):
@@ -56,6 +56,8 @@ class Challenge:
     evaluation: EvaluationSummary | None
     memory: Job | None
     """Its artifact Job, which remembers a rollout that ran out of time."""
+    approval: str | None = None
+    """The decision that lets it take over, where one is asked for."""
 
     @property
     def token(self) -> str:
@@ -271,6 +273,8 @@ class _Pass:
         challenge = self.challenge
         if challenge.passed and challenge.revision is not None and challenge.revision.name == revision.name:
             marks[names.GATED] = challenge.token
+            if challenge.approval is not None:
+                marks[names.APPROVAL] = challenge.approval
             if challenge.evaluation is not None:
                 marks[names.EVALUATION] = challenge.evaluation.model_dump_json()
         return marks

@@ -45,6 +45,8 @@ class Settings:
     namespaces: tuple[str, ...] = ()
     """Empty: every namespace."""
     images: Images = field(default_factory=Images)
+    approval_namespaces: frozenset[str] = frozenset()
+    """Where every model needs an approval, whatever its spec says; "*" is everywhere."""
     workers: int = 8
     host: str = "127.0.0.1"
     port: int = 0
@@ -60,6 +62,7 @@ class Settings:
         return cls(
             namespaces=tuple(arguments.namespace or ()),
             images=Images(serving=arguments.serving_image, jobs=arguments.jobs_image),
+            approval_namespaces=frozenset(arguments.require_approval or ()),
             workers=arguments.workers,
             host=arguments.host,
             port=arguments.metrics_port,
@@ -92,7 +95,7 @@ async def run(chosen: Settings) -> int:
         _on_signals(stop)
         if not await _crd_is_served(client, stop):
             return 0
-        store, queue, leading = Store(chosen.images), Queue[Key](), asyncio.Event()
+        store, queue, leading = Store(chosen.images, chosen.approval_namespaces), Queue[Key](), asyncio.Event()
         worker = Worker(client, store, queue, leading)
         operator = _Operator(chosen, connection, worker, lease, stop)
         url = await stack.enter_async_context(serve(chosen.host, chosen.port, worker, operator.ready))
@@ -186,7 +189,7 @@ async def _crd_is_served(client: Client, stop: asyncio.Event) -> bool:
         try:
             await client.check()
         except Gone:
-            logger.warning("the CRD is not installed: apply crds/; looking again")
+            logger.warning("a CRD is not installed: apply crds/; looking again")
         except ApiFailure as e:
             logger.warning("%s; trying again", e)
         else:

@@ -7,11 +7,11 @@ that the next pass reads what the last one wrote.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from creditmodel_operator import api
-from creditmodel_operator.observed import Anything, Child, Deployment, Images, Job, Model, Observed, Pod, view
+from creditmodel_operator.observed import Anything, Approval, Child, Deployment, Images, Job, Model, Observed, Pod, view
 
 __all__ = ["Index", "Key", "Store", "key_of"]
 
@@ -30,14 +30,17 @@ Index = Mapping[Any, Iterable[Anything]]
 
 def key_of(kind: str, item: Anything) -> Key:
     """The CreditModel that an object belongs to."""
+    if isinstance(item, Approval):
+        return item.meta.namespace, item.model
     return item.meta.namespace, item.meta.name if kind == api.KIND else item.meta.instance
 
 
 class Store:
     """Snapshots of one CreditModel and its children."""
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: Images, approval_namespaces: Set[str] = frozenset()) -> None:
         self.images = images
+        self.approval_namespaces = approval_namespaces
         self.indexes: dict[str, Index] = {}
         self._written: dict[Key, dict[tuple[str, str], _Written]] = {}
 
@@ -87,7 +90,9 @@ class Store:
             budgets=_owned(self._seen("PodDisruptionBudget", key), uid),
             services=_owned(self._seen("Service", key), uid),
             cronjobs=cronjobs,
+            approvals=tuple(item for item in self._seen(api.APPROVAL_KIND, key) if isinstance(item, Approval)),
             images=self.images,
+            approval_required=not self.approval_namespaces.isdisjoint({"*", key[0]}),
         )
 
     def _indexed(self, kind: str, key: Key) -> list[Anything]:

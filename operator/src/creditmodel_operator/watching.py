@@ -48,7 +48,7 @@ def settings() -> kopf.OperatorSettings:
     found.watching.server_timeout = 600
     found.process.ultimate_exiting_timeout = 30
     for kind in WATCHED:
-        if kind != api.KIND:
+        if kind not in (api.KIND, api.APPROVAL_KIND):
             selector = f"{names.MANAGED_BY}={names.FIELD_MANAGER},{names.INSTANCE}"
             found.watching.label_selectors[_resource(kind)] = selector
     return found

@@ -39,6 +39,7 @@ PATHS = {
     "Pod": "/api/v1/namespaces/{}/pods",
     "Event": "/api/v1/namespaces/{}/events",
     "CreditModel": GROUP + "/namespaces/{}/creditmodels",
+    "ModelApproval": GROUP + "/namespaces/{}/modelapprovals",
 }
 
 
@@ -119,6 +120,13 @@ class Ground:
         assert answer.code < 300, answer.body
         body: JSON = answer.body
         return body
+
+    def decide_about(self, bundle: str, decision: str = "Approve") -> None:
+        """Create a ModelApproval."""
+        spec = {"creditModelName": NAME, "digest": digest_of(bundle), "decision": decision, "reason": "report 7"}
+        head = {"apiVersion": "creditmodel.dev/v1alpha1", "kind": "ModelApproval"}
+        metadata = {"name": f"{decision}-{bundle}".lower()}
+        self.server.post(self.path("ModelApproval"), head | {"metadata": metadata, "spec": spec})
 
     # -- what the stub does
 

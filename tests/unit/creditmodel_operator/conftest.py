@@ -14,7 +14,7 @@ import pytest
 
 from creditmodel_operator import names
 from creditmodel_operator.decide import decide, parse_spec
-from creditmodel_operator.observed import Images, Observed, view
+from creditmodel_operator.observed import Approval, Images, Observed, view
 from creditmodel_operator.plan import Action, Apply, Event, Plan
 
 JSON = dict[str, Any]
@@ -28,6 +28,7 @@ LISTED = {
     "PodDisruptionBudget": "budgets",
     "Service": "services",
     "CronJob": "cronjobs",
+    "ModelApproval": "approvals",
 }
 
 
@@ -100,6 +101,8 @@ class World:
     events: list[Event] = field(default_factory=list)
     writes: int = 0
     images: Images = field(default_factory=Images)
+    approval_required: bool = False
+    """The operator was told to ask for approvals."""
     watcher: Callable[[Action], None] | None = None
     """Called after every write of the operator."""
     _count: int = 0
@@ -116,6 +119,13 @@ class World:
         elif live["spec"] != spec:
             live["spec"] = spec
             self._touch(live, spec=True)
+
+    def decide_about(self, bundle: str, decision: str = "Approve", name: str | None = None, **over: Any) -> str:
+        """Create a ModelApproval; its name."""
+        spec = {"creditModelName": self.name, "digest": digest_of(bundle), "decision": decision, "reason": "report 7"}
+        name = name or f"{decision}-{bundle}".lower()
+        self._new("ModelApproval", name, {"spec": spec | over})
+        return name
 
     def hand_edit(self, kind: str, name: str, change: Callable[[JSON], None]) -> None:
         """Change an object as kubectl edit would."""
@@ -217,10 +227,12 @@ class World:
     def observe(self) -> Observed:
         lists: dict[str, list[Any]] = {field_: [] for field_ in LISTED.values()}
         for (kind, _), body in self.objects.items():
-            if kind in LISTED:
-                lists[LISTED[kind]].append(view(kind, copy.deepcopy(body)))
-        model = view("CreditModel", copy.deepcopy(self.objects["CreditModel", self.name]))
-        return Observed(model=model, images=self.images, **{key: tuple(value) for key, value in lists.items()})  # type: ignore[arg-type]
+            item = view(kind, copy.deepcopy(body)) if kind in LISTED else None
+            if item is not None and (not isinstance(item, Approval) or item.model == self.name):
+                lists[LISTED[kind]].append(item)
+        model: Any = view("CreditModel", copy.deepcopy(self.objects["CreditModel", self.name]))
+        found: dict[str, Any] = {key: tuple(value) for key, value in lists.items()}
+        return Observed(model=model, images=self.images, approval_required=self.approval_required, **found)
 
     def decide(self) -> Plan:
         """What the operator would do now."""

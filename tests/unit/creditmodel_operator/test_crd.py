@@ -17,9 +17,17 @@ ROOT = Path(__file__).parents[3]
 Node = dict[str, Any]
 
 
-def _root() -> Node:
-    schema: Node = crd.crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+CRDS = {document["spec"]["names"]["kind"]: document for document in crd.crds()}
+
+
+def _root(kind: str = "CreditModel") -> Node:
+    schema: Node = CRDS[kind]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     return schema
+
+
+def _cases() -> list[Any]:
+    """Every node of every schema."""
+    return [pytest.param(path, node, id=f"{kind}{path}") for kind in CRDS for path, node in _nodes(_root(kind))]
 
 
 def _nodes(node: Node, path: str = "") -> Iterator[tuple[str, Node]]:
@@ -32,11 +40,12 @@ def _nodes(node: Node, path: str = "") -> Iterator[tuple[str, Node]]:
 
 
 def _rules() -> list[tuple[str, Node, Node]]:
-    return [(path, node, rule) for path, node in _nodes(_root()) for rule in node.get("x-kubernetes-validations", [])]
+    nodes = [found for kind in CRDS for found in _nodes(_root(kind))]
+    return [(path, node, rule) for path, node in nodes for rule in node.get("x-kubernetes-validations", [])]
 
 
-def _node(path: str) -> Node:
-    return next(node for where, node in _nodes(_root()) if where == path)
+def _node(path: str, kind: str = "CreditModel") -> Node:
+    return next(node for where, node in _nodes(_root(kind)) if where == path)
 
 
 def test_the_committed_crd_is_what_the_models_generate() -> None:
@@ -48,31 +57,32 @@ def test_check_fails_on_a_stale_file_and_says_how_to_mend_it(
 ) -> None:
     assert main(["crd", "--write", str(tmp_path)]) == 0
     assert main(["crd", "--check", str(tmp_path)]) == 0
-    with (tmp_path / crd.FILE_NAME).open("a") as file:
+    with (tmp_path / "creditmodel.dev_creditmodels.yaml").open("a") as file:
         file.write("# edited\n")
+    (tmp_path / "creditmodel.dev_modelapprovals.yaml").unlink()
     assert main(["crd", "--check", str(tmp_path)]) == 1
-    assert "crd --write" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "crd --write" in said
+    assert ("creditmodels.yaml" in said, "modelapprovals.yaml" in said) == (True, True)
 
 
 def test_the_written_file_reads_back_as_the_same_document() -> None:
-    assert yaml.safe_load(crd.render()) == crd.crd()
+    assert list(yaml.safe_load_all(crd.render())) == crd.crds()
 
 
-@pytest.mark.parametrize(("path", "node"), [pytest.param(p, n, id=p or "root") for p, n in _nodes(_root())])
+@pytest.mark.parametrize(("path", "node"), _cases())
 def test_every_field_is_structural(path: str, node: Node) -> None:
     assert "type" in node or node.get("x-kubernetes-int-or-string")
     assert not {"$ref", "$defs", "allOf", "oneOf", "title", "const", "exclusiveMinimum"} & node.keys()
 
 
-@pytest.mark.parametrize(
-    ("path", "node"), [pytest.param(p, n, id=p) for p, n in _nodes(_root()) if p and "[]" not in p and p != ".metadata"]
-)
+@pytest.mark.parametrize(("path", "node"), [case for case in _cases() if "[]" not in str(case.values[0])])
 def test_every_field_is_documented_in_a_sentence(path: str, node: Node) -> None:
-    assert node["description"].endswith(".")
+    assert path == ".metadata" or node["description"].endswith(".")
 
 
 def test_every_rule_compiles_with_what_any_kubernetes_has() -> None:
-    env = cel.NewEnv(variables={"self": cel.Type.DYN})
+    env = cel.NewEnv(variables={"self": cel.Type.DYN, "oldSelf": cel.Type.DYN})
     for _, _, rule in _rules():
         env.compile(rule["rule"])
 
@@ -121,6 +131,19 @@ def test_rules_accept_the_good_and_refuse_the_bad_with_a_sentence(path: str, goo
     assert all(len(rule["message"].split()) > 5 for rule in rules)
 
 
+def test_a_decision_is_refused_any_change_with_a_sentence() -> None:
+    (rule,) = _node(".spec", "ModelApproval")["x-kubernetes-validations"]
+    program = cel.NewEnv(variables={"self": cel.Type.DYN, "oldSelf": cel.Type.DYN}).compile(rule["rule"])
+    before = {"decision": "Reject", "reason": "unstable", "digest": "sha256:00"}
+    for after, allowed in (
+        (dict(before), True),
+        ({**before, "approver": "me"}, False),
+        ({**before, "digest": ""}, False),
+    ):
+        assert program.eval(data={"self": after, "oldSelf": before}).value() is allowed
+    assert "delete this ModelApproval and create another" in rule["message"]
+
+
 def test_the_defaults_of_the_schema_are_those_of_the_models() -> None:
     def defaulted(node: Node, value: Any) -> Any:
         for name, child in node.get("properties", {}).items():
@@ -140,6 +163,20 @@ def test_the_defaults_of_the_schema_are_those_of_the_models() -> None:
 
 
 def test_printer_columns_are_the_ones_that_a_person_looks_for() -> None:
-    columns = crd.crd()["spec"]["versions"][0]["additionalPrinterColumns"]
-    narrow = [column["name"] for column in columns if not column.get("priority")]
-    assert narrow == ["Phase", "Ready", "Active", "Candidate", "Parity", "Speedup", "Drift", "Retrain", "Age"]
+    assert _narrow("ModelApproval") == ["Model", "Decision", "Approver", "Digest", "Expires", "Age"]
+    assert _narrow("CreditModel") == [
+        "Phase",
+        "Ready",
+        "Active",
+        "Candidate",
+        "Parity",
+        "Speedup",
+        "Drift",
+        "Retrain",
+        "Age",
+    ]
+
+
+def _narrow(kind: str) -> list[str]:
+    columns = CRDS[kind]["spec"]["versions"][0]["additionalPrinterColumns"]
+    return [column["name"] for column in columns if not column.get("priority")]

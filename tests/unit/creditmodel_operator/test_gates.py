@@ -47,7 +47,7 @@ def compared(**over: Any) -> Parity:
 
 
 def test_the_gates_stand_in_the_order_in_which_they_are_passed() -> None:
-    assert [gate.name for gate in GATES] == ["artifact", "parity", "benchmark", "quality"]
+    assert [gate.name for gate in GATES] == ["artifact", "parity", "benchmark", "quality", "approval"]
 
 
 @pytest.mark.parametrize(

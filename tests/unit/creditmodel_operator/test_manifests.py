@@ -12,7 +12,8 @@ import kubernetes_validate
 import yaml
 
 from creditmodel_operator import api, names
-from creditmodel_operator.api import CreditModelSpec, crd
+from creditmodel_operator.api import CreditModelSpec, ModelApprovalSpec, crd
+from creditmodel_operator.api.schema import schema_of
 from creditmodel_operator.cli import parser
 from creditmodel_operator.client import KINDS
 from creditmodel_operator.plan import Action, Apply
@@ -49,7 +50,17 @@ def test_the_sample_is_what_the_models_accept_and_shows_every_field() -> None:
     sample = yaml.safe_load((ROOT / "manifests" / "samples" / "creditmodel.yaml").read_text())
     parsed = CreditModelSpec.model_validate(sample["spec"]).wire()
     assert paths(parsed) == paths(sample["spec"])
-    assert paths(sample["spec"]) == schema_paths(crd.schema_of(CreditModelSpec))
+    assert paths(sample["spec"]) == schema_paths(schema_of(CreditModelSpec))
+
+
+def test_the_sample_approval_is_for_the_sample_model_and_shows_every_field() -> None:
+    samples = ROOT / "manifests" / "samples"
+    approval = yaml.safe_load((samples / "model-approval.yaml").read_text())
+    model = yaml.safe_load((samples / "creditmodel.yaml").read_text())
+    parsed = ModelApprovalSpec.model_validate(approval["spec"])
+    assert (parsed.credit_model_name, parsed.digest) == (model["metadata"]["name"], model["spec"]["model"]["digest"])
+    assert approval["metadata"]["name"] == names.revision(parsed.credit_model_name, parsed.digest)
+    assert paths(approval["spec"]) == schema_paths(schema_of(ModelApprovalSpec))
 
 
 def test_the_sample_accounts_are_the_ones_that_the_sample_names() -> None:
@@ -164,3 +175,16 @@ def test_the_operator_s_arguments_are_ones_that_it_has() -> None:
 def test_users_who_edit_a_namespace_may_edit_its_models_but_not_their_status() -> None:
     rules = named("ClusterRole", "creditmodel-edit")["rules"]
     assert [rule["resources"] for rule in rules] == [[api.PLURAL]]
+
+
+def test_only_approvers_may_create_approvals_and_no_role_gathers_that_right() -> None:
+    may = {item["metadata"]["name"] for item in built() if item["kind"] == "ClusterRole" and creates_approvals(item)}
+    assert may == {"creditmodel-approver"}
+    assert not any("aggregate" in label for label in named("ClusterRole", "creditmodel-approver")["metadata"]["labels"])
+
+
+def creates_approvals(role: JSON) -> bool:
+    return any(
+        api.APPROVAL_PLURAL in rule["resources"] and set(rule["verbs"]) & {"create", "patch", "update", "*"}
+        for rule in role["rules"]
+    )

@@ -40,6 +40,8 @@ class Life(RuleBasedStateMachine):
         self.world.watcher = self.after_write
         self.served = False
         self.healthy: str | None = None
+        self.approved: set[str] = set()
+        """Models that somebody has approved at some time."""
 
     # -- what must never happen, checked after every single write
 
@@ -48,6 +50,9 @@ class Life(RuleBasedStateMachine):
         if champion is not None and not self.suspended():
             good = {self.world.revision(name) for name in GOOD}
             assert champion in good, f"{champion} takes requests without having passed its gates"
+            if self.world.approval_required:
+                approved = {self.world.revision(name) for name in self.approved}
+                assert champion in approved, f"{champion} takes requests without anybody having approved it"
         if isinstance(action, Apply) and action.kind == "Service" and champion != self.healthy:
             assert self.was_down() or self.is_healthy(champion), f"the selector moved to {champion}, which is not ready"
         if self.healthy is not None:
@@ -76,9 +81,11 @@ class Life(RuleBasedStateMachine):
 
     # -- what happens
 
-    @initialize(bundle=st.sampled_from(GOOD + BAD))
-    def begin(self, bundle: str) -> None:
+    @initialize(bundle=st.sampled_from(GOOD + BAD), guarded=st.booleans())
+    def begin(self, bundle: str, guarded: bool) -> None:
+        self.world.approval_required = guarded
         self.world.spec(bundle)
+        self.somebody_decides(bundle, "Approve")
         self.a_good_while_passes(4, None)
 
     @rule(
@@ -98,6 +105,15 @@ class Life(RuleBasedStateMachine):
         sections |= {"drift": {"current": {"uri": "file:///log"}}} if checked else {}
         sections["model"] |= {"digest": None} if resolve else {}
         self.world.spec(bundle, **sections)
+
+    @rule(bundle=st.sampled_from(GOOD + BAD), decision=st.sampled_from(["Approve", "Approve", "Reject", "withdraw"]))
+    def somebody_decides(self, bundle: str, decision: str) -> None:
+        standing = sorted(name for name in self.world.names_of("ModelApproval") if name.endswith(bundle))
+        if decision == "withdraw" and standing:
+            self.world.delete("ModelApproval", standing[0])
+        elif decision != "withdraw" and f"{decision}-{bundle}".lower() not in standing:
+            self.world.decide_about(bundle, decision)
+            self.approved |= {bundle} if decision == "Approve" else set()
 
     @rule(outcome=st.sampled_from(OUTCOMES), which=st.integers(0, 5))
     def end_a_job(self, outcome: str, which: int) -> None:
@@ -226,6 +242,13 @@ class Life(RuleBasedStateMachine):
         spec, found = self.world.objects["CreditModel", "credit"]["spec"], self.world.conditions
         bundle = spec["model"]["uri"].rsplit("/", 1)[1]
         if spec.get("suspend"):
+            return
+        standing = {name for name in self.world.names_of("ModelApproval") if name.endswith(bundle)}
+        if self.world.approval_required and f"approve-{bundle}" not in standing and found["Ready"] != "True":
+            assert self.world.status["phase"] in ("AwaitingApproval", "Rejected", "Failed")
+            return
+        if self.world.approval_required and f"reject-{bundle}" in standing:
+            assert (found["Ready"], found["Stalled"]) == ("False", "True")
             return
         if bundle in BAD:
             assert (found["Ready"], found["Stalled"]) == ("False", "True")

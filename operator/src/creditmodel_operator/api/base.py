@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
-__all__ = ["Part", "rule"]
+__all__ = ["Digest", "Part", "rule"]
 
 
 class Part(BaseModel):
@@ -27,3 +27,21 @@ class Part(BaseModel):
 def rule(expression: str, message: str) -> JsonValue:
     """One CEL rule of the CRD. The message says what is wrong and how to mend it."""
     return {"rule": expression, "message": message}
+
+
+Digest = Annotated[
+    str,
+    Field(
+        max_length=71,
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.matches('^sha256:[0-9a-f]{64}$')",
+                    "digest must be sha256: followed by 64 lower-case hex digits; "
+                    "`creditmodel-bundle verify URI` prints it",
+                )
+            ]
+        },
+    ),
+]
+"""A model's identity."""

@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from creditmodel_operator.api.base import Part, rule
+from creditmodel_operator.api.base import Digest, Part, rule
 
 __all__ = [
+    "Approval",
     "Benchmark",
     "CreditModelSpec",
     "Current",
@@ -71,23 +72,12 @@ class Model(Part):
         "for example s3://models/credit/2026-11-01. Jobs and serving pods fetch it, so it must be reachable from "
         "them.",
     )
-    digest: str | None = Field(
+    digest: Digest | None = Field(
         default=None,
-        max_length=71,
         description="The model's identity: sha256: and the SHA-256 of the bundle's manifest.json, as "
-        "creditmodel-bundle "
-        "verify prints it. With it set, nothing else can be served from the URI. Without it the first artifact Job "
-        "resolves "
-        "it, and what the URI holds later is not looked at until uri or rollout.retryToken changes.",
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                rule(
-                    "self.matches('^sha256:[0-9a-f]{64}$')",
-                    "digest must be sha256: followed by 64 lower-case hex digits; "
-                    "`creditmodel-bundle verify URI` prints it",
-                )
-            ]
-        },
+        "creditmodel-bundle verify prints it. With it set, nothing else can be served from the URI. Without it the "
+        "first artifact Job resolves it, and what the URI holds later is not looked at until uri or "
+        "rollout.retryToken changes.",
     )
     credentials_secret_ref: SecretRef | None = Field(
         default=None,
@@ -201,6 +191,16 @@ class Quality(Part):
     )
 
 
+class Approval(Part):
+    """A person's decision, as a ModelApproval in the CreditModel's namespace."""
+
+    required: bool = Field(
+        default=False,
+        description="True: once every other gate has passed, the model waits until a ModelApproval of its very digest "
+        "stands. Who may create one is a matter of RBAC. The operator may be told to ask for it whatever is said here.",
+    )
+
+
 class Gates(Part):
     """What a model must pass before it takes a request.
 
@@ -212,6 +212,7 @@ class Gates(Part):
     quality: Quality | None = Field(
         default=None, description="Figures on the hold-out, absolute and against the champion. Left out: not judged."
     )
+    approval: Approval = Field(default=Approval(), description="A person has approved this very model.")
 
 
 class Replicas(Part):

@@ -53,7 +53,7 @@ class Number(Part):
 class GateResult(Part):
     """One gate's verdict on the model that spec names."""
 
-    name: str = Field(description="artifact, parity, benchmark or quality.")
+    name: str = Field(description="artifact, parity, benchmark, quality or approval.")
     verdict: Verdict = Field(description="Passed, Failed, Error, Inconclusive, Running, Waiting or NotConfigured.")
     reason: str = Field(description="Why, as one documented CamelCase word.")
     message: str = Field(description="Why, as a sentence with the number and the limit.")
@@ -69,7 +69,7 @@ class GateResult(Part):
 class GateSummary(Part):
     """One gate's verdict in a word."""
 
-    name: str = Field(description="artifact, parity, benchmark or quality.")
+    name: str = Field(description="artifact, parity, benchmark, quality or approval.")
     verdict: Verdict = Field(description="Passed, Failed, Error, Inconclusive, Running, Waiting or NotConfigured.")
 
 
@@ -141,6 +141,9 @@ class HistoryEntry(Part):
     uri: str = Field(description="Where its bundle was fetched from.")
     digest: str = Field(description="Its identity.")
     active_since: str = Field(description="When it last took over.", json_schema_extra={"format": "date-time"})
+    approval: str | None = Field(
+        default=None, description="The ModelApproval with which it took over: its name, who decided, and why."
+    )
     state: Literal["Active", "Warm", "AtZero"] = Field(
         description="Active takes the requests, Warm could at once, AtZero has to be started first."
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from creditmodel_bundle.measurement import Artifact, EvaluationSummary, Measurement
 from creditmodel_operator.api.spec import CreditModelSpec
 from creditmodel_operator.api.status import Number
+from creditmodel_operator.observed import Approval
 
 __all__ = ["Champion", "Gate", "Judgement", "Resources", "Subject", "Verdict"]
 
@@ -25,7 +27,7 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "Inconclusive"
     RUNNING = "Running"
     WAITING = "Waiting"
-    """An earlier gate has not passed."""
+    """An earlier gate has not passed, or a person has not decided."""
     NOT_CONFIGURED = "NotConfigured"
 
 
@@ -50,6 +52,14 @@ class Subject:
     """None while there is none, and where no gate compares with it."""
     promoted: frozenset[str] = frozenset()
     """Digests of the models that are or were champion: they are not compared with the champion again."""
+    name: str = ""
+    """Name of the CreditModel."""
+    namespace: str = ""
+    approval_required: bool = False
+    approvals: tuple[Approval, ...] = ()
+    """The decisions about this CreditModel that stand, the oldest first."""
+    approved: Mapping[str, str] = field(default_factory=dict)
+    """The approval that each digest took over with."""
 
     @property
     def opponent(self) -> Champion | None:
@@ -66,6 +76,10 @@ class Judgement:
     message: str
     summary: str | None = None
     numbers: tuple[Number, ...] = ()
+    evidence: Approval | None = None
+    """The decision that the verdict stands on."""
+    look_again: datetime | None = None
+    """When the verdict may change by itself."""
 
 
 @dataclass(frozen=True, slots=True)
