@@ -161,16 +161,11 @@ async def _service_ranges(client: Client) -> tuple[Network, ...]:
     return tuple(network for network in map(ip_network, texts) if isinstance(network, Network))
 
 
-def _local_ranges(options: Options, services: tuple[Network, ...], ranges: LocalRanges) -> Network:
-    """Make the Services' ranges local, and the pods', which is returned. Without permission pods get loopback
-    addresses.
+def _pod_range(options: Options, services: tuple[Network, ...], ranges: LocalRanges, *, sandbox: bool) -> Network:
+    """The pods' addresses, which are made local. A real control plane refuses loopback addresses in EndpointSlices;
+    a sandbox does not, and without permission there is no choice.
     """
-    for network in services:
-        try:
-            ranges.add(network)
-        except RouteError as e:
-            log.warning("Services cannot be reached: %s", e)
-    if options.pod_cidr is None and all(map(is_loopback, services)):
+    if options.pod_cidr is None and sandbox and all(map(is_loopback, services)):
         return LOOPBACK_PODS
     wanted = options.pod_cidr or free_range(services, ranges.left)
     try:
@@ -183,9 +178,9 @@ def _local_ranges(options: Options, services: tuple[Network, ...], ranges: Local
 
 
 @contextlib.asynccontextmanager
-async def _listening(api: KubeletApi, options: Options, version: str) -> AsyncIterator[int]:
+async def _listening(api: KubeletApi, options: Options, *, sandbox: bool) -> AsyncIterator[int]:
     """Serve the kubelet's API; the port it has."""
-    tls = options.kubelet_tls == "always" or (options.kubelet_tls == "auto" and "sandbox" not in version)
+    tls = options.kubelet_tls == "always" or (options.kubelet_tls == "auto" and not sandbox)
     runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
@@ -226,12 +221,13 @@ async def run(options: Options) -> None:
     with _state(options.directory) as identity, LocalRanges(options.directory / "ranges") as ranges:
         async with Client(config, "creditmodel-sandbox-node", "kubelet") as client, _probe_session() as session:
             version = await _server_version(client)
+            sandbox = "sandbox" in version
             services = options.service_cidrs or await _service_ranges(client)
-            pods = _local_ranges(options, services, ranges)
+            pods = _pod_range(options, services, ranges, sandbox=sandbox)
             census = Census(identity)
-            node = Node(_host(options, client, session, identity, pods), options.bind, census)
+            node = Node(_host(options, client, session, identity, pods), options.bind, census, ranges)
             api = KubeletApi(options.directory, options.name, node.workers.values, census)
-            async with _listening(api, options, version) as port:
+            async with _listening(api, options, sandbox=sandbox) as port:
                 registration = Registration(client, options.name, ADDRESS, port)
                 await _registered(registration)
                 log.info("joined %s (%s); pods have addresses from %s", config.server, version, pods)

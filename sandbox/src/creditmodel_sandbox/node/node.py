@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from creditmodel_sandbox.client import Informer, Obj, Resource
@@ -14,7 +14,8 @@ from creditmodel_sandbox.node.memory import Watchdog
 from creditmodel_sandbox.node.pods import PODS, Host, PodWorker
 from creditmodel_sandbox.node.proxy import Proxy
 from creditmodel_sandbox.node.register import NODES
-from creditmodel_sandbox.node.services import backends, matches
+from creditmodel_sandbox.node.routes import LocalRanges, Network, RouteError
+from creditmodel_sandbox.node.services import Address, backends, matches
 from creditmodel_sandbox.node.stats import Census
 
 __all__ = ["Node"]
@@ -29,9 +30,9 @@ _OBJECTS = (Resource("v1", "configmaps", "ConfigMap"), Resource("v1", "secrets",
 class Node:
     """One node of a cluster, from the moment that it is registered."""
 
-    def __init__(self, host: Host, bind: str, census: Census) -> None:
+    def __init__(self, host: Host, bind: str, census: Census, ranges: LocalRanges) -> None:
         client = host.client
-        self.host, self.proxy = host, Proxy()
+        self.host, self.proxy, self._ranges = host, Proxy(), ranges
         self.workers: dict[str, PodWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._pods = Informer(client, PODS, _guarded(self._pod_changed))
@@ -108,11 +109,22 @@ class Node:
         self.proxy.set(backends(service, pods))
 
     def _service_changed(self, old: Obj | None, new: Obj | None) -> None:
-        if old is not None:
-            wanted = backends(new, ()) if new is not None else {}
-            self.proxy.set({}, gone=[address for address in backends(old, ()) if address not in wanted])
+        before, wanted = (backends(service, ()) if service else {} for service in (old, new))
+        gone = before.keys() - wanted.keys()
+        self.proxy.set({}, gone=gone)
+        for network in _networks(gone) - _networks(wanted):
+            self._ranges.remove(network)
+        for network in _networks(wanted):
+            self._make_local(network)
         if new is not None:
             self._balance(new)
+
+    def _make_local(self, network: Network) -> None:
+        """One address, and not the Services' whole range: that may hold neighbours of this machine."""
+        try:
+            self._ranges.add(network)
+        except RouteError as e:
+            log.warning("a Service cannot be reached: %s", e)
 
     def _object_changed(self, old: Obj | None, new: Obj | None) -> None:
         obj = new or old
@@ -120,6 +132,10 @@ class Node:
             metadata = obj["metadata"]
             for worker in self.workers.values():
                 worker.object_changed(obj["kind"], metadata["namespace"], metadata["name"])
+
+
+def _networks(addresses: Iterable[Address]) -> set[Network]:
+    return {Network(ip) for ip, _ in addresses}
 
 
 def _guarded(change: Change) -> Change:

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["LocalRanges", "RouteError", "free_range", "is_loopback"]
+__all__ = ["LocalRanges", "Network", "RouteError", "free_range", "is_loopback"]
 
 Network = ipaddress.IPv4Network
 _NEW_ROUTE, _DELETE_ROUTE = 24, 25
@@ -54,30 +54,45 @@ class LocalRanges:
         """What a process that was killed left, by the same notes."""
 
     def __enter__(self) -> LocalRanges:
+        for text in self.left:
+            _forget(Network(text))
         return self
 
     def __exit__(self, *_: object) -> None:
         for network in self._added:
-            with contextlib.suppress(OSError):
-                _change(_DELETE_ROUTE, 0, network)
+            _forget(network)
         self._notes.unlink(missing_ok=True)
 
     def add(self, network: Network) -> None:
         """Make `network` local. RouteError without the permission; a range that is local already is left alone."""
-        if is_loopback(network) or (is_local(network) and str(network) not in self.left):
+        if is_loopback(network) or is_local(network):
             return
         try:
             _change(_NEW_ROUTE, _CREATE | _EXCLUSIVE, network)
         except OSError as e:
-            if e.errno == errno.EEXIST and str(network) not in self.left:
+            if e.errno == errno.EEXIST:
                 return
-            if e.errno != errno.EEXIST:
-                raise RouteError(
-                    f"cannot make {network} local ({e.strerror}). Run the node as root, or run once: "
-                    f"sudo ip route add local {network} dev lo"
-                ) from e
+            raise RouteError(
+                f"cannot make {network} local ({e.strerror}). Run the node as root, or run once: "
+                f"sudo ip route add local {network} dev lo"
+            ) from e
         self._added.append(network)
+        self._write()
+
+    def remove(self, network: Network) -> None:
+        """Undo `add`; a range that this process did not add is left alone."""
+        if network in self._added:
+            _forget(network)
+            self._added.remove(network)
+            self._write()
+
+    def _write(self) -> None:
         self._notes.write_text("\n".join(map(str, self._added)))
+
+
+def _forget(network: Network) -> None:
+    with contextlib.suppress(OSError):
+        _change(_DELETE_ROUTE, 0, network)
 
 
 def _change(kind: int, flags: int, network: Network) -> None:

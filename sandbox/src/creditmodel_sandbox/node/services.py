@@ -42,8 +42,11 @@ def _serving(service: Obj, pods: Iterable[Obj]) -> list[Obj]:
 
 
 def backends(service: Obj, pods: Iterable[Obj]) -> dict[Address, tuple[Address, ...]]:
-    """Each cluster IP and TCP port of the Service, and where connections to it may go. `pods` are those that match."""
+    """Each cluster IP and TCP port of the Service, and where connections to it may go. `pods` are those that match.
+    A Service without a selector is left alone."""
     spec = service["spec"]
+    if not spec.get("selector"):
+        return {}
     addresses = [
         ip for ip in spec.get("clusterIPs") or [spec.get("clusterIP")] if ip and ip != "None" and ":" not in ip
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -129,6 +130,26 @@ def test_an_instance_that_died_is_cleaned_up_and_started_again(run: Run, tmp_pat
     assert again.returncode == 0
     assert "a previous run of 'one' ended without `down` (apiserver)" in again.stderr
     assert not any(map(alive, before.values()))
+
+
+def of_this_test(tmp_path: Path) -> list[str]:
+    """The command lines of living processes that name the test's directory."""
+    files = [Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdigit()]  # noqa: PTH208
+    lines = []
+    for file in files:
+        with contextlib.suppress(OSError):
+            lines.append(file.read_text().replace("\0", " "))
+    return [line for line in lines if str(tmp_path) in line]
+
+
+def test_an_up_that_is_killed_leaves_nothing_that_down_does_not_end(run: Run, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "creditmodel_sandbox.cli", "up", "--name", "one"]
+    with subprocess.Popen(command, env={**os.environ, "XDG_STATE_HOME": str(tmp_path)}) as up:
+        until(lambda: bool(of_this_test(tmp_path)))  # the API server has begun, and may be written down or not
+        up.kill()
+    assert run("status", "--name", "one").returncode == 1
+    assert run("down", "--name", "one").returncode == 0
+    assert of_this_test(tmp_path) == []
 
 
 def test_a_taken_port_is_said_and_nothing_is_left_running(run: Run, tmp_path: Path) -> None:

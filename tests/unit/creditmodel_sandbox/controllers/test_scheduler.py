@@ -169,7 +169,7 @@ class SlowLease:
         return web.json_response(body)
 
 
-def announced(server: BaseTestServer[Any]) -> asyncio.Task[None]:
+def announced(server: BaseTestServer) -> asyncio.Task[None]:
     config = Kubeconfig(str(server.make_url("")).rstrip("/"), ssl=True)
 
     async def announce() -> None:
