@@ -76,6 +76,7 @@ def _add_score(app: FastAPI, lifecycle: Lifecycle, limits: Limits, in_flight: In
         headers = dict(request.scope["headers"])
         try:
             given_id = given_request_id(headers)
+            request.scope["state"]["request_id"] = given_id or request.scope["state"]["request_id"]
             check_headers(headers)
             size = check_length(headers, limits) or limits.body_bytes
             with in_flight.admit(size):
@@ -128,7 +129,8 @@ def _add_problem_handlers(app: FastAPI) -> None:
 
 
 def _problem_response(request: Request, problem: Problem) -> Response:
-    body = problem.body(request.scope["state"].get("request_id"))
+    to_protocol = request.scope["path"].startswith("/v2")
+    body = problem.body(request.scope["state"].get("request_id"), to_protocol=to_protocol)
     return Response(body, int(problem.status), media_type=PROBLEM_JSON, headers=dict(problem.headers))
 
 

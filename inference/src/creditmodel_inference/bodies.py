@@ -38,12 +38,14 @@ class InFlight:
 
 async def read_body(request: Request, limits: Limits) -> bytes:
     """The whole body. Raises TooLarge as soon as it is."""
-    parts = bytearray()
+    parts = []
+    size = 0
     async for part in request.stream():
-        parts += part
-        if len(parts) > limits.body_bytes:
+        parts.append(part)
+        size += len(part)
+        if size > limits.body_bytes:
             raise too_many_bytes(limits)
-    return bytes(parts)
+    return b"".join(parts)
 
 
 def json_response(body: bytes, headers: Mapping[str, str] | None = None) -> Response:

@@ -95,8 +95,8 @@ class Problem(ServeError):
         self.headers = tuple(headers)
         self.rows = rows
 
-    def document(self, request_id: str | None = None) -> dict[str, object]:
-        """The problem details object."""
+    def document(self, request_id: str | None = None, *, to_protocol: bool = False) -> dict[str, object]:
+        """The problem details object; `to_protocol` adds what clients of the Open Inference Protocol look for."""
         document: dict[str, object] = {
             "type": f"urn:creditmodel:problem:{self.type}",
             "title": self.status.phrase,
@@ -107,11 +107,13 @@ class Problem(ServeError):
             document["request_id"] = request_id
         if self.errors:
             document["errors"] = [asdict(error) for error in self.errors]
+        if to_protocol:
+            document["error"] = self.summary()
         return document
 
-    def body(self, request_id: str | None = None) -> bytes:
+    def body(self, request_id: str | None = None, *, to_protocol: bool = False) -> bytes:
         """The problem details as JSON."""
-        return msgspec.json.encode(self.document(request_id))
+        return msgspec.json.encode(self.document(request_id, to_protocol=to_protocol))
 
     def summary(self) -> str:
         """One line for the scoring log: the first violation, or the detail."""

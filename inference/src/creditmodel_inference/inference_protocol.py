@@ -1,12 +1,13 @@
 """Open Inference Protocol v2 over REST, binary tensors included.
 
 Specification: the KServe project's "Open Inference Protocol (V2)" and Triton's binary tensor data extension. The one
-input is `features`, float32 [rows, F], encoded as the contract says; the outputs are the graph's, and `points`.
+input is `features`, float32 [rows, F], encoded as the contract says and checked against it; the outputs are the
+graph's, and `points`. A row that is scored here is counted and logged like any other.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
 from importlib.metadata import version
 from typing import Any
 
@@ -15,54 +16,20 @@ import numpy as np
 from fastapi import FastAPI, Request, Response
 from numpy.typing import NDArray
 
-from creditmodel_bundle.contract import FLOAT32_LIMIT
+from creditmodel_inference.blocks import Outputs
 from creditmodel_inference.bodies import InFlight, json_response, read_body
-from creditmodel_inference.errors import FieldError, Malformed, NotFound, TooLarge, Unacceptable
+from creditmodel_inference.errors import NotFound, Problem
+from creditmodel_inference.intake import REQUEST_ID
 from creditmodel_inference.lifecycle import Lifecycle, Phase
-from creditmodel_inference.requests import check_length
+from creditmodel_inference.requests import check_encoding, check_length, given_request_id
 from creditmodel_inference.service import Service
 from creditmodel_inference.settings import Limits
+from creditmodel_inference.steps import in_turns
+from creditmodel_inference.tensors import FEATURES, OUTPUTS, Call
 
 __all__ = ["add_inference_protocol"]
 
 HEADER_LENGTH = "inference-header-content-length"
-FEATURES = "features"
-NUMPY: dict[str, np.dtype[Any]] = {
-    "FP32": np.dtype("<f4"),
-    "FP64": np.dtype("<f8"),
-    "INT32": np.dtype("<i4"),
-    "INT64": np.dtype("<i8"),
-}
-OUTPUTS = {"probability": "FP32", "log_odds": "FP32", "contributions": "FP32", "points": "INT32"}
-
-
-class _Tensor(msgspec.Struct):
-    name: str
-    shape: list[int]
-    datatype: str
-    data: Any = None
-    parameters: dict[str, Any] = {}
-
-
-class _Output(msgspec.Struct):
-    name: str
-    parameters: dict[str, Any] = {}
-
-
-class _Infer(msgspec.Struct):
-    inputs: list[_Tensor]
-    id: str | None = None
-    outputs: list[_Output] | None = None
-    parameters: dict[str, Any] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A parsed request: the rows, and which outputs are wanted, each as JSON or as bytes."""
-
-    id: str | None
-    rows: NDArray[np.float64]
-    outputs: list[tuple[str, bool]]
 
 
 def add_inference_protocol(app: FastAPI, lifecycle: Lifecycle, limits: Limits, in_flight: InFlight) -> None:
@@ -101,11 +68,27 @@ def add_inference_protocol(app: FastAPI, lifecycle: Lifecycle, limits: Limits, i
     @app.post("/v2/models/{name}/versions/{model_version}/infer", tags=tags)
     async def infer(request: Request, name: str, model_version: str | None = None) -> Response:
         service = _named(lifecycle, name, model_version)
-        size = check_length(dict(request.scope["headers"]), limits) or limits.body_bytes
-        with in_flight.admit(size):
-            body = await read_body(request, limits)
-            call = _parse(body, request.headers.get(HEADER_LENGTH), service.scorer.width, limits)
-            return _answer(service, call)
+        arrived, state = time.perf_counter(), request.scope["state"]
+        headers = dict(request.scope["headers"])
+        try:
+            given_id = given_request_id(headers)
+            state["request_id"] = given_id or state["request_id"]
+            check_encoding(headers)
+            with in_flight.admit(check_length(headers, limits) or limits.body_bytes):
+                body = await read_body(request, limits)
+                call = await in_turns(service.tensors.read(body, request.headers.get(HEADER_LENGTH)))
+                if given_id is None:
+                    state["request_id"] = _loggable(call.id) or state["request_id"]
+                outputs, points = await in_turns(service.infer(call.rows, state["request_id"], arrived))
+        except Problem as problem:
+            service.log_problem(problem, state["request_id"], time.perf_counter() - arrived)
+            raise
+        return _answer(service, call, outputs, points)
+
+
+def _loggable(call_id: str | None) -> str | None:
+    """The client's id of the call, where it is fit to be the request's id in the scoring log."""
+    return call_id if call_id is not None and REQUEST_ID.fullmatch(call_id) else None
 
 
 def _json(document: object, status: int = 200) -> Response:
@@ -140,79 +123,8 @@ def _metadata(service: Service) -> dict[str, object]:
     }
 
 
-def _parse(body: bytes, header_length: str | None, width: int, limits: Limits) -> _Call:
-    """The call in these bytes. Raises Malformed, TooLarge or Unacceptable."""
-    split = len(body) if header_length is None else _header_length(header_length, len(body))
-    try:
-        document = msgspec.json.decode(body[:split], type=_Infer)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        if isinstance(e, msgspec.ValidationError):
-            raise Unacceptable("The request is no inference request.", [FieldError("", str(e), "type")]) from e
-        raise Malformed(f"The inference header is not JSON: {e}.") from e
-    if [tensor.name for tensor in document.inputs] != [FEATURES]:
-        raise _wrong("/inputs", "must be one tensor named 'features'", "missing", FEATURES)
-    rows = _rows(document.inputs[0], body[split:], width, limits)
-    return _Call(document.id, rows, _wanted(document))
-
-
-def _header_length(text: str, size: int) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= size):
-        raise Malformed("Inference-Header-Content-Length is no length within the body.")
-    return int(text)
-
-
-def _rows(tensor: _Tensor, binary: bytes, width: int, limits: Limits) -> NDArray[np.float64]:
-    kind: np.dtype[Any] | None = NUMPY.get(tensor.datatype)
-    if kind is None:
-        raise _wrong("/inputs/0/datatype", "is not supported", "category", list(NUMPY))
-    if len(tensor.shape) != 2 or tensor.shape[1] != width or tensor.shape[0] < 1:
-        raise _wrong("/inputs/0/shape", f"is {tensor.shape[:8]}", "range", ["rows", width])
-    count = tensor.shape[0]
-    if count > limits.rows:
-        raise TooLarge(f"A request takes at most {limits.rows} rows; send them in several.")
-    values = _values(tensor, binary, kind, count * width)
-    # A missing value is NaN in binary, null in JSON; infinities and what overflows float32 have no meaning.
-    if np.any(np.abs(values) > FLOAT32_LIMIT):
-        raise _wrong("/inputs/0/data", "has numbers beyond float32", "range", {"maximum": FLOAT32_LIMIT})
-    return values.reshape(count, width)
-
-
-def _values(tensor: _Tensor, binary: bytes, kind: np.dtype[Any], count: int) -> NDArray[np.float64]:
-    """The tensor's numbers, flat."""
-    size = tensor.parameters.get("binary_data_size")
-    if size is not None:
-        if size != len(binary) or size != count * kind.itemsize:
-            raise _wrong("/inputs/0/parameters/binary_data_size", "does not fit", "range", count * kind.itemsize)
-        return np.frombuffer(binary, kind).astype(np.float64)
-    try:
-        values = np.array(tensor.data, np.float64).reshape(-1)
-    except (TypeError, ValueError, OverflowError) as e:
-        raise _wrong("/inputs/0/data", "is no array of numbers", "type", "numbers, null where missing") from e
-    if values.size != count:
-        raise _wrong("/inputs/0/data", f"has {values.size} numbers", "range", count)
-    return values
-
-
-def _wanted(document: _Infer) -> list[tuple[str, bool]]:
-    binary = document.parameters.get("binary_data_output") is True
-    if not document.outputs:
-        return [(name, binary) for name in OUTPUTS]
-    for index, output in enumerate(document.outputs):
-        if output.name not in OUTPUTS:
-            raise _wrong(f"/outputs/{index}/name", "is no output of this model", "unknown", list(OUTPUTS))
-    return [(output.name, output.parameters.get("binary_data", binary) is True) for output in document.outputs]
-
-
-def _wrong(path: str, message: str, kind: str, allowed: object) -> Unacceptable:
-    return Unacceptable("The inference request does not fit the model.", [FieldError(path, message, kind, allowed)])
-
-
-def _answer(service: Service, call: _Call) -> Response:
-    outputs, columns = service.infer(call.rows)
-    arrays: dict[str, NDArray[Any]] = {
-        **outputs._asdict(),
-        "points": columns.points.astype("<i4"),
-    }
+def _answer(service: Service, call: Call, outputs: Outputs, points: NDArray[np.int64]) -> Response:
+    arrays: dict[str, NDArray[Any]] = {**outputs._asdict(), "points": points.astype("<i4")}
     identity = service.scorer.identity
     tensors: list[dict[str, object]] = []
     binary: list[bytes] = []
@@ -233,7 +145,7 @@ def _answer(service: Service, call: _Call) -> Response:
     }
     if call.id is not None:
         document["id"] = call.id
-    return _encoded(document, binary, {"x-model-digest": identity.digest})
+    return _encoded(document, binary, {"x-model-digest": identity.digest, "x-model-revision": identity.revision})
 
 
 def _encoded(document: dict[str, object], binary: list[bytes], headers: dict[str, str]) -> Response:

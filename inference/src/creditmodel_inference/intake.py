@@ -26,11 +26,14 @@ from creditmodel_bundle.contract import FLOAT32_LIMIT, Contract, Feature
 from creditmodel_bundle.encoder import Encoder, describe
 from creditmodel_bundle.errors import ContractViolation
 from creditmodel_inference.errors import FieldError, Malformed, Problem, TooLarge, Unacceptable
+from creditmodel_inference.steps import Steps
 
 _FEW_BYTES = 4096
 """Quotation marks of shorter bodies are counted without NumPy, whose calls cost more than they save there."""
 
-__all__ = ["Intake", "Request", "check_request_id"]
+_COUNTED_AT_ONCE = 32 * 1024
+
+__all__ = ["Intake", "Request", "check_request_id", "parse", "pieces"]
 
 MAX_ERRORS = 50
 """Violations listed in one answer."""
@@ -70,7 +73,7 @@ class Intake:
     def __init__(self, contract: Contract, max_rows: int) -> None:
         self._contract = contract
         self._encoder = Encoder(contract)
-        self._max_rows = max_rows
+        self.max_rows = max_rows
         self._features = {feature.name: feature for feature in contract.features}
         _, envelope = _types(contract, range(len(contract.features)))
         self._decode = msgspec.json.Decoder(envelope).decode
@@ -79,7 +82,7 @@ class Intake:
 
     def read(self, body: bytes) -> Request:
         """The request in these bytes. Raises Malformed, TooLarge, or Unacceptable naming every violation."""
-        if len(body) > CAREFUL_BYTES and body.count(b"{") > self._max_rows + 1:
+        if len(body) > CAREFUL_BYTES and body.count(b"{") > self.max_rows + 1:
             raise self._too_many()
         try:
             envelope = self._decode(body)
@@ -88,7 +91,7 @@ class Intake:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             return self._explain(body, e)
         applicants, request_id = envelope.applicants, envelope.request_id
-        if not 0 < len(applicants) <= self._max_rows:
+        if not 0 < len(applicants) <= self.max_rows:
             raise self._too_many() if applicants else _no_rows()
         rows = []
         marks = _MARKS if request_id is UNSET else _MARKS_WITH_ID
@@ -100,12 +103,17 @@ class Intake:
             return self._explain(body, None)
         return Request(rows, None if request_id is UNSET else check_request_id(request_id))
 
-    def read_columns(self, body: bytes) -> tuple[NDArray[np.float64], str | None]:
-        """The same for many rows: an array [n, F] and the request id. Raises what `read` raises."""
-        if body.count(b"{") <= self._max_rows + 1:
-            found = self._columns.read(body)
-            if found is not None and 0 < len(found[0]) <= self._max_rows:
-                return found[0], None if found[1] is None else check_request_id(found[1])
+    def read_columns(self, body: bytes) -> Steps[tuple[NDArray[np.float64], str | None]]:
+        """The same for many rows: an array [n, F] and the request id. Raises what `read` raises.
+
+        Pauses between pieces, so that whoever asks can turn to others.
+        """
+        found = yield from self._columns.read(body, self.max_rows)
+        if found is not None:
+            rows, request_id = found
+            if len(rows) > self.max_rows:
+                raise self._too_many()
+            return rows, None if request_id is None else check_request_id(request_id)
         request = self.read(body)
         return np.array(request.rows, np.float64), request.request_id
 
@@ -113,8 +121,7 @@ class Intake:
         if len(body) <= CAREFUL_BYTES:
             return self._read_carefully(body)
         if isinstance(cause, msgspec.ValidationError):
-            error = _translate(str(cause), self._features)
-            raise Unacceptable("The request breaks the model's contract; only its first violation is named.", [error])
+            raise _first_violation(cause, self._features)
         if cause is None:
             raise Unacceptable(
                 "A key stands more than once in one object.",
@@ -123,7 +130,7 @@ class Intake:
         raise _malformed(cause)
 
     def _read_carefully(self, body: bytes) -> Request:
-        document = _parse(body)
+        document = parse(body)
         if type(document) is not _Object:
             raise Unacceptable("The request is no object.", [FieldError("", "is no object", "type", "object")])
         applicants, request_id, errors = self._open(document)
@@ -161,7 +168,7 @@ class Intake:
                 "The request has no list of applicants.",
                 [*errors, FieldError("/applicants", message, kind, "array of applicants")],
             )
-        if not 0 < len(applicants) <= self._max_rows:
+        if not 0 < len(applicants) <= self.max_rows:
             raise self._too_many() if applicants else _no_rows()
         return applicants, request_id if isinstance(request_id, str) else None, errors
 
@@ -181,8 +188,8 @@ class Intake:
 
     def _too_many(self) -> TooLarge:
         return TooLarge(
-            f"A request takes at most {self._max_rows} applicants; send them in several.",
-            [FieldError("/applicants", "has too many items", "rows", {"maximum": self._max_rows})],
+            f"A request takes at most {self.max_rows} applicants; send them in several.",
+            [FieldError("/applicants", "has too many items", "rows", {"maximum": self.max_rows})],
         )
 
 
@@ -327,27 +334,43 @@ class _ColumnReader:
         applicant, envelope = _types(contract, [*plain, *special])
         self._width, self._plain = len(features), plain
         self._pack = struct.Struct(f"={len(plain)}d").pack
+        self._features = {feature.name: feature for feature in features}
         self._special = [(i, attrgetter(f"f{i}"), _column_converter(features[i])) for i in special]
         self._piece = msgspec.json.Decoder(list[applicant])  # type: ignore[valid-type]
         self._envelope = msgspec.json.Decoder(envelope)
 
-    def read(self, body: bytes) -> tuple[NDArray[np.float64], str | None] | None:
-        """Rows [n, F] and the request id, or None if this reader cannot tell."""
+    def read(self, body: bytes, max_rows: int) -> Steps[tuple[NDArray[np.float64], str | None] | None]:
+        """Rows [n, F] and the request id, or None if this reader cannot tell; stops beyond `max_rows`."""
         begin, end = body.find(b"[") + 1, body.rfind(b"]")
         if not 0 < begin < end:
             return None
         try:
             envelope: Any = self._envelope.decode(body[:begin] + body[end:])
-            decoded = [self._decode(b"[%b]" % piece) for piece in _pieces(body, begin, end)]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
+        parts: list[NDArray[np.float64]] = []
+        count = marks = 0
+        try:
+            for piece in pieces(body, begin, end, b"}"):
+                rows, found = self._decode(b"[%b]" % piece)
+                parts.append(rows)
+                count, marks = count + len(rows), marks + found
+                if not len(rows) or count > max_rows:
+                    break
+                yield
+        except msgspec.ValidationError as e:
+            if len(body) <= CAREFUL_BYTES:
+                return None
+            # What precedes was valid, so that the piece begins with an applicant: the fault is where it seems to be.
+            raise _first_violation(e, self._features, count) from e
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        if envelope.applicants or not len(rows):
+            return None
         given = envelope.request_id is not UNSET
-        if envelope.applicants or not all(len(rows) for rows, _ in decoded):
+        if count <= max_rows and quotation_marks(body) != marks + (_MARKS_WITH_ID if given else _MARKS):
             return None
-        marks = sum(found for _, found in decoded) + (_MARKS_WITH_ID if given else _MARKS)
-        if quotation_marks(body) != marks:
-            return None
-        return np.concatenate([rows for rows, _ in decoded]), envelope.request_id if given else None
+        return np.concatenate(parts), envelope.request_id if given else None
 
     def _decode(self, piece: bytes) -> tuple[NDArray[np.float64], int]:
         """Rows, and the quotation marks that their JSON must have."""
@@ -363,11 +386,11 @@ class _ColumnReader:
         return rows, marks
 
 
-def _pieces(body: bytes, begin: int, end: int) -> Iterator[bytes]:
-    """The list's content, cut at commas after closing braces."""
+def pieces(body: bytes, begin: int, end: int, closing: bytes) -> Iterator[bytes]:
+    """The content of a list, body[begin:end], cut at commas after a `closing` bracket."""
     while True:
-        brace = body.find(b"}", begin + PIECE_BYTES, end)
-        comma = -1 if brace < 0 else body.find(b",", brace, end)
+        last = body.find(closing, begin + PIECE_BYTES, end)
+        comma = -1 if last < 0 else body.find(b",", last, end)
         if comma < 0:
             yield body[begin:end]
             return
@@ -402,20 +425,31 @@ def quotation_marks(body: bytes) -> int:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     if len(body) < _FEW_BYTES:
         return body.count(b'"')
-    return int(np.count_nonzero(np.frombuffer(body, np.uint8) == ord('"')))
+    # A few pages at a time stay in the processor's cache, where a mask of the whole would be fetched page by page.
+    content = np.frombuffer(body, np.uint8)
+    return sum(
+        int(np.count_nonzero(content[start : start + _COUNTED_AT_ONCE] == ord('"')))
+        for start in range(0, len(content), _COUNTED_AT_ONCE)
+    )
 
 
 _MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
-_APPLICANT = re.compile(r"\.applicants\[(?P<row>\d+)\](?:\.(?P<feature>.+))?")
+_APPLICANT = re.compile(r"(?:\.applicants)?\[(?P<row>\d+)\](?:\.(?P<feature>.+))?")
 _FIELD = re.compile(r"Object (?P<fault>missing required field|contains unknown field) `(?P<field>.*)`", re.DOTALL)
 
 
-def _translate(message: str, features: dict[str, Feature]) -> FieldError:
+def _first_violation(cause: msgspec.ValidationError, features: dict[str, Feature], before: int = 0) -> Unacceptable:
+    """The answer to a long body, of which the fast reader refused an applicant with `before` ones before its piece."""
+    error = _translate(str(cause), features, before)
+    return Unacceptable("The request breaks the model's contract; only its first violation is named.", [error])
+
+
+def _translate(message: str, features: dict[str, Feature], before: int) -> FieldError:
     """The fast reader's message as a violation."""
     found = _MESSAGE.fullmatch(message)
     what, where = (found["what"], found["path"] or "") if found else (message, "")
     place = _APPLICANT.fullmatch(where)
-    path = f"/applicants/{place['row']}" if place else where.replace(".", "/")
+    path = f"/applicants/{before + int(place['row'])}" if place else where.replace(".", "/")
     name = place["feature"] if place else None
     if field := _FIELD.fullmatch(what):
         kind, message = ("missing", "is required") if "missing" in field["fault"] else ("unknown", "is not known here")
@@ -448,7 +482,7 @@ class _NotJson(ValueError):
     pass
 
 
-def _parse(body: bytes) -> object:
+def parse(body: bytes) -> object:
     """Any JSON document, repeated keys noted. Raises Malformed."""
     try:
         text = body.decode("utf-8")

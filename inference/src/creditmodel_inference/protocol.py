@@ -266,7 +266,8 @@ class ConnectionBase(HttpToolsProtocol):
             self.cycle.response_complete = True
             self.cycle.message_event.set()
         request_id = self.request_ids()
-        self.transport.write(problem_answer(problem, self.server_state.default_headers, request_id, close=True))
+        defaults, to_protocol = self.server_state.default_headers, self.url.startswith(b"/v2")
+        self.transport.write(problem_answer(problem, defaults, request_id, close=True, to_protocol=to_protocol))
         # What the client still sends is read and dropped: closing at once could reset the connection under the answer.
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -8,7 +8,7 @@ from creditmodel_inference.errors import FieldError, TooLarge, Unacceptable, Wro
 from creditmodel_inference.intake import REQUEST_ID
 from creditmodel_inference.settings import Limits
 
-__all__ = ["Headers", "check_headers", "check_length", "given_request_id"]
+__all__ = ["Headers", "check_encoding", "check_headers", "check_length", "given_request_id"]
 
 Headers = Mapping[bytes, bytes]
 """Names in lower case."""
@@ -37,6 +37,11 @@ def check_headers(headers: Headers) -> None:
     if content_type != JSON and not _is_json(content_type):
         shown = content_type[:80].decode("latin-1") or "missing"
         raise WrongMediaType(f"Content-Type is {shown}; send application/json in UTF-8.")
+    check_encoding(headers)
+
+
+def check_encoding(headers: Headers) -> None:
+    """Raises WrongMediaType for a compressed body: what it would grow to is not known before it has."""
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding != b"identity":
         shown = encoding[:40].decode("latin-1")

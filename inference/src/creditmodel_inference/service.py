@@ -6,7 +6,6 @@ has gathered is scored when the turn ends. Nobody waits for company.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import struct
 import time
@@ -25,6 +24,8 @@ from creditmodel_inference.intake import Intake, Request
 from creditmodel_inference.meter import SCORE, Meter
 from creditmodel_inference.scorer import Scorer
 from creditmodel_inference.scoring_log import Record, ScoringLog, Span
+from creditmodel_inference.steps import Steps, at_once, in_turns
+from creditmodel_inference.tensors import TensorReader
 from creditmodel_inference.wire import RequestIds
 
 __all__ = ["ReplyTo", "Service"]
@@ -66,6 +67,7 @@ class Service:
     ) -> None:
         self.scorer = scorer
         self.intake = intake
+        self.tensors = TensorReader(scorer.contract, intake.max_rows)
         self.meter = meter
         self.request_ids = RequestIds()
         self._log = log
@@ -117,6 +119,10 @@ class Service:
         """Count and log a request to score that was answered with a problem."""
         seconds = time.perf_counter() - arrived
         self.meter.request(SCORE, problem.status, seconds)
+        self.log_problem(problem, request_id, seconds)
+
+    def log_problem(self, problem: Problem, request_id: str, seconds: float) -> None:
+        """Log a request that was answered with a problem, and count its violations."""
         self.meter.refused(problem.errors)
         if self._log is not None and not isinstance(problem, Denied):
             self._log.add_error(request_id, round(seconds * 1e6), problem.summary())
@@ -174,7 +180,7 @@ class Service:
         """A request of more rows than gather, small enough in bytes to be answered in one go."""
         rows = np.array(request.rows, np.float64)
         try:
-            results = list(self._score_in_parts(rows, request_id, arrived))
+            results = at_once(self._results(rows, request_id, arrived))
         except Problem as problem:
             client.failed(problem, request_id)
             self.note_problem(problem, request_id, arrived)
@@ -183,24 +189,42 @@ class Service:
         self.meter.request(SCORE, 200, time.perf_counter() - arrived)
 
     async def score(self, body: bytes, given_id: str | None, arrived: float) -> tuple[str, bytes]:
-        """Request id and response body, giving way to other clients between blocks. Raises Problem."""
+        """Request id and response body, giving way to other clients now and then. Raises Problem."""
         request_id = given_id or self.request_ids()
         try:
-            rows, own_id = self.intake.read_columns(body)
+            rows, own_id = await in_turns(self.intake.read_columns(body))
             request_id = own_id or request_id
-            results: list[bytes] = []
-            for part in self._score_in_parts(rows, request_id, arrived):
-                results.append(part)
-                await asyncio.sleep(0)
+            results = await in_turns(self._results(rows, request_id, arrived))
         except Problem as problem:
             self.note_problem(problem, request_id, arrived)
             raise
-        body = self.scorer.answers.body(request_id.encode(), results)
+        answer = self.scorer.answers.body(request_id.encode(), results)
         self.meter.request(SCORE, 200, time.perf_counter() - arrived)
-        return request_id, body
+        return request_id, answer
 
-    def _score_in_parts(self, rows: NDArray[np.float64], request_id: str, arrived: float) -> Iterator[bytes]:
-        """JSON of the results, some rows at a time; counted and logged as it goes."""
+    def _results(self, rows: NDArray[np.float64], request_id: str, arrived: float) -> Steps[list[bytes]]:
+        """JSON of the results, some rows at a time."""
+        results = []
+        for outputs, columns in self._in_parts(rows, request_id, arrived):
+            results.append(self.scorer.column_answers.json(columns, outputs))
+            yield
+        return results
+
+    def infer(
+        self, rows: NDArray[np.float64], request_id: str, arrived: float
+    ) -> Steps[tuple[Outputs, NDArray[np.int64]]]:
+        """Outputs and score points of rows already encoded and checked. Raises Unscorable."""
+        parts = []
+        for part in self._in_parts(rows, request_id, arrived):
+            parts.append(part)
+            yield
+        outputs = Outputs(*(np.concatenate(arrays) for arrays in zip(*(made for made, _ in parts), strict=True)))
+        return outputs, np.concatenate([columns.points for _, columns in parts])
+
+    def _in_parts(
+        self, rows: NDArray[np.float64], request_id: str, arrived: float
+    ) -> Iterator[tuple[Outputs, Columns]]:
+        """Score some rows at a time; counted and logged as it goes."""
         scorer, log = self.scorer, self._log
         drawn = log is not None and log.draw()
         for start in range(0, len(rows), PART_ROWS):
@@ -212,14 +236,7 @@ class Service:
             if log is not None and drawn:
                 latency = round((time.perf_counter() - arrived) * 1e6)
                 log.add_span(part, Span(request_id, start, latency, columns))
-            yield scorer.column_answers.json(columns, outputs)
-
-    def infer(self, rows: NDArray[np.float64]) -> tuple[Outputs, Columns]:
-        """Outputs and verdicts of rows already encoded. Raises Unscorable."""
-        outputs = self.scorer.blocks.run(rows)
-        columns = self.scorer.columns(outputs)
-        self.meter.columns(columns)
-        return outputs, columns
+            yield outputs, columns
 
 
 def _records(request_id: str, verdicts: list[Verdict], latency: int) -> list[Record]:

@@ -46,9 +46,11 @@ class Heads:
         return b"%b%b\r\ncontent-length: %d\r\n\r\n" % (self._close if close else self._keep, request_id, length)
 
 
-def problem_answer(problem: Problem, defaults: list[Header], request_id: str | None, *, close: bool) -> bytes:
+def problem_answer(
+    problem: Problem, defaults: list[Header], request_id: str | None, *, close: bool, to_protocol: bool = False
+) -> bytes:
     """A whole answer that says what is wrong."""
-    body = problem.body(request_id)
+    body = problem.body(request_id, to_protocol=to_protocol)
     headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", b"%d" % len(body))]
     headers += [(name.encode(), value.encode()) for name, value in problem.headers]
     if request_id is not None:
