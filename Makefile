@@ -74,6 +74,19 @@ $(AIRFLOW)/.ready: docs/integrations/airflow/requirements.txt docs/integrations/
 test-airflow: $(READY) $(AIRFLOW)/.ready ## the Airflow DAGs, with a real Airflow on a sandbox
 	env -u KUBECONFIG $(AIRFLOW)/bin/python -m pytest -p no:cacheprovider docs/integrations/airflow/tests
 
+CLIENTS := $(VENV)/clients
+PROTOCOL := docs/integrations/inference-protocol
+$(CLIENTS)/.ready: $(PROTOCOL)/requirements.txt $(PROTOCOL)/constraints.txt
+	@.ci/venv $(PYTHON) $(CLIENTS)
+	@echo "Installing the clients of Triton and KServe in an environment of their own (about a minute on a cold cache)"
+	@$(CLIENTS)/bin/python -m pip install --quiet --constraint $(PROTOCOL)/constraints.txt \
+		--requirement $(PROTOCOL)/requirements.txt
+	@touch $@
+
+.PHONY: test-clients
+test-clients: $(READY) $(CLIENTS)/.ready ## Triton's and KServe's own clients against the scoring server
+	$(CLIENTS)/bin/python -m pytest -p no:cacheprovider $(PROTOCOL)/tests
+
 .PHONY: lint
 lint: $(READY) ## static checks
 	$(BIN)/ruff check .
