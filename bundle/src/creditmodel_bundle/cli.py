@@ -74,6 +74,7 @@ def _artifact(bundle: Bundle) -> Artifact:
             brier=evaluation.brier,
             rows=evaluation.holdout.rows,
             holdout_sha256=evaluation.holdout.sha256,
+            champion=evaluation.champion,
         ),
     )
 

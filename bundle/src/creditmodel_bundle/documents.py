@@ -8,7 +8,7 @@ from pydantic import Field
 
 from creditmodel_bundle._model import Document
 
-__all__ = ["Baseline", "CalibrationBand", "Evaluation", "Golden", "GoldenRow", "Holdout"]
+__all__ = ["Baseline", "CalibrationBand", "Evaluation", "Golden", "GoldenRow", "Holdout", "Incumbent"]
 
 
 class Holdout(Document):
@@ -40,8 +40,18 @@ class Baseline(Document):
     brier: float
 
 
+class Incumbent(Document):
+    """The champion that a model was retrained from, on the very same hold-out."""
+
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    auc: float
+    ks: float
+    gini: float
+    brier: float
+
+
 class Evaluation(Document):
-    """evaluation.json: discrimination and calibration on the hold-out."""
+    """evaluation.json: discrimination and calibration on the hold-out. `champion` is there for a retrained model."""
 
     schema_version: Literal[1] = 1
     holdout: Holdout
@@ -51,6 +61,7 @@ class Evaluation(Document):
     brier: float = Field(ge=0, le=1)
     calibration: list[CalibrationBand]
     baselines: list[Baseline] = []
+    champion: Incumbent | None = None
 
 
 class GoldenRow(Document):

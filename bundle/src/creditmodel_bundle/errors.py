@@ -4,7 +4,9 @@ BundleError                  anything wrong with a bundle
 ├── BundleUnreachable        the URI cannot be read now; trying again may help
 ├── BundleCorrupt            the bytes are not what the manifest promises; trying again cannot help
 │   └── DigestMismatch       a sound bundle, but not the one that was asked for
-└── BundleInvalid            a document of the bundle breaks its schema
+├── BundleInvalid            a document of the bundle breaks its schema
+├── BundleNotStored          the bundle was read, and the disk or store cannot take it
+└── BundleExists             there is a bundle already where one was to be written
 MeasurementError             a Job's message is not a measurement
 ContractViolation            an applicant's values break the data contract
 """
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 __all__ = [
     "BundleCorrupt",
     "BundleError",
+    "BundleExists",
     "BundleInvalid",
     "BundleNotStored",
     "BundleUnreachable",
@@ -60,6 +63,12 @@ class BundleInvalid(BundleError):
     """A document of the bundle breaks its schema."""
 
     reason = "Invalid"
+
+
+class BundleExists(BundleError):
+    """There is a bundle already where one was to be written; it stays as it is."""
+
+    reason = "Exists"
 
 
 class MeasurementError(Exception):

@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from creditmodel_bundle._model import Document
+from creditmodel_bundle.documents import Holdout, Incumbent
 from creditmodel_bundle.errors import MeasurementError
 
 __all__ = [
@@ -25,11 +26,14 @@ __all__ = [
     "EvaluationSummary",
     "Failure",
     "FailureDetail",
+    "Figures",
     "Measurement",
     "Parity",
     "Quality",
     "Reports",
+    "Signal",
     "Timing",
+    "Training",
     "Window",
     "dump",
     "parse",
@@ -39,7 +43,7 @@ MAX_BYTES = 4096
 """Kubernetes cuts a termination message at this many bytes."""
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-Kind = Literal["artifact", "parity", "benchmark", "drift"]
+Kind = Literal["artifact", "parity", "benchmark", "drift", "training", "signal"]
 
 
 class _Common(Document):
@@ -48,7 +52,7 @@ class _Common(Document):
 
 
 class EvaluationSummary(Document):
-    """Discrimination on the hold-out, as evaluation.json has it."""
+    """Discrimination on the hold-out, as evaluation.json has it. `champion`: of whom a retrained model came from."""
 
     auc: float
     ks: float
@@ -56,6 +60,7 @@ class EvaluationSummary(Document):
     brier: float
     rows: int
     holdout_sha256: str
+    champion: Incumbent | None = None
 
 
 class Artifact(_Common):
@@ -181,6 +186,45 @@ class Drift(_Common):
     report: Reports = Reports()
 
 
+class Figures(Document):
+    """Discrimination on one hold-out."""
+
+    auc: float
+    ks: float
+    gini: float
+    brier: float
+
+
+class Training(_Common):
+    """A model retrained from the champion `digest`: where it lies, and both on the same hold-out.
+
+    The hold-out is of recent labelled applicants, from whom neither model has learned.
+    """
+
+    kind: Literal["training"] = "training"
+    digest: Digest
+    episode: str | None = None
+    uri: str
+    candidate: Digest
+    reference_rows: int | None = Field(default=None, ge=0)
+    """None, like the next two, when an earlier attempt had finished the bundle."""
+    labelled_rows: int | None = Field(default=None, ge=0)
+    left_out: int | None = Field(default=None, ge=0)
+    holdout: Holdout
+    champion: Figures
+    challenger: Figures
+
+
+class Signal(_Common):
+    """A receiver took over the retraining of the model `digest`: how it answered, and at which attempt."""
+
+    kind: Literal["signal"] = "signal"
+    digest: Digest
+    episode: str
+    status: int = Field(ge=100, le=599)
+    attempts: int = Field(ge=1)
+
+
 class FailureDetail(Document):
     """Why a Job could not measure; `reason` is CamelCase."""
 
@@ -196,7 +240,7 @@ class Failure(_Common):
     error: FailureDetail
 
 
-Measurement = Artifact | Parity | Benchmark | Drift
+Measurement = Artifact | Parity | Benchmark | Drift | Training | Signal
 _MEASUREMENT: TypeAdapter[Measurement] = TypeAdapter(Annotated[Measurement, Field(discriminator="kind")])
 
 

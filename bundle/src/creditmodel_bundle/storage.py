@@ -28,13 +28,14 @@ from creditmodel_bundle._http import HttpDirectory
 from creditmodel_bundle.errors import (
     BundleCorrupt,
     BundleError,
+    BundleExists,
     BundleInvalid,
     BundleNotStored,
     BundleUnreachable,
 )
 from creditmodel_bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Manifest, check_digest, digest_of
 
-__all__ = ["Bundle", "fetch", "filesystem", "local_path", "write_bytes", "write_file"]
+__all__ = ["Bundle", "fetch", "filesystem", "local_path", "publish", "write_bytes", "write_file"]
 
 ATTEMPTS = 3
 BACKOFF_SECONDS = 0.5
@@ -94,6 +95,50 @@ def _store(source: _Directory, manifest: Manifest, raw: bytes, directory: Path, 
             (Path(partial) / entry.path).replace(directory / entry.path)
         (Path(partial) / MANIFEST).write_bytes(raw)
         (Path(partial) / MANIFEST).replace(directory / MANIFEST)
+
+
+def publish(directory: Path, uri: str) -> Bundle:
+    """Copy a sealed bundle from a local directory to a URI where there is none yet, and read it back whole.
+
+    The manifest goes last, so what is interrupted is no bundle. On a file system the directory appears at once. Raises
+    BundleExists, and leaves what is there alone; BundleUnreachable when the store does not answer; BundleInvalid for a
+    URI that cannot be written to; BundleCorrupt when somebody else wrote there meanwhile.
+    """
+    shown, raw = _shown(uri), (directory / MANIFEST).read_bytes()
+    manifest = Manifest.parse(raw)
+    source = _source(uri)
+    try:
+        _retrying(lambda: _manifest_bytes(source, shown), shown)
+    except BundleUnreachable as e:
+        if not isinstance(e.__cause__, FileNotFoundError):
+            raise
+    else:
+        raise BundleExists(f"{shown} holds a bundle already, which stays as it is; name another place")
+    target = local_path(uri)
+    if target is not None:
+        _put(directory, target, shown)
+    else:
+        for name in (*(entry.path for entry in manifest.files), MANIFEST):
+            write_bytes(f"{uri.rstrip('/')}/{name}", (directory / name).read_bytes())
+    with tempfile.TemporaryDirectory(prefix="creditmodel-published-") as copy:
+        return fetch(uri, Path(copy), digest_of(raw))
+
+
+def _put(directory: Path, target: Path, shown: str) -> None:
+    """A copy beside the target takes its name. What is there stays, unless it is an empty directory."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+        try:
+            shutil.copytree(directory, partial, dirs_exist_ok=True)
+            partial.chmod(0o755)
+            partial.rename(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as e:
+        if e.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise BundleExists(f"{shown} is not empty; what is there stays as it is; name another place") from e
+        raise BundleNotStored(f"{shown} cannot be written: {e.strerror or e}") from e
 
 
 def write_bytes(uri: str, content: bytes) -> None:

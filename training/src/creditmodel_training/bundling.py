@@ -90,7 +90,7 @@ def _fill(directory: Path, data: Prepared, network: ScoringNetwork, evaluation: 
     contract = _contract(data, network, meaning, reference, log_odds)
     document = contract.model_dump_json(indent=1).encode() + b"\n"
     (directory / CONTRACT).write_bytes(document)
-    (directory / EVALUATION).write_text(evaluation.model_dump_json(indent=1) + "\n")
+    (directory / EVALUATION).write_text(evaluation.model_dump_json(indent=1, exclude_none=True) + "\n")
     applicants = _spread(data, network)
     (directory / GOLDEN).write_text(golden(network, contract, applicants).model_dump_json(indent=1) + "\n")
     table = reference_table(data, contract, reference, log_odds, probability)

@@ -1,4 +1,7 @@
-"""creditmodel-train: train a credit-scoring network and write its bundle."""
+"""creditmodel-train: train a credit-scoring network and write its bundle.
+
+`creditmodel-train retrain` trains a challenger for a model that serves; it has a --help of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from creditmodel_training.cli.retrain import main as retrain
 from creditmodel_training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -29,7 +33,10 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0 bundle written, 2 bad input."""
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    if given and given[0] == "retrain":
+        return retrain(given[1:])
+    arguments = _parser().parse_args(given)
     try:
         return _run(arguments)
     except TrainingError as e:

@@ -13,7 +13,7 @@ from creditmodel_training.data import uci
 from creditmodel_training.errors import DataError
 from creditmodel_training.schema import Schema
 
-__all__ = ["Source", "named", "names", "open_source", "read_table"]
+__all__ = ["NULL_WORDS", "Source", "named", "names", "open_source", "plain", "read_table"]
 
 NULL_WORDS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 
@@ -54,7 +54,7 @@ def read_table(path: Path) -> pa.Table:
         read = _read(path)
         if len(set(read.column_names)) != read.num_columns:
             raise DataError(f"{path} has two columns of the same name")
-        table = _plain(read)
+        table = plain(read)
     except (OSError, pa.ArrowException) as e:
         raise DataError(f"{path} cannot be read: {e}") from e
     if table.num_rows == 0:
@@ -62,7 +62,7 @@ def read_table(path: Path) -> pa.Table:
     return table
 
 
-def _plain(table: pa.Table) -> pa.Table:
+def plain(table: pa.Table) -> pa.Table:
     """Each column as one of the kinds that applicants come in: int64, double or text (booleans in JSON's words)."""
     return pa.table({name: table[name].cast(_plain_type(table[name].type)) for name in table.column_names})
 
