@@ -23,9 +23,12 @@ from creditmodel_operator.drift import watch
 from creditmodel_operator.evaluate import Evaluation, evaluate, find_artifact
 from creditmodel_operator.fleet import Fleet, fleet
 from creditmodel_operator.gates import Champion, Subject
+from creditmodel_operator.narrow import present
 from creditmodel_operator.observed import Model, Observed
 from creditmodel_operator.plan import Action, Apply, Delete, Event, Plan, annotate
 from creditmodel_operator.report import Findings, invalid, status
+from creditmodel_operator.retraining import Retraining, obsolete_triggers, retrain
+from creditmodel_operator.retraining import events as retraining_events
 from creditmodel_operator.revision import Owner, Revision
 from creditmodel_operator.rollout import Challenge, Rollout, roll
 
@@ -53,11 +56,12 @@ def decide(spec: CreditModelSpec | str, observed: Observed, now: datetime) -> Pl
     evaluation = _evaluate(spec, owner, revisions, observed, now)
     rollout = roll(revisions, _challenge(spec, owner, evaluation, observed), observed, now)
     drift = _watch(spec, rollout, observed, now)
-    found = Findings(model, spec, revisions, evaluation, rollout, drift, now)
-    actions = _records(owner, evaluation, drift)
+    retraining = _retrain(spec, rollout, drift, observed, now)
+    found = Findings(model, spec, revisions, evaluation, rollout, drift, retraining, now)
+    actions = tuple(_records(owner, found, observed))
     if not spec.suspend:
         actions = (*_work(spec, found, observed), *actions)
-    return _plan(model, status(found), actions, _look_again(evaluation, rollout, drift))
+    return _plan(model, status(found), actions, _look_again(found))
 
 
 def _evaluate(spec: CreditModelSpec, owner: Owner, fleet: Fleet, observed: Observed, now: datetime) -> Evaluation:
@@ -111,17 +115,28 @@ def _challenge(spec: CreditModelSpec, owner: Owner, evaluation: Evaluation, obse
 def _watch(spec: CreditModelSpec, rollout: Rollout, observed: Observed, now: datetime) -> DriftReport | None:
     if spec.drift is None or rollout.champion is None:
         return None
-    return watch(spec.drift, rollout.champion.digest, observed, now)
+    return watch(spec.drift, spec.retraining, rollout.champion.digest, observed, now)
 
 
-def _records(owner: Owner, evaluation: Evaluation, drift: DriftReport | None) -> tuple[Action, ...]:
+def _retrain(
+    spec: CreditModelSpec, rollout: Rollout, drift: DriftReport | None, observed: Observed, now: datetime
+) -> Retraining | None:
+    if drift is None or rollout.champion is None:
+        return None
+    return retrain(spec, rollout.champion, drift, observed, now)
+
+
+def _records(owner: Owner, found: Findings, observed: Observed) -> Iterator[Action]:
     """What Jobs have said is written on them, because their pods may be gone at the next pass."""
-    said = [(job, {names.MEASUREMENT: text}) for job, text in evaluation.records]
-    checks = drift.records if drift else ()
-    return tuple(
-        annotate(owner.namespace, job.meta.name, job.meta.uid, notes, names.RECORD_MANAGER)
-        for job, notes in (*said, *checks)
-    )
+    said = [(job, {names.MEASUREMENT: text}) for job, text in found.evaluation.records]
+    checks = found.drift.records if found.drift else ()
+    trigger = found.retraining.records if found.retraining else ()
+    for job, notes in (*said, *checks, *trigger):
+        yield annotate(owner.namespace, job.meta.name, job.meta.uid, notes, names.RECORD_MANAGER)
+    episode = found.drift.last_episode if found.drift else None
+    for item in observed.cronjobs if episode else ():
+        notes = {names.LAST_EPISODE: present(episode)}
+        yield annotate(owner.namespace, item.meta.name, item.meta.uid, notes, names.RECORD_MANAGER, "CronJob")
 
 
 def _work(spec: CreditModelSpec, found: Findings, observed: Observed) -> Iterator[Action]:
@@ -131,6 +146,9 @@ def _work(spec: CreditModelSpec, found: Findings, observed: Observed) -> Iterato
         if gate.create is not None:
             yield Apply(gate.create)
     yield from _drift_job(spec, found.rollout, observed)
+    if found.retraining is not None and found.retraining.create is not None:
+        yield Apply(found.retraining.create)
+    yield from obsolete_triggers(found.retraining.episode.id if found.retraining else None, observed)
     yield from obsolete_jobs(found.fleet, found.evaluation, observed)
 
 
@@ -147,10 +165,10 @@ def _plan(model: Model, new: dict[str, Any], actions: tuple[Action, ...], look_a
     old = model.status
     if old == new:
         return Plan(actions, None, (), look_again)
-    return Plan(actions, new, tuple(_events(old, new)), look_again)
+    return Plan(actions, new, tuple(_events(model, old, new)), look_again)
 
 
-def _events(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
+def _events(model: Model, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
     """What happened between two statuses that a person would want to hear of."""
     before, after = _revision(old, "active"), _revision(new, "active")
     if after is not None and before != after:
@@ -159,6 +177,7 @@ def _events(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
     if challenger is not None and challenger not in (after, _revision(new, "candidate")):
         yield Event("Superseded", f"{challenger} was given up for what spec names now")
     yield from events(old.get("conditions") or (), new["conditions"])
+    yield from retraining_events(old.get("retraining") or {}, new.get("retraining") or {}, model)
 
 
 def _revision(status: Mapping[str, Any], role: str) -> str | None:
@@ -166,7 +185,7 @@ def _revision(status: Mapping[str, Any], role: str) -> str | None:
     return revision
 
 
-def _look_again(evaluation: Evaluation, rollout: Rollout, drift: DriftReport | None) -> datetime | None:
-    times = [found.look_again for found in evaluation.found]
-    times += [rollout.look_again, drift.look_again if drift else None]
+def _look_again(found: Findings) -> datetime | None:
+    times = [item.look_again for item in found.evaluation.found]
+    times += [part.look_again for part in (found.rollout, found.drift, found.retraining) if part is not None]
     return min((at for at in times if at is not None), default=None)

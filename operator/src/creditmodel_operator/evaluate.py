@@ -285,9 +285,7 @@ def _manifest(gate: Gate, bench: _Bench, name: str, measures: str) -> Manifest:
         command=present(gate.command)(bench.subject),
         secret=secret.name if secret else None,
         service_account=bench.subject.spec.jobs.service_account_name,
-        cpu=use.cpu,
-        memory=use.memory,
-        memory_limit=use.memory_limit,
+        resources={"requests": {"cpu": use.cpu, "memory": use.memory}, "limits": {"memory": use.memory_limit}},
     )
     digest = bench.subject.digest
     revision = names.revision(bench.owner.name, digest) if digest else None

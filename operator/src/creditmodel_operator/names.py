@@ -16,11 +16,13 @@ __all__ = [
     "CANDIDATE_SINCE",
     "COMPONENT",
     "DIGEST",
+    "EPISODE",
     "EVALUATION",
     "FIELD_MANAGER",
     "GATE",
     "GATED",
     "INSTANCE",
+    "LAST_EPISODE",
     "LEASE",
     "MANAGED_BY",
     "MAX_NAME",
@@ -43,6 +45,7 @@ __all__ = [
     "instance_labels",
     "revision",
     "service",
+    "trigger_job",
 ]
 
 MAX_NAME = 46
@@ -81,6 +84,10 @@ MEASURES = "creditmodel.dev/measures"
 """Annotation of a gate Job: fingerprint of what it measures, whatever image measures it and however often."""
 MEASUREMENT = "creditmodel.dev/measurement"
 """Annotation of a Job: its measurement, kept when its pod is gone."""
+EPISODE = "creditmodel.dev/episode"
+"""Annotation of a training or signal Job: the episode that it is for."""
+LAST_EPISODE = "creditmodel.dev/last-episode"
+"""Annotation of the drift CronJob: the newest episode and when it began: the cooldown outlives Jobs and champions."""
 STREAK = "creditmodel.dev/streak"
 """Annotation of a drift Job: the count of breaches before it, kept when the Jobs before it are gone."""
 ROLLOUT_FAILURE = "creditmodel.dev/rollout-failure"
@@ -117,6 +124,12 @@ def drift_cronjob(crm: str) -> str:
 def episode(uid: str, digest: str, first_breach: str) -> str:
     """An episode of drift or decay: the same one gets the same id after every restart."""
     return fingerprint([uid, digest, first_breach], 16)
+
+
+def trigger_job(crm: str, component: str, episode: str) -> str:
+    """The one Job that an episode starts: training, or signal."""
+    tail = f"-{component}-{episode}"
+    return crm[: 63 - len(tail)].rstrip("-") + tail
 
 
 def event(crm: str, subject: Any) -> str:

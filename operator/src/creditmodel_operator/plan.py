@@ -69,7 +69,9 @@ def scale(namespace: str, deployment: str, replicas: int) -> Apply:
     return Apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}, names.SCALE_MANAGER)
 
 
-def annotate(namespace: str, job: str, uid: str, annotations: Mapping[str, str], manager: str) -> Apply:
-    """Write on a Job what has to outlive its pod. The uid keeps a Job that is gone from being made anew."""
-    meta = {"name": job, "namespace": namespace, "uid": uid, "annotations": dict(annotations)}
-    return Apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": meta}, manager)
+def annotate(
+    namespace: str, name: str, uid: str, annotations: Mapping[str, str], manager: str, kind: str = "Job"
+) -> Apply:
+    """Write on a Job or CronJob what has to outlive pods and Jobs. The uid keeps what is gone from being made anew."""
+    meta = {"name": name, "namespace": namespace, "uid": uid, "annotations": dict(annotations)}
+    return Apply({"apiVersion": "batch/v1", "kind": kind, "metadata": meta}, manager)

@@ -14,6 +14,7 @@ __all__ = [
     "BENCHMARK_INCONCLUSIVE",
     "BREACHES",
     "CLEAN",
+    "COOLDOWN",
     "DEADLINE_EXCEEDED",
     "DECAY",
     "DEGRADED",
@@ -145,5 +146,7 @@ DECAY: Final = "QualityDecay"
 """As many checks in a row as spec asks for found the quality below its limit."""
 CLEAN: Final = "Clean"
 """No episode is open."""
+COOLDOWN: Final = "Cooldown"
+"""An episode would begin, and the last one began less than spec.retraining.cooldown ago."""
 NO_TRIGGER: Final = "NoTrigger"
 """Nothing watches the model: spec.drift is not set."""

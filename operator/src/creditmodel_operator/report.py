@@ -18,7 +18,6 @@ from creditmodel_operator.api.status import (
     HistoryEntry,
     QualityStatus,
     ReplicaStatus,
-    RetrainingStatus,
 )
 from creditmodel_operator.conditions import TYPES, Aspect, dated, truth
 from creditmodel_operator.drift import Finding
@@ -28,6 +27,7 @@ from creditmodel_operator.fleet import Fleet, Live
 from creditmodel_operator.gates import GATES, Verdict
 from creditmodel_operator.narrow import present
 from creditmodel_operator.observed import Model
+from creditmodel_operator.retraining import Retraining
 from creditmodel_operator.rollout import Rollout, Stage
 
 __all__ = ["Findings", "invalid", "refused", "status"]
@@ -44,6 +44,8 @@ class Findings:
     rollout: Rollout
     drift: DriftReport | None
     """None where nothing is checked."""
+    retraining: Retraining | None
+    """None while no episode is open."""
     now: datetime
 
     @property
@@ -88,7 +90,7 @@ def status(found: Findings) -> dict[str, Any]:
         replicas=_replicas(found),
         drift=_drift(found),
         quality=_quality(found),
-        retraining=_retraining(found),
+        retraining=found.retraining.status() if found.retraining else None,
         history=_history(found),
     ).wire()
     return document | {"conditions": dated(_aspects(found), old, generation, found.now)}
@@ -227,29 +229,35 @@ def _drift_detected(drift: DriftReport | None) -> Aspect:
 
 
 def _quality_degraded(found: Findings) -> Aspect:
-    newest = found.drift.newest if found.drift else None
-    labels = found.spec.drift.labels if found.spec.drift else None
-    if labels is None or labels.min_auc is None:
+    limits = found.spec.drift.labels if found.spec.drift else None
+    if limits is None or limits.min_auc is None:
         return Aspect("QualityDegraded", "Unknown", reasons.NOT_CONFIGURED, "spec.drift.labels.minAUC is not set")
-    quality = newest.measurement.quality if newest and newest.measurement else None
-    if newest is None or quality is None or quality.auc is None:
-        return Aspect("QualityDegraded", "Unknown", reasons.NO_LABELS, "the newest check found no labelled rows")
-    if newest.decayed is not None:
-        return Aspect("QualityDegraded", "True", reasons.AT_LIMIT, newest.decayed)
-    text = f"AUC {quality.auc:.4f} on {quality.rows:,} labelled rows, at least {labels.min_auc:g}"
-    return Aspect("QualityDegraded", "False", reasons.NO_DRIFT, text)
+    newest = found.drift.newest if found.drift else None
+    if newest is None:
+        return Aspect("QualityDegraded", "Unknown", reasons.NO_RESULT, "no check of this champion has ended yet")
+    return Aspect("QualityDegraded", truth(newest.decay.value), newest.decay.reason, newest.decay.message)
 
 
 def _retraining_required(found: Findings) -> Aspect:
     needed = present(found.spec.drift).consecutive_breaches
-    episode = _retraining(found)
-    if episode is None or found.drift is None:
-        counted = found.drift.streak.breaches if found.drift else 0
-        return Aspect("RetrainingRequired", "False", reasons.CLEAN, f"{counted} breaches in a row, {needed} are needed")
-    newest = found.drift.newest
-    reason = reasons.DECAY if newest is not None and newest.decayed is not None else reasons.BREACHES
-    text = f"{needed} checks in a row breached, the first of them {episode.first_breach}; episode {episode.episode}"
-    return Aspect("RetrainingRequired", "True", reason, text)
+    if found.retraining is None or found.drift is None:
+        return _no_episode(found.drift, needed)
+    newest, episode = found.drift.newest, found.retraining.episode
+    decayed = newest is not None and newest.decay.value and "Quality" in found.spec.retraining.triggers
+    text = f"{needed} checks in a row breached, the first of them {episode.first_breach}; episode {episode.id}"
+    trigger = found.retraining.trigger
+    told = f"{text}; {trigger.message}" if trigger else text
+    return Aspect("RetrainingRequired", "True", reasons.DECAY if decayed else reasons.BREACHES, told)
+
+
+def _no_episode(drift: DriftReport | None, needed: int) -> Aspect:
+    counted = drift.streak.breaches if drift else 0
+    text = f"{counted} breaches in a row, {needed} are needed"
+    if drift is not None and drift.cooling_until is not None:
+        began, until = drift.streak.last_opened, _seconds(drift.cooling_until)
+        text = f"{text}; the last episode began at {began}, and the cooldown lasts until {until}"
+        return Aspect("RetrainingRequired", "False", reasons.COOLDOWN, text)
+    return Aspect("RetrainingRequired", "False", reasons.CLEAN, text)
 
 
 # -- the rest of status
@@ -332,18 +340,6 @@ def _quality(found: Findings) -> QualityStatus | None:
     newest = found.drift.newest if found.drift else None
     quality = newest.measurement.quality if newest and newest.measurement else None
     return None if quality is None else QualityStatus.model_validate(quality.model_dump())
-
-
-def _retraining(found: Findings) -> RetrainingStatus | None:
-    champion = found.rollout.champion
-    if found.drift is None or found.drift.streak.episode is None or champion is None:
-        return None
-    first = found.drift.streak.episode
-    return RetrainingStatus(
-        episode=names.episode(found.model.meta.uid, champion.digest, first),
-        digest=champion.digest,
-        first_breach=found.drift.streak.episode_name or first,
-    )
 
 
 def _history(found: Findings) -> list[HistoryEntry]:

@@ -97,6 +97,8 @@ def test_every_rule_has_a_bounded_cost(path: str, node: Node, rule: Node) -> Non
 
 
 NAME = ({"metadata": {"name": "credit"}}, {"metadata": {"name": "2credit"}})
+WEBHOOK = {"url": "https://hooks", "format": "CloudEvents", "insecure": False}
+TRIGGERS = {"triggers": ["Drift", "Quality"]}
 RULE_CASES = [
     ("", *NAME),
     ("", {"metadata": {"name": "c" * 46}}, {"metadata": {"name": "c" * 47}}),
@@ -115,6 +117,32 @@ RULE_CASES = [
     (".spec.drift.schedule", "@daily", "* * * *"),
     (".spec.drift.current.window", "24h", "24"),
     (".spec.drift.current.window", "7d", "0d"),
+    (".spec.retraining.cooldown", "0m", "7"),
+    (".spec.retraining", {"policy": "Signal"}, {"policy": "Job"}),
+    (".spec.retraining", {"policy": "Job", "job": {}}, {"policy": "Signal", "job": {}}),
+    (".spec.retraining", {"policy": "Signal", "webhook": {}}, {"policy": "Job", "job": {}, "webhook": {}}),
+    (".spec.retraining.job.output.uri", "s3://models", "https://models"),
+    (".spec.retraining.job.window", "90d", "0d"),
+    (".spec.retraining.job.serviceAccountName", "trainer", "The Trainer"),
+    (".spec.retraining.job.env[]", {"name": "A", "value": "1"}, {"name": "A"}),
+    (".spec.retraining.job.env[]", {"name": "A", "secretKeyRef": {}}, {"name": "A", "value": "", "secretKeyRef": {}}),
+    (".spec.retraining.webhook.url", "https://hooks.example.com/a?b=c", "ftp://hooks"),
+    (".spec.retraining.webhook.url", "http://hook.ns.svc:8080", "https://user:password@hooks"),
+    (".spec.retraining.webhook.dagId", "retrain_credit.v2", "../variables"),
+    (".spec.retraining.webhook", WEBHOOK, WEBHOOK | {"url": "http://hooks"}),
+    (".spec.retraining.webhook", WEBHOOK | {"url": "http://hooks", "insecure": True}, WEBHOOK | {"format": "Airflow"}),
+    (".spec.retraining.webhook", WEBHOOK | {"format": "Airflow", "dagId": "a"}, WEBHOOK | {"dagId": "a"}),
+    (".spec", {"retraining": TRIGGERS}, {"retraining": TRIGGERS | {"job": {}}}),
+    (
+        ".spec",
+        {"retraining": TRIGGERS | {"job": {}}, "drift": {"labels": {}}},
+        {"retraining": {"triggers": ["Quality"]}},
+    ),
+    (
+        ".spec",
+        {"retraining": {"triggers": ["Quality"]}, "drift": {"labels": {"minAUC": 0.7}}},
+        {"retraining": {"triggers": ["Quality"]}, "drift": {"labels": {}}},
+    ),
 ]
 
 

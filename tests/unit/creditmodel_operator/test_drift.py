@@ -155,6 +155,7 @@ B, C, I, E = "breach", "clean", "inconclusive", "error"  # noqa: E741
     ],
 )
 def test_retraining_is_required_after(watched: World, row: list[str], required: str) -> None:
+    watched.spec("v1", drift=DRIFT, retraining={"cooldown": "0m"})
     for number, result in enumerate(row):
         say(watched, number, result)
         watched.reconcile()

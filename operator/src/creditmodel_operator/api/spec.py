@@ -17,10 +17,12 @@ __all__ = [
     "CreditModelSpec",
     "Current",
     "Drift",
+    "EnvVar",
     "Gates",
     "Jobs",
     "Labels",
     "Model",
+    "Output",
     "Parity",
     "Quality",
     "Replicas",
@@ -29,8 +31,11 @@ __all__ = [
     "Retraining",
     "Rollout",
     "ScoringLog",
+    "SecretKeyRef",
     "SecretRef",
     "Serving",
+    "TrainingJob",
+    "Webhook",
 ]
 
 URI = "self.matches('^(file|https?|s3|gs)://.+')"
@@ -55,6 +60,32 @@ Account = Annotated[
         },
     ),
 ]
+Duration = Annotated[
+    str,
+    Field(
+        max_length=16,
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.matches('^[1-9][0-9]{0,5}[mhd]$')",
+                    "must be a whole number and m, h or d, for example 90m, 24h or 7d",
+                )
+            ]
+        },
+    ),
+]
+Pause = Annotated[
+    str,
+    Field(
+        max_length=16,
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule("self.matches('^[0-9]{1,6}[mhd]$')", "must be a whole number and m, h or d, for example 24h or 7d")
+            ]
+        },
+    ),
+]
+Word = Annotated[str, Field(max_length=1024)]
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
 
 
@@ -62,6 +93,13 @@ class SecretRef(Part):
     """A Secret in the CreditModel's namespace."""
 
     name: str = Field(min_length=1, max_length=253, description="Name of the Secret.")
+
+
+class SecretKeyRef(Part):
+    """One key of a Secret in the CreditModel's namespace."""
+
+    name: str = Field(min_length=1, max_length=253, description="Name of the Secret.")
+    key: str = Field(min_length=1, max_length=253, description="The key.")
 
 
 class Model(Part):
@@ -339,18 +377,9 @@ class Current(Part):
     """The data that is compared with the reference."""
 
     uri: Uri = Field(description="Scoring log, or any Parquet or CSV file or directory.")
-    window: str = Field(
+    window: Duration = Field(
         default="24h",
-        max_length=16,
         description="How far back from the run the data reaches, as a number and m, h or d: 90m, 24h, 7d.",
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                rule(
-                    "self.matches('^[1-9][0-9]{0,5}[mhd]$')",
-                    "window must be a whole number and m, h or d, for example 90m, 24h or 7d",
-                )
-            ]
-        },
     )
 
 
@@ -361,6 +390,13 @@ class Report(Part):
         default=None,
         description="Directory that gets <name>/<run>.html and <name>/<run>.json for every run. Left out: numbers "
         "only.",
+    )
+    keep: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="How many of the newest checks keep their reports; older ones of the same model are removed. Left "
+        "out: all stay.",
     )
 
 
@@ -378,6 +414,13 @@ class Labels(Part):
         le=1,
         description="QualityDegraded when the AUC on matured outcomes falls below this. Left out: reported, not "
         "judged.",
+    )
+    min_rows: int = Field(
+        default=500,
+        ge=1,
+        le=100_000_000,
+        description="Matured outcomes below which the quality is not judged: chance moves the AUC of a few hundred "
+        "rows by several hundredths.",
     )
 
 
@@ -430,19 +473,230 @@ class Drift(Part):
     )
 
 
+class EnvVar(Part):
+    """An environment variable, given or from a Secret."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.value) != has(self.secretKeyRef)",
+                    "an environment variable takes either value or secretKeyRef: give one of them",
+                )
+            ]
+        }
+    )
+
+    name: str = Field(min_length=1, max_length=128, description="Name of the variable.")
+    value: str | None = Field(default=None, max_length=1024, description="Its value.")
+    secret_key_ref: SecretKeyRef | None = Field(default=None, description="The key of a Secret that has its value.")
+
+
+class Output(Part):
+    """Where new bundles go."""
+
+    uri: Uri = Field(
+        description="Directory in which every new bundle gets one of its own, <name>-<episode>. Nothing is ever "
+        "written over. The Jobs must be able to write there, and serving pods to read.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.matches('^(file|s3|gs)://.+')",
+                    "bundles are written there, so it must begin with file://, s3:// or gs://",
+                )
+            ]
+        },
+    )
+
+
+class TrainingJob(Part):
+    """The Job that trains a challenger: once for each episode, and tried again by its own back-off only."""
+
+    output: Output = Field(description="Where the new bundle goes.")
+    window: Duration | None = Field(
+        default=None,
+        description="How far back matured scores are learned from, as a number and m, h or d: 90d. Left out: all that "
+        "drift.current holds.",
+    )
+    max_rows: int = Field(
+        default=200_000,
+        ge=200,
+        le=10_000_000,
+        description="Labelled applicants that are learned from at most, the newest first, besides the reference.",
+    )
+    image: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=512,
+        description="Image of the training container. Left out: the Jobs' image that the operator was started with.",
+    )
+    command: list[Word] = Field(
+        default=["creditmodel-train", "retrain"],
+        min_length=1,
+        max_length=16,
+        description="What trains. It gets the options of creditmodel-train retrain (--bundle, --digest, --current, "
+        "--labels, --maturity-days, --episode, --out, --measurement and so on) and leaves a measurement as it does.",
+    )
+    args: list[Word] = Field(
+        default=[], max_length=32, description="Further options, for example --epochs and 40. They come last."
+    )
+    env: list[EnvVar] = Field(
+        default=[],
+        max_length=32,
+        description="Further environment variables.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    env_from: list[SecretRef] = Field(
+        default=[],
+        max_length=8,
+        description="Secrets whose keys all become environment variables, besides model.credentialsSecretRef.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    service_account_name: Account | None = Field(
+        default=None,
+        description="ServiceAccount of the training pod, for what a cloud binds to it. Its token is not mounted. Left "
+        "out: that of the other Jobs.",
+    )
+    resources: Resources | None = Field(
+        default=None, description="Left out: 1 CPU and 2Gi of memory requested, 8Gi of memory at most."
+    )
+    active_deadline_seconds: int = Field(
+        default=21_600, ge=60, le=604_800, description="How long training may take, all its attempts together."
+    )
+    backoff_limit: int = Field(
+        default=2,
+        ge=0,
+        le=10,
+        description="How often a pod that was lost or could not reach a store is tried again. What another try cannot "
+        "mend (exit code 2) is not tried again.",
+    )
+
+
+class Webhook(Part):
+    """An HTTP POST that tells somebody else of the episode: sent by a Job, until it is accepted or refused for good."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.url.startsWith('https://') || self.insecure",
+                    "url must begin with https://; for a receiver inside the cluster without TLS set insecure: true",
+                ),
+                rule(
+                    "(self.format == 'Airflow') == has(self.dagId)",
+                    "dagId names the DAG to run: give it with format Airflow, and only with it",
+                ),
+            ]
+        }
+    )
+
+    url: str = Field(
+        max_length=1024,
+        description="Where to POST; with format Airflow the API server's address without a path, to which "
+        "/api/v2/dags/<dagId>/dagRuns is added. Redirects are not followed.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule("self.matches('^https?://[^/?#@]+([/?][^#]*)?$')", "url must be an http or https URL with a host")
+            ]
+        },
+    )
+    format: Literal["CloudEvents", "Airflow"] = Field(
+        default="CloudEvents",
+        description="CloudEvents posts a CloudEvents 1.0 event as structured JSON. Airflow starts a run of a DAG "
+        "whose dag_run_id is the episode's id and whose conf is the event; a run that is there already is success.",
+    )
+    dag_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=250,
+        description="With format Airflow: the DAG.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.matches('^[-A-Za-z0-9_.]+$')", "dagId has letters, digits, dashes, dots and underscores only"
+                )
+            ]
+        },
+    )
+    secret_ref: SecretRef | None = Field(
+        default=None,
+        description="Secret whose key named key signs every request: HMAC-SHA256 in the header webhook-signature, as "
+        "Standard Webhooks has it. Left out: not signed.",
+    )
+    auth_secret_ref: SecretRef | None = Field(
+        default=None,
+        description="Secret with the key token, sent as a bearer token, or with format Airflow with username and "
+        "password, for which a token is asked first. Left out: no Authorization header.",
+    )
+    insecure: bool = Field(default=False, description="True permits http://, where anyone on the way can read along.")
+    timeout_seconds: int = Field(default=10, ge=1, le=300, description="How long the receiver may take to answer.")
+    deadline_seconds: int = Field(
+        default=3600,
+        ge=30,
+        le=86_400,
+        description="How long delivery is tried, with growing pauses and those that Retry-After asks for.",
+    )
+
+
 class Retraining(Part):
     """What happens when the model needs retraining."""
 
-    policy: Literal["Signal"] = Field(
-        default="Signal",
-        description="Signal sets the condition RetrainingRequired, emits one Event for each episode, and leaves the "
-        "rest to "
-        "whoever watches.",
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "(self.policy == 'Job') == has(self.job)",
+                    "policy Job needs retraining.job, and retraining.job needs policy: Job",
+                ),
+                rule(
+                    "self.policy == 'Signal' || !has(self.webhook)",
+                    "one episode has one trigger: remove retraining.webhook, or set policy: Signal",
+                ),
+            ]
+        }
     )
+
+    policy: Literal["Signal", "Job"] = Field(
+        default="Signal",
+        description="Signal sets the condition RetrainingRequired, emits one Event for each episode, calls the "
+        "webhook where there is one, and leaves the rest to whoever listens. Job trains a challenger and offers it in "
+        "status.retraining.candidate. Nothing ever writes spec.",
+    )
+    triggers: list[Literal["Drift", "Quality"]] = Field(
+        default=["Drift", "Quality"],
+        min_length=1,
+        max_length=2,
+        description="What counts towards retraining: Drift is a check that found drift, Quality one that found the "
+        "realised quality below drift.labels.minAUC. Conditions report both in any case.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    cooldown: Pause = Field(
+        default="7d",
+        description="How long after the beginning of an episode the next one may begin at the earliest, whatever model "
+        "serves by then, as a number and m, h or d. 0m: no such pause.",
+    )
+    job: TrainingJob | None = Field(default=None, description="With policy Job: what trains, and where to.")
+    webhook: Webhook | None = Field(default=None, description="With policy Signal: whom to tell. Left out: nobody.")
 
 
 class CreditModelSpec(Part):
     """The model to serve, the gates before it, and what watches it afterwards."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "!has(self.retraining.job) || (has(self.drift) && has(self.drift.labels))",
+                    "retraining.job learns from outcomes: set drift.labels, or retraining.policy: Signal",
+                ),
+                rule(
+                    "'Drift' in self.retraining.triggers || (has(self.drift) && has(self.drift.labels) && "
+                    "has(self.drift.labels.minAUC))",
+                    "the trigger Quality alone never fires without a limit: set drift.labels.minAUC, or add Drift",
+                ),
+            ]
+        }
+    )
 
     model: Model = Field(description="Which model to gate, roll and serve.")
     gates: Gates = Field(default=Gates(), description="What a model must pass before it takes a request.")

@@ -13,16 +13,20 @@ from creditmodel_operator.api.base import Part
 
 __all__ = [
     "ActiveRevision",
+    "Candidate",
     "CandidateRevision",
     "Condition",
     "CreditModelStatus",
     "DriftStatus",
+    "Evaluated",
+    "Figures",
     "GateResult",
     "GateSummary",
     "HistoryEntry",
     "Number",
     "QualityStatus",
     "RetrainingStatus",
+    "Trigger",
 ]
 
 Tristate = Literal["True", "False", "Unknown"]
@@ -126,12 +130,63 @@ class QualityStatus(Part):
     brier: float | None = Field(default=None, description="Brier score.")
 
 
+class Figures(Part):
+    """Discrimination on the hold-out."""
+
+    auc: float = Field(description="Area under the ROC curve.")
+    ks: float = Field(description="Kolmogorov-Smirnov statistic.")
+    gini: float = Field(description="Gini coefficient, 2·AUC − 1.")
+    brier: float = Field(description="Brier score.")
+
+
+class Evaluated(Part):
+    """Champion and challenger on the same recent applicants, from whom neither has learned."""
+
+    rows: int = Field(description="Rows of the hold-out.")
+    holdout_sha256: str = Field(alias="holdoutSHA256", description="Which rows they were.")
+    champion: Figures = Field(description="The model that serves.")
+    challenger: Figures = Field(description="The retrained model.")
+
+
+class Candidate(Part):
+    """A retrained model on offer."""
+
+    uri: str = Field(description="Where its bundle lies: the new spec.model.uri.")
+    digest: str = Field(description="Its identity: the new spec.model.digest.")
+    episode: str = Field(description="The episode that it was trained for.")
+    evaluation: Evaluated = Field(description="How good it is beside the champion.")
+
+
+class Trigger(Part):
+    """The one Job of an episode."""
+
+    kind: Literal["training", "signal"] = Field(description="training trains a challenger, signal calls the webhook.")
+    state: Literal["Waiting", "Running", "Succeeded", "Failed"] = Field(
+        description="Waiting (suspended), Running, Succeeded or Failed."
+    )
+    reason: str = Field(description="Why, as one CamelCase word.")
+    message: str = Field(description="Why, as a sentence.")
+    job: str | None = Field(default=None, description="Name of the Job.")
+    ended_at: str | None = Field(
+        default=None, description="When the Job ended.", json_schema_extra={"format": "date-time"}
+    )
+
+
 class RetrainingStatus(Part):
     """The episode of drift or decay that asks for retraining."""
 
     episode: str = Field(description="Deterministic id of the episode: the key for whoever must act once only.")
     digest: str = Field(description="The model that needs retraining.")
     first_breach: str = Field(description="The drift Job with which the episode began.")
+    since: str | None = Field(
+        default=None, description="When the episode began.", json_schema_extra={"format": "date-time"}
+    )
+    trigger: Trigger | None = Field(
+        default=None, description="The one Job that the episode started. Left out where the condition is the signal."
+    )
+    candidate: Candidate | None = Field(
+        default=None, description="The model that the Job trained. Nothing puts it into spec but whoever owns spec."
+    )
 
 
 class HistoryEntry(Part):

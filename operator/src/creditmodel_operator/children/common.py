@@ -96,9 +96,10 @@ def field_env(name: str, path: str) -> Manifest:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
-def credentials(secret: str | None) -> Manifest:
-    """envFrom for the Secret with the store's credentials; nothing where there is none."""
-    return {} if secret is None else {"envFrom": [{"secretRef": {"name": secret}}]}
+def credentials(*secrets: str | None) -> Manifest:
+    """envFrom for Secrets with a store's credentials; nothing where there is none."""
+    found = [{"secretRef": {"name": secret}} for secret in secrets if secret is not None]
+    return {"envFrom": found} if found else {}
 
 
 def revision_labels(owner: Owner, revision: str) -> dict[str, str]:

@@ -21,9 +21,7 @@ def drift_cronjob(revision: Revision, drift: Drift, image: str, service_account:
         command=_command(revision, drift),
         secret=revision.credentials,
         service_account=service_account,
-        cpu="500m",
-        memory="1Gi",
-        memory_limit="4Gi",
+        resources={"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}},
     )
     kept = 2 * drift.consecutive_breaches + 1
     spec: Manifest = {
@@ -67,4 +65,5 @@ def _reports(crm: str, drift: Drift) -> list[str]:
     if drift.report is None or drift.report.uri is None:
         return []
     base = f"{drift.report.uri.rstrip('/')}/{crm}/$(POD_NAME)"
-    return ["--html", f"{base}.html", "--json", f"{base}.json"]
+    kept = [] if drift.report.keep is None else ["--keep-reports", str(drift.report.keep)]
+    return ["--html", f"{base}.html", "--json", f"{base}.json", *kept]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from creditmodel_operator import names
 from creditmodel_operator.children.common import (
@@ -31,9 +31,14 @@ class Work:
     command: Sequence[str]
     secret: str | None
     service_account: str
-    cpu: str
-    memory: str
-    memory_limit: str
+    resources: Manifest
+    env: tuple[Manifest, ...] = ()
+    env_from: tuple[str, ...] = ()
+    """Secrets whose keys all become variables, besides `secret`."""
+    deadline_seconds: int = DEADLINE_SECONDS
+    backoff_limit: int = 0
+    final_codes: tuple[int, ...] = field(default=())
+    """Exit codes that end the Job, where others are tried again."""
 
 
 def gate_job(
@@ -46,12 +51,20 @@ def gate_job(
 
 
 def job_spec(work: Work, labels: Mapping[str, str]) -> Manifest:
-    """One pod, no retry of its own: an attempt that failed stays to be seen, and the operator decides about another."""
-    return {
-        "backoffLimit": 0,
-        "activeDeadlineSeconds": DEADLINE_SECONDS,
+    """One pod, and for a measurement no retry of its own: the operator decides about another attempt."""
+    spec: Manifest = {
+        "backoffLimit": work.backoff_limit,
+        "activeDeadlineSeconds": work.deadline_seconds,
         "template": {"metadata": {"labels": dict(labels)}, "spec": _pod(work)},
     }
+    return spec | ({"podFailurePolicy": {"rules": _failure_rules(work)}} if work.final_codes else {})
+
+
+def _failure_rules(work: Work) -> list[Manifest]:
+    """What cannot be mended ends the Job; a pod that was moved on counts as no attempt."""
+    codes = {"operator": "In", "values": list(work.final_codes)}
+    disrupted = [{"type": "DisruptionTarget", "status": "True"}]
+    return [{"action": "FailJob", "onExitCodes": codes}, {"action": "Ignore", "onPodConditions": disrupted}]
 
 
 def _pod(work: Work) -> Manifest:
@@ -64,9 +77,10 @@ def _pod(work: Work) -> Manifest:
             *environment,
             field_env("POD_NAME", "metadata.name"),
             {"name": "OMP_NUM_THREADS", "value": "1"},
+            *work.env,
         ],
-        **credentials(work.secret),
-        "resources": {"requests": {"cpu": work.cpu, "memory": work.memory}, "limits": {"memory": work.memory_limit}},
+        **credentials(work.secret, *work.env_from),
+        "resources": work.resources,
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "File",
