@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.unit.creditmodel_operator.conftest import World
 
 JSON = dict[str, Any]
+SAMPLES = Path(__file__).parents[3] / "manifests" / "samples"
 ROOT = Path(__file__).parents[3]
 BASE = ROOT / "manifests" / "base"
 
@@ -46,11 +47,20 @@ def test_everything_is_valid_by_the_published_schemas() -> None:
         kubernetes_validate.validate(item, "1.36", strict=True)
 
 
-def test_the_sample_is_what_the_models_accept_and_shows_every_field() -> None:
-    sample = yaml.safe_load((ROOT / "manifests" / "samples" / "creditmodel.yaml").read_text())
-    parsed = CreditModelSpec.model_validate(sample["spec"]).wire()
-    assert paths(parsed) == paths(sample["spec"])
-    assert paths(sample["spec"]) == schema_paths(schema_of(CreditModelSpec))
+def samples() -> dict[str, JSON]:
+    """The specs of every CreditModel among the samples."""
+    found = {path.stem: yaml.safe_load(path.read_text()) for path in SAMPLES.glob("creditmodel*.yaml")}
+    return {name: document["spec"] for name, document in found.items()}
+
+
+def test_the_sample_is_what_the_models_accept_with_every_default() -> None:
+    sample = samples()["creditmodel"]
+    assert paths(CreditModelSpec.model_validate(sample).wire()) == paths(sample)
+
+
+def test_the_samples_show_every_field_and_nothing_else() -> None:
+    assert len(samples()) == 3
+    assert set().union(*map(paths, samples().values())) == schema_paths(schema_of(CreditModelSpec))
 
 
 def test_the_sample_approval_is_for_the_sample_model_and_shows_every_field() -> None:

@@ -489,7 +489,7 @@ class Life:
                 promoted(self.world, self.bundle, **self.retraining)
             case "status":
                 self.world.objects["CreditModel", "credit"].pop("status", None)
-            case "prune":
+            case _:
                 self._prune()
         if self.chance.random() < 0.3:
             self.world.carry_out(self.world.decide(), stop_after=self.chance.randint(0, 3))

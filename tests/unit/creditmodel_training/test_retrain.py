@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -160,7 +159,7 @@ def test_nothing_appears_under_the_name_when_training_fails(place: Path, bundle:
 
 
 @pytest.fixture
-def few(place: Path, scored: pa.Table, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def few(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stops before training: what was gathered is in the message."""
 
     def stop(material: Any, *_: object) -> None:
@@ -248,7 +247,7 @@ def test_what_cannot_be_done_is_said_with_its_reason(
             write_labels(place, scored.slice(0, 30))
         case "no bundle":
             more = ["--bundle", (place / "nowhere").as_uri()]
-        case "other digest":
+        case _:
             more = ["--digest", "sha256:" + "0" * 64]
     answer = retrain(place, bundle, *more)
     found = refused(place)
