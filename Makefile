@@ -88,14 +88,8 @@ test-clients: $(READY) $(CLIENTS)/.ready ## Triton's and KServe's own clients ag
 	$(CLIENTS)/bin/python -m pytest -p no:cacheprovider $(PROTOCOL)/tests
 
 .PHONY: lint
-lint: $(READY) ## static checks
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(SOURCES) tests
-	$(BIN)/lint-imports
-	$(BIN)/creditmodel-operator crd --check crds
-	$(BIN)/creditmodel-operator crd --check manifests/crds
-	$(BIN)/python terraform/docs.py --check
+lint: $(READY) ## every static check, offline; some of them: make lint CHECKS="ruff manifests"
+	@$(BIN)/python tests/lint/run.py $(CHECKS)
 
 .PHONY: fmt
 fmt: $(READY) ## format the code
@@ -121,7 +115,7 @@ images: ## build the three images with docker, podman or buildah
 
 .PHONY: check-monitoring
 check-monitoring: $(READY) ## promtool's checks and unit tests of the alerts
-	PYTHON=$(BIN)/python .ci/check-monitoring
+	PATH="$(abspath $(BIN)):$$PATH" .ci/check-rules
 
 .PHONY: clean
 clean: ## remove the environment and every cache

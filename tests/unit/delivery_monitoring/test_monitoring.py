@@ -3,121 +3,29 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import promql_parser as promql
 import pytest
 import yaml
 from kubernetes_validate import validate
 
-from creditmodel_inference.meter import SCORE
+from checks.prometheus import dashboard_queries, known, rule_queries, selectors, unknown
 from creditmodel_operator import names
-from creditmodel_operator.client import ApiFailure
-from creditmodel_operator.conditions import TYPES
 
 ROOT = Path(__file__).resolve().parents[3]
 MONITORING = ROOT / "manifests" / "monitoring"
 
-VARIABLES = {"$__rate_interval": "5m", "$namespace": ".*", "$creditmodel": ".*"}
-
-
-def queries() -> Iterator[tuple[str, str]]:
-    """Where a query stands, and the query."""
-    document = yaml.safe_load((MONITORING / "rules.yaml").read_text())
-    for group in document["spec"]["groups"]:
-        yield from ((rule["alert"], rule["expr"]) for rule in group["rules"])
-    for path in sorted((MONITORING / "dashboards").glob("*.json")):
-        dashboard = json.loads(path.read_text())
-        for panel in dashboard["panels"]:
-            yield from ((f"{path.stem}: {panel['title']}", t["expr"]) for t in panel.get("targets", []))
-        for variable in dashboard["templating"]["list"]:
-            if found := re.fullmatch(r"label_values\((.+), (\w+)\)", variable.get("definition", "")):
-                yield f"{path.stem}: variable {variable['name']}", f"count by ({found[2]}) ({found[1]})"
-
-
-def parsed(query: str) -> Any:
-    """The query's syntax tree, with Grafana's variables filled in."""
-    for name, value in VARIABLES.items():
-        query = query.replace(name, value)
-    return promql.parse(query)
-
-
-def nodes(tree: Any) -> Iterator[Any]:
-    """Every node of a syntax tree."""
-    yield tree
-    for name in ("lhs", "rhs", "expr", "param", "vector_selector"):
-        if (child := getattr(tree, name, None)) is not None:
-            yield from nodes(child)
-    for child in getattr(tree, "args", []):
-        yield from nodes(child)
-
-
-def selectors(query: str) -> Iterator[promql.VectorSelector]:
-    """Every selector of series in a query."""
-    yield from (node for node in nodes(parsed(query)) if isinstance(node, promql.VectorSelector))
-
-
-def grouped_labels(query: str) -> set[str]:
-    """Labels that aggregations and matches name."""
-    found: set[str] = set()
-    for node in nodes(parsed(query)):
-        modifier = getattr(node, "modifier", None)
-        found |= set(getattr(modifier, "labels", None) or [])
-        found |= set(getattr(getattr(modifier, "matching", None), "labels", None) or [])
-    return found
-
-
-QUERIES = list(queries())
+DASHBOARDS = sorted((MONITORING / "dashboards").glob("*.json"))
+QUERIES = [*rule_queries(ROOT), *((f"{p.stem}: {where}", q) for p in DASHBOARDS for where, q in dashboard_queries(p))]
 RUNBOOKS = ROOT / "docs" / "runbooks"
-TARGET_LABELS = {"namespace", "pod", "creditmodel", "revision"}
-"""What the scrape adds: the first two by itself, the others by the PodMonitor's relabelling."""
-HISTOGRAM = {"le"}
-
-VALUES = {
-    "type": set(TYPES),
-    "status": {"True", "False", "Unknown"},
-    "route": {SCORE},
-    "outcome": {"changed", "unchanged", "absent", "error"} | {c.__name__.lower() for c in ApiFailure.__subclasses__()},
-}
-
-Exposed = Mapping[str, set[str]]
-
-
-@pytest.fixture(scope="session")
-def known(serving_metrics: Exposed, operator_metrics: Exposed) -> Exposed:
-    """Label names by sample name, of serving pods and operator together."""
-    both = {**serving_metrics}
-    for name, labels in operator_metrics.items():
-        both[name] = both.get(name, set()) | labels
-    return both
-
-
-def unknown(query: str, known: Exposed) -> list[str]:
-    """What a query asks for that is not exposed."""
-    found: list[str] = []
-    labels: set[str] = TARGET_LABELS | HISTOGRAM
-    for selector in selectors(query):
-        name = selector.name or "(no name)"
-        if name not in known:
-            found.append(name)
-            continue
-        labels |= known[name]
-        for matcher in selector.matchers.matchers:
-            if matcher.name not in known[name] | TARGET_LABELS:
-                found.append(f"{name}{{{matcher.name}}}")
-            elif matcher.name in VALUES:
-                found += [v for v in matcher.value.split("|") if v not in VALUES[matcher.name]]
-    return found + sorted(grouped_labels(query) - labels)
 
 
 @pytest.mark.parametrize(("where", "query"), QUERIES, ids=[where for where, _ in QUERIES])
-def test_a_query_asks_for_metrics_labels_and_values_that_exist(where: str, query: str, known: Exposed) -> None:
-    assert unknown(query, known) == []
+def test_a_query_asks_for_metrics_labels_and_values_that_exist(where: str, query: str) -> None:
+    assert unknown(query, known()) == []
 
 
 @pytest.mark.parametrize(
@@ -130,14 +38,14 @@ def test_a_query_asks_for_metrics_labels_and_values_that_exist(where: str, query
         ("up and on (node) creditmodel_operator_leader", "node"),
     ],
 )
-def test_a_query_for_something_else_is_found_out(query: str, what: str, known: Exposed) -> None:
-    assert what in unknown(query, known)
+def test_a_query_for_something_else_is_found_out(query: str, what: str) -> None:
+    assert what in unknown(query, known())
 
 
-def test_every_metric_of_the_code_is_shown_or_alerted_on(serving_metrics: Exposed, operator_metrics: Exposed) -> None:
+def test_every_metric_of_the_code_is_shown_or_alerted_on() -> None:
     asked = {selector.name for _, query in QUERIES for selector in selectors(query)}
     families = {name.removesuffix(end) for name in asked if name for end in ("_bucket", "_sum", "_count", "")}
-    exposed = {name for name in {*serving_metrics, *operator_metrics} if name.startswith("creditmodel_")}
+    exposed = {name for name in known() if name.startswith("creditmodel_")}
     unasked = {n for n in exposed if not any(n.removesuffix(e) in families for e in ("_bucket", "_sum", "_count", ""))}
     assert {name for name in unasked if not name.endswith("_created")} == set()
 
@@ -159,7 +67,7 @@ def test_each_alert_waits_has_a_severity_and_a_unit_test(rules: list[dict[str, A
     assert all(rule["for"] and rule["labels"]["severity"] in {"info", "warning", "critical"} for rule in rules)
 
 
-@pytest.mark.parametrize("path", sorted((MONITORING / "dashboards").glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_the_panels_of_a_dashboard_have_ids_of_their_own_and_do_not_overlap(path: Path) -> None:
     panels = json.loads(path.read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
