@@ -38,9 +38,6 @@ module "artifacts" {
   model_namespaces           = var.model_namespaces
   scoring_log_retention_days = var.scoring_log_retention_days
   allow_destroy              = false
-
-  # The operator names no service account in the pods that it makes, so serving and jobs both run as "default".
-  shared_service_account = "default"
 }
 
 module "registry" {

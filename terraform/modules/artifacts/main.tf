@@ -1,8 +1,8 @@
 # One bucket for bundles, scoring logs and reports, and what each part may do in it. A part gets the prefix that it needs:
-#   bundles/  sealed models. Serving and jobs read; training puts new ones; nobody changes or deletes one.
-#   scores/   scoring logs. Serving adds; jobs read.
+#   bundles/  sealed models. Serving and jobs read; training adds new ones; nobody deletes one.
+#   scores/   scoring logs. Serving adds; jobs and training read.
 #   reports/  drift reports. Jobs add.
-#   labels/   realised outcomes. Jobs read.
+#   labels/   realised outcomes. Jobs and training read.
 
 data "aws_region" "current" {}
 
@@ -14,19 +14,18 @@ locals {
   scores  = "${aws_s3_bucket.this.arn}/scores/*"
   reports = "${aws_s3_bucket.this.arn}/reports/*"
   labels  = "${aws_s3_bucket.this.arn}/labels/*"
-  shared  = var.shared_service_account != null
-  workers = local.shared ? { shared = var.shared_service_account } : { serving = var.service_accounts.serving, jobs = var.service_accounts.jobs }
-  policies = merge(
-    { operator = data.aws_iam_policy_document.operator.json },
-    local.shared ? { shared = data.aws_iam_policy_document.shared[0].json } : {
-      serving               = data.aws_iam_policy_document.serving.json
-      jobs                  = data.aws_iam_policy_document.jobs.json
-    },
-  )
+  policies = {
+    serving  = data.aws_iam_policy_document.serving.json
+    jobs     = data.aws_iam_policy_document.jobs.json
+    training = data.aws_iam_policy_document.training.json
+    operator = data.aws_iam_policy_document.operator.json
+  }
   pods = merge(
-    { for pair in setproduct(keys(local.workers), var.model_namespaces) :
-      join("/", pair) => { role = pair[0], namespace = pair[1], service_account = local.workers[pair[0]] }
-    },
+    { for pair in setproduct(["serving", "jobs", "training"], var.model_namespaces) : join("/", pair) => {
+      role            = pair[0]
+      namespace       = pair[1]
+      service_account = var.service_accounts[pair[0]]
+    } },
     { "operator/${var.operator_namespace}" = {
       role            = "operator"
       namespace       = var.operator_namespace
@@ -279,16 +278,42 @@ data "aws_iam_policy_document" "jobs" {
   }
 
   statement {
-    sid       = "UseKeyInJobs"
+    sid       = "UseKey"
     actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
     resources = [aws_kms_key.this.arn]
   }
 }
 
-data "aws_iam_policy_document" "shared" {
-  count = local.shared ? 1 : 0
+data "aws_iam_policy_document" "training" {
+  statement {
+    sid       = "ReadBundlesScoresLabels"
+    actions   = ["s3:GetObject"]
+    resources = [local.bundles, local.scores, local.labels]
+  }
 
-  source_policy_documents = [data.aws_iam_policy_document.serving.json, data.aws_iam_policy_document.jobs.json]
+  statement {
+    sid       = "AddBundles"
+    actions   = ["s3:PutObject", "s3:AbortMultipartUpload"]
+    resources = [local.bundles]
+  }
+
+  statement {
+    sid       = "ListWhatIsRead"
+    actions   = ["s3:ListBucket"]
+    resources = [aws_s3_bucket.this.arn]
+
+    condition {
+      test     = "StringLike"
+      variable = "s3:prefix"
+      values   = ["bundles/*", "scores/*", "labels/*"]
+    }
+  }
+
+  statement {
+    sid       = "UseKey"
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+    resources = [aws_kms_key.this.arn]
+  }
 }
 
 # The operator never opens a bundle: Jobs measure. It may see that the bucket is there, which tells a wrong set-up early.

@@ -16,11 +16,11 @@ output "uris" {
 }
 
 output "role_arns" {
-  description = "ARNs of the roles of the operator and of serving and jobs (one named shared where they share a service account)."
+  description = "ARNs of the roles of serving, jobs, training and operator."
   value       = { for part, role in aws_iam_role.pod : part => role.arn }
 }
 
 output "service_accounts" {
-  description = "Service account of each role, for the manifests."
-  value       = merge(local.workers, { operator = var.service_accounts.operator })
+  description = "Service account of each role, for the serviceAccountName of serving, jobs and retraining.job in a CreditModel."
+  value       = var.service_accounts
 }

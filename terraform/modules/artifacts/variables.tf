@@ -14,7 +14,7 @@ variable "cluster_name" {
 }
 
 variable "model_namespaces" {
-  description = "Namespaces in which CreditModels live. The serving and jobs service accounts of each get their roles."
+  description = "Namespaces in which CreditModels live. The service accounts of serving, jobs and training in each get their roles."
   type        = set(string)
 
   validation {
@@ -30,24 +30,19 @@ variable "operator_namespace" {
 }
 
 variable "service_accounts" {
-  description = "Names of the service accounts, as the manifests have them."
+  description = "Names of the service accounts, as manifests/components/model-namespace and the serviceAccountName of serving, jobs and retraining.job in a CreditModel have them."
   type = object({
     serving  = optional(string, "creditmodel-serving")
     jobs     = optional(string, "creditmodel-jobs")
+    training = optional(string, "creditmodel-training")
     operator = optional(string, "creditmodel-operator")
   })
   default = {}
 
   validation {
-    condition     = length(distinct(values(var.service_accounts))) == 3
-    error_message = "service_accounts must have three different names: a shared one would give each part the others' rights."
+    condition     = length(distinct(values(var.service_accounts))) == 4
+    error_message = "service_accounts must have four different names: a shared one would give each part the others' rights."
   }
-}
-
-variable "shared_service_account" {
-  description = "One service account for serving and jobs together, with the rights of both; null keeps them apart. Operators that name no service account in the pods that they make run all of them as \"default\"."
-  type        = string
-  default     = null
 }
 
 variable "scoring_log_retention_days" {

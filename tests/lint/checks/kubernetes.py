@@ -119,11 +119,11 @@ def _built_in_errors(text: str) -> list[str]:
 
 def _custom_errors(root: Path, obj: JSON) -> list[str]:
     """What an API server would refuse, or drop without a word."""
-    resources = _definition((root / CRDS[0] / generated.FILE_NAME).read_text())
+    resources = [r for path in sorted((root / CRDS[0]).glob("*.yaml")) for r in _definition(path.read_text())]
     served = {(f"{r.group}/{r.version}", r.kind): r for r in resources}
     resource = served.get((obj["apiVersion"], obj["kind"]))
     if resource is None:
-        return [f"the CRD serves no {obj['apiVersion']} {obj['kind']}"]
+        return [f"no CRD serves {obj['apiVersion']} {obj['kind']}"]
     stored = json.loads(json.dumps(obj, default=str))
     unknown = [f"{path}: no such field" for path in prune(resource.node, stored)]
     return unknown + [str(error) for error in validate(resource.node, stored)]
@@ -148,19 +148,17 @@ def _schema_errors(schema: JSON, obj: JSON) -> list[str]:
 
 
 def crds(root: Path) -> Outcome:
-    """The CRD is what the models generate, is structural, and each CEL rule compiles for the types it stands on."""
+    """The CRDs are what the models generate, are structural, and each CEL rule compiles for the types it stands on."""
     found: list[str] = []
     for folder in CRDS:
-        path = root / folder / generated.FILE_NAME
-        if generated.stale(root / folder):
-            found.append(f"{path.relative_to(root)} is not what the operator's models generate; run make crds")
-        found += [f"{path.relative_to(root)}: {error}" for error in _definition_errors(path)]
+        old = (path.relative_to(root) for path in generated.stale(root / folder))
+        found += [f"{path} is not what the operator's models generate; run make crds" for path in old]
+        for path in files(root, f"{folder}/creditmodel.dev_*.yaml"):
+            found += [f"{path.relative_to(root)}: {error}" for error in _definition_errors(path)]
     return Outcome(tuple(found))
 
 
 def _definition_errors(path: Path) -> list[str]:
-    if not path.exists():
-        return []
     try:
         documents = _documents(path.read_text())
     except _Unreadable as e:

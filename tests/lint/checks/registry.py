@@ -57,7 +57,7 @@ CHECKS = (
     Check("alerts", "Prometheus rules: promtool, metrics that exist", prometheus.alerts),
     Check("dashboards", "Grafana dashboards: metrics that exist", prometheus.dashboards),
     Check("manifests", "kustomizations, samples and documentation by their schemas", kubernetes.manifests),
-    Check("crds", "the CRD: generated, structural, CEL", kubernetes.crds),
+    Check("crds", "CRDs: generated, structural, CEL rules that compile", kubernetes.crds),
     Check("terraform", "Terraform's layout", terraform.layout),
     Check("tables", "Terraform's generated tables", tool("python", "terraform/docs.py", "--check")),
     Check("ruff", "Python, by ruff", tool("ruff", "check", "--no-cache", ".")),

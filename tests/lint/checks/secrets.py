@@ -38,6 +38,7 @@ HARMLESS = (
     r"id-token: [\"']?write",
     r"retryToken: ",
     r"secretKeyRef",
+    r"automountServiceAccountToken",
     r"bcdfghjklmnpqrstvwxz2456789",
 )
 """Digests and commits, as random as a key; fields that only have such a name; the letters of Kubernetes' own names."""

@@ -30,7 +30,7 @@ run "the_parts_fit_together" {
   }
 
   assert {
-    condition     = output.service_accounts == { operator = "creditmodel-operator", shared = "default" }
+    condition     = output.service_accounts == { serving = "creditmodel-serving", jobs = "creditmodel-jobs", training = "creditmodel-training", operator = "creditmodel-operator" }
     error_message = "roles must be bound to the service accounts that the pods have"
   }
 

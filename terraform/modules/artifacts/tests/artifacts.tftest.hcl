@@ -80,10 +80,17 @@ run "jobs_read_and_add_reports" {
   }
 }
 
+run "training_adds_bundles_and_nothing_else" {
+  assert {
+    condition     = alltrue([for s in data.aws_iam_policy_document.training.statement : contains(s.actions, "s3:PutObject") ? alltrue([for r in s.resources : endswith(r, "/bundles/*")]) : true])
+    error_message = "training may write bundles only: never a score that it will learn from, nor a report"
+  }
+}
+
 run "nobody_deletes_and_nobody_has_a_wildcard" {
   assert {
     condition = alltrue([
-      for action in flatten([for d in [data.aws_iam_policy_document.serving, data.aws_iam_policy_document.jobs, data.aws_iam_policy_document.operator] : [for s in d.statement : s.actions]]) :
+      for action in flatten([for d in [data.aws_iam_policy_document.serving, data.aws_iam_policy_document.jobs, data.aws_iam_policy_document.training, data.aws_iam_policy_document.operator] : [for s in d.statement : s.actions]]) :
       !strcontains(action, "*") && !strcontains(action, "Delete")
     ])
     error_message = "a pod must not delete, and no action may hold a wildcard"
@@ -91,7 +98,7 @@ run "nobody_deletes_and_nobody_has_a_wildcard" {
 
   assert {
     condition = alltrue([
-      for resource in flatten([for d in [data.aws_iam_policy_document.serving, data.aws_iam_policy_document.jobs, data.aws_iam_policy_document.operator] : [for s in d.statement : s.resources]]) :
+      for resource in flatten([for d in [data.aws_iam_policy_document.serving, data.aws_iam_policy_document.jobs, data.aws_iam_policy_document.training, data.aws_iam_policy_document.operator] : [for s in d.statement : s.resources]]) :
       resource != "*"
     ])
     error_message = "no statement may hold for every resource"
@@ -107,7 +114,7 @@ run "the_operator_reads_no_object" {
 
 run "each_part_has_its_role_in_each_namespace" {
   assert {
-    condition     = toset(keys(aws_eks_pod_identity_association.this)) == toset(["serving/lending", "serving/cards", "jobs/lending", "jobs/cards", "operator/creditmodel-system"])
+    condition     = toset(keys(aws_eks_pod_identity_association.this)) == toset(["serving/lending", "serving/cards", "jobs/lending", "jobs/cards", "training/lending", "training/cards", "operator/creditmodel-system"])
     error_message = "a part lacks its role in a namespace, or has one where it does not run"
   }
 
@@ -117,29 +124,13 @@ run "each_part_has_its_role_in_each_namespace" {
   }
 
   assert {
+    condition     = output.service_accounts.serving == "creditmodel-serving" && output.service_accounts.jobs == "creditmodel-jobs"
+    error_message = "the outputs must name the accounts that CreditModels are to name"
+  }
+
+  assert {
     condition     = alltrue([for s in data.aws_iam_policy_document.pod_trust.statement : one(s.principals).identifiers == toset(["pods.eks.amazonaws.com"]) && length(s.condition) == 2])
     error_message = "only Pod Identity, of this account and this cluster, may take the roles"
-  }
-}
-
-run "a_shared_service_account_has_one_role_with_the_rights_of_both" {
-  variables {
-    shared_service_account = "default"
-  }
-
-  assert {
-    condition     = toset(keys(aws_eks_pod_identity_association.this)) == toset(["shared/lending", "shared/cards", "operator/creditmodel-system"])
-    error_message = "Pod Identity takes one role for a service account: a shared one must have one association"
-  }
-
-  assert {
-    condition     = length(data.aws_iam_policy_document.shared[0].source_policy_documents) == 2 && output.service_accounts.shared == "default"
-    error_message = "the shared role must join the rights of serving and of jobs"
-  }
-
-  assert {
-    condition     = length(setintersection([for s in data.aws_iam_policy_document.serving.statement : s.sid], [for s in data.aws_iam_policy_document.jobs.statement : s.sid])) == 0
-    error_message = "statements are joined by sid: two of the same name would hide one another"
   }
 }
 
