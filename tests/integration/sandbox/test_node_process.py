@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -14,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from creditmodel_sandbox.client import STRATEGIC_PATCH, Client, load_kubeconfig
 from creditmodel_sandbox.node.process import processes_of, sweep
+from creditmodel_sandbox.node.register import NODES, Registration
 
 
 @pytest.fixture
@@ -94,6 +97,37 @@ def test_a_pod_that_is_deleted_while_the_node_is_away_is_finished_when_it_is_bac
     pods.delete("p")
     pods.node.start()
     pods.wait_gone("p")
+
+
+def ready_of(obj: Any) -> str:
+    found = {c["type"]: c["status"] for c in obj["status"].get("conditions") or []}
+    return str(found.get("Ready"))
+
+
+def test_readiness_that_the_control_plane_took_away_from_a_pod_is_said_again(pods: Any) -> None:
+    """As it does with the pods of a node that it has not heard of for long."""
+    pods.create("p", "sleep", "1000")
+    pods.wait_ready("p")
+    lost = {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    kind = "strategic-merge-patch+json"
+    answer = pods.api.patch(f"{pods.path}/pods/p/status", {"status": {"conditions": [lost]}}, kind)
+    assert ready_of(answer) == "False"
+    pods.wait_ready("p")
+
+
+async def test_a_node_that_was_thought_lost_or_was_deleted_says_that_it_is_there(apiserver: Any, namespace: str) -> None:
+    path = f"/api/v1/nodes/{namespace}"
+    async with Client(load_kubeconfig(apiserver.kubeconfig), "test") as client:
+        registration = Registration(client, namespace, "127.0.0.1", 1, period=0.05)
+        await registration.register()
+        keeps = asyncio.create_task(registration.run())
+        lost = {"type": "Ready", "status": "Unknown", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        await client.patch(NODES, "", namespace, {"status": {"conditions": [lost]}}, "status", STRATEGIC_PATCH)
+        await asyncio.to_thread(wait_for, lambda: ready_of(apiserver.get(path)) == "True")
+        await client.delete(NODES, "", namespace)
+        await asyncio.to_thread(wait_for, lambda: apiserver.request("GET", path).code == 200)
+        keeps.cancel()
+    apiserver.request("DELETE", path)
 
 
 def test_a_node_at_rest_uses_next_to_no_cpu(pods: Any) -> None:

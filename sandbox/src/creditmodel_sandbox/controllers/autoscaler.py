@@ -1,4 +1,4 @@
-"""HorizontalPodAutoscaler v2 on resource utilisation: reads metrics every 15 s, moves the scale within its rules.
+"""HorizontalPodAutoscaler v2 on resources: reads metrics every 15 s, moves the scale within its rules.
 
 Without metrics nothing is ever scaled: ScalingActive turns False and says why.
 """
@@ -111,8 +111,11 @@ class Proposal:
     average: float  # per pod
 
 
-def propose(pods: Sequence[Obj], metrics: Metrics, resource: str, target: int, current: int, now: datetime) -> Proposal:
-    """Replicas that would bring the utilisation to `target` percent. Raises NoMetrics.
+def propose(
+    pods: Sequence[Obj], metrics: Metrics, resource: str, target: int, current: int, now: datetime, base: float = 0
+) -> Proposal:
+    """Replicas that would bring the use of a resource to `target` percent of the requests, or, where one is given, of
+    `base` for each pod. Raises NoMetrics.
 
     Pods that are not ready yet count as idle when scaling up, pods without metrics as idle when scaling up and as fully
     used when scaling down, so that what is unknown only ever dampens.
@@ -120,7 +123,7 @@ def propose(pods: Sequence[Obj], metrics: Metrics, resource: str, target: int, c
     if metrics.error:
         raise NoMetrics(metrics.error)
     considered = [pod for pod in pods if not is_deleting(pod) and phase(pod) != "Failed"]
-    requests = {pod["metadata"]["name"]: _request(pod, resource) for pod in considered}
+    requests = {pod["metadata"]["name"]: base or _request(pod, resource) for pod in considered}
     missing = {n for n in requests if n not in metrics.usage}
     unready = {p["metadata"]["name"] for p in considered if _is_unready(p, metrics, resource, now)}
     missing -= unready
@@ -345,18 +348,21 @@ class _Pass:
 
     def _of_metric(self, metric: Obj, current: int) -> tuple[int, str]:
         spec = metric.get("resource") or {}
-        resource, target = spec.get("name", ""), (spec.get("target") or {}).get("averageUtilization")
-        if metric["type"] != "Resource" or target is None:
-            raise NoMetrics(f"the sandbox scales on averageUtilization of a Resource only, not on {metric['type']}")
+        resource, target = spec.get("name", ""), spec.get("target") or {}
+        percent, amount = target.get("averageUtilization"), target.get("averageValue")
+        if metric["type"] != "Resource" or (percent is None and amount is None):
+            raise NoMetrics(f"the sandbox scales on the average of a Resource only, not on {metric['type']}")
         metrics = self.snapshot.metrics.get(resource, Metrics(error="no metrics known"))
+        base = 0.0 if amount is None else quantity(amount)
         try:
-            found = propose(self.snapshot.pods, metrics, resource, target, current, self.now)
+            found = propose(self.snapshot.pods, metrics, resource, percent or 100, current, self.now, base)
         except NoMetrics as e:
-            raise NoMetrics(f"failed to get {resource} utilization: {e}") from e
+            raise NoMetrics(f"failed to get {resource} {'usage' if percent is None else 'utilization'}: {e}") from e
         average = f"{math.ceil(found.average * 1000)}m" if resource == "cpu" else str(math.ceil(found.average))
-        value = {"averageUtilization": found.utilization, "averageValue": average}
+        value = {"averageValue": average} | ({} if percent is None else {"averageUtilization": found.utilization})
         self.metrics.append({"type": "Resource", "resource": {"name": resource, "current": value}})
-        return found.replicas, f"{resource} resource utilization (percentage of request)"
+        share = "" if percent is None else " utilization (percentage of request)"
+        return found.replicas, f"{resource} resource{share}"
 
     def _no_metrics(self, error: str) -> None:
         message = f"the HPA was unable to compute the replica count: {error}"

@@ -6,10 +6,11 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
+from creditmodel_sandbox import notation
 from creditmodel_sandbox.client import Obj, Resource
+from creditmodel_sandbox.notation import format_time, parse_quantity
 
 __all__ = [
     "CONFIG_MAPS",
@@ -78,11 +79,6 @@ def parse_time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def format_time(time: datetime) -> str:
-    """The API's whole seconds."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def age_of(obj: Obj) -> datetime:
     """When the object was created."""
     return parse_time(obj["metadata"].get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC)
@@ -138,25 +134,7 @@ def short_hash(text: str, length: int = 10) -> str:
 
 def matches(selector: Obj | None, obj: Obj) -> bool:
     """A LabelSelector against an object's labels. No selector matches nothing, an empty one everything."""
-    if selector is None:
-        return False
-    labels = obj["metadata"].get("labels") or {}
-    if any(labels.get(name) != value for name, value in (selector.get("matchLabels") or {}).items()):
-        return False
-    return all(_expression(expression, labels) for expression in selector.get("matchExpressions") or [])
-
-
-def _expression(expression: Obj, labels: dict[str, str]) -> bool:
-    key, values = expression["key"], expression.get("values") or []
-    match expression["operator"]:
-        case "In":
-            return labels.get(key) in values
-        case "NotIn":
-            return labels.get(key) not in values
-        case "Exists":
-            return key in labels
-        case _:  # DoesNotExist
-            return key not in labels
+    return notation.matches(selector, obj["metadata"].get("labels") or {})
 
 
 # --- conditions ------------------------------------------------------------------------------------------------------
@@ -237,16 +215,10 @@ def pod_from_template(template: Obj, owner: Obj, *, finalizers: Sequence[str] = 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
-_SUFFIXES = {"": Decimal(1), "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "k": Decimal(1000)}
-_SUFFIXES |= {letter: Decimal(1000) ** power for power, letter in enumerate("MGTPE", 2)}
-_SUFFIXES |= {f"{letter}i": Decimal(1024) ** power for power, letter in enumerate("KMGTPE", 1)}
 
-
-def quantity(value: str | int | float) -> float:
+def quantity(value: str | float) -> float:
     """A resource quantity ("100m", "1Gi", "2e3") as a number."""
-    text = str(value)
-    digits = text.rstrip("numkKMGTPEi")
-    return float(Decimal(digits) * _SUFFIXES[text[len(digits) :]])
+    return float(parse_quantity(value))
 
 
 def int_or_percent(value: Any, total: int, *, round_up: bool) -> int:

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from creditmodel_sandbox.notation import QuantityError, parse_quantity
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -20,10 +22,6 @@ __all__ = ["ConfigError", "Paths", "Sources", "command", "expand", "field", "qua
 _REFERENCE = re.compile(r"\$(\$|\([^()$]*\))")
 _FIELD_KEY = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
-_SUFFIXES = {
-    "": 1, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18,
-    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60,
-}  # fmt: skip
 
 
 class ConfigError(Exception):
@@ -68,10 +66,10 @@ def expand(text: str, known: Mapping[str, str]) -> str:
 
 def quantity(text: str | float) -> float:
     """A Kubernetes quantity as a number; ConfigError when it is none."""
-    match = re.fullmatch(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]{0,2})", str(text))
-    if match is None or match[2] not in _SUFFIXES:
-        raise ConfigError(f'"{text}" is not a quantity')
-    return float(match[1]) * _SUFFIXES[match[2]]
+    try:
+        return float(parse_quantity(text))
+    except QuantityError as e:
+        raise ConfigError(f'"{text}" is not a quantity') from e
 
 
 def field(pod: Mapping[str, Any], path: str, node: Mapping[str, str]) -> str:

@@ -89,6 +89,7 @@ class PodWorker:
         self._stale = False
         self._fetcher, self._materials = Fetcher(host.client), Materials()
         self._conditions: dict[str, Obj] = {}
+        self._answered: str | None = None
         self._writer = StatusWriter(host.client, pod, self._written)
         self._file = RecordFile(self.directory)
         self.records, address = self._file.recover(pod, self._specs)
@@ -473,7 +474,19 @@ class PodWorker:
         known = {c["type"]: c for c in (self.pod.get("status") or {}).get("conditions") or []} | self._conditions
         status = lifecycle.pod_status(self.pod, self.records, self._facts, known, time.time())
         self._conditions = {c["type"]: c for c in status["conditions"]}
-        self._writer.put(status)
+        self._writer.put(status, again=self._is_contradicted())
+
+    def _is_contradicted(self) -> bool:
+        """Whether the API shows another readiness than was written, as the control plane says of a node that it
+        thinks lost. Each version of the pod is answered once.
+        """
+        version = self.pod["metadata"].get("resourceVersion")
+        if not self._writer.settled or version == self._answered:
+            return False
+        shown = {c["type"]: c["status"] for c in (self.pod.get("status") or {}).get("conditions") or []}
+        contradicted = any(shown.get(kind) != self._conditions[kind]["status"] for kind in ("Ready", "ContainersReady"))
+        self._answered = version if contradicted else self._answered
+        return contradicted
 
     def _written(self, answer: Obj) -> None:
         if answer and self.host.informer is not None and not self._removed:

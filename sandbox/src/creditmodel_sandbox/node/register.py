@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from creditmodel_sandbox.client import STRATEGIC_PATCH, ApiError, Client, ClientError, Resource, Unreachable
+from creditmodel_sandbox.client import STRATEGIC_PATCH, ApiError, Client, ClientError, Resource
 from creditmodel_sandbox.node.lifecycle import rfc3339
 
 __all__ = ["LEASES", "NODES", "Registration", "capacity", "node_object"]
@@ -91,11 +91,17 @@ def _node_info(architecture: str) -> dict[str, str]:
     }
 
 
-class Registration:
-    """Keeps one Node and its Lease."""
+def _is_ready(node: dict[str, Any]) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or []
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
-    def __init__(self, client: Client, name: str, address: str, port: int) -> None:
+
+class Registration:
+    """Keeps one Node and its Lease. `period` is between two renewals, in seconds."""
+
+    def __init__(self, client: Client, name: str, address: str, port: int, period: float = RENEW_SECONDS) -> None:
         self._client, self._name, self._address, self._port = client, name, address, port
+        self._period = period
         self._since = rfc3339(time.time())
 
     async def register(self) -> dict[str, Any]:
@@ -118,21 +124,22 @@ class Registration:
         return await self._client.patch(NODES, "", self._name, patch, "status", STRATEGIC_PATCH)
 
     async def run(self) -> None:
-        """Renew the Lease and, rarely, the Node's status, until cancelled."""
+        """Renew the Lease and, rarely, the Node's status, until cancelled. A node that the control plane has come to
+        think lost, or that was deleted, says at once that it is there.
+        """
         reported = time.monotonic()
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(self._period)
             try:
                 await self._renew()
-                if time.monotonic() - reported >= STATUS_SECONDS:
+                node = await self._client.get(NODES, "", self._name)
+                if not _is_ready(node) or time.monotonic() - reported >= STATUS_SECONDS:
                     await self._report(ready=True)
                     reported = time.monotonic()
-            except ApiError as e:
+            except ClientError as e:
                 log.warning("node %s: %s", self._name, e)
-                if e.code == 404:
+                if isinstance(e, ApiError) and e.code == 404:
                     await self._register_again()
-            except Unreachable as e:
-                log.warning("node %s: %s", self._name, e)
 
     async def _register_again(self) -> None:
         try:

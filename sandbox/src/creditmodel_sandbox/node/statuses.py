@@ -31,9 +31,9 @@ class StatusWriter:
         self.settled = True
         """Whether everything handed over is written, or never can be."""
 
-    def put(self, status: Obj) -> None:
-        """Hand over a status, unless it is the one handed over last."""
-        if status != self._status:
+    def put(self, status: Obj, *, again: bool = False) -> None:
+        """Hand over a status, unless it is the one handed over last and need not be written again."""
+        if again or status != self._status:
             # The records' dictionaries go on changing: a copy stays as it is.
             self._status = json.loads(json.dumps(status))
             self.settled = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -184,6 +185,23 @@ def test_load_above_target_scales_up_and_says_so(world: Any) -> None:
     message = "New size: 4; reason: cpu resource utilization (percentage of request) above target"
     assert (event.reason, event.message) == ("SuccessfulRescale", message)
     assert Wake(world.now + timedelta(seconds=15)) in actions
+
+
+def test_a_target_for_the_average_value_needs_no_requests_and_is_named_as_kubernetes_names_it(world: Any) -> None:
+    hpa = an_hpa(world)
+    hpa["spec"]["metrics"][0]["resource"]["target"] = {"type": "AverageValue", "averageValue": "50m"}
+    found = [world.pod(f"p{number}", ready=True, status={"startTime": world.now.isoformat()}) for number in range(2)]
+    scale = {"metadata": {"name": "web", "namespace": "ns"}, "spec": {"replicas": 2}}
+    known = Snapshot(hpa, scale, "", tuple(found), {"cpu": usage(world, 100, 100)}, Memory(), DEPLOYMENTS)
+    actions = autoscaler.reconcile(known, world.now)
+    replicas, after = writes(actions)
+    assert replicas == 4
+    assert after["status"]["currentMetrics"][0]["resource"] == {"name": "cpu", "current": {"averageValue": "100m"}}
+    (event,) = [action for action in actions if isinstance(action, Event)]
+    assert event.message == "New size: 4; reason: cpu resource above target"
+    unknown = replace(known, metrics={"cpu": Metrics(error="no metrics")})
+    _, after = writes(autoscaler.reconcile(unknown, world.now))
+    assert condition(after, "ScalingActive")["message"].endswith("failed to get cpu usage: no metrics")
 
 
 def test_without_metrics_nothing_is_scaled(world: Any) -> None:
