@@ -18,10 +18,10 @@ from creditmodel_sandbox.controllers.objects import (
     namespace_of,
     owner_reference,
     parse_time,
-    reference_to,
 )
 from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Create, Delete, Event, Replace, Wake
 from creditmodel_sandbox.cron import Schedule, ScheduleError, time_zone
+from creditmodel_sandbox.events import reference_to
 
 __all__ = ["CONTROLLER", "SCHEDULED", "Snapshot", "observe", "reconcile"]
 

@@ -18,7 +18,6 @@ __all__ = [
     "CRON_JOBS",
     "DEPLOYMENTS",
     "ENDPOINT_SLICES",
-    "EVENTS",
     "HPAS",
     "JOBS",
     "LEASES",
@@ -47,7 +46,6 @@ __all__ = [
     "pod_from_template",
     "quantity",
     "ready_since",
-    "reference_to",
     "resource_total",
     "short_hash",
     "with_condition",
@@ -57,7 +55,6 @@ __all__ = [
 PODS = Resource("v1", "pods", "Pod")
 NODES = Resource("v1", "nodes", "Node", namespaced=False)
 LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
-EVENTS = Resource("v1", "events", "Event")
 CONFIG_MAPS = Resource("v1", "configmaps", "ConfigMap")
 SERVICE_ACCOUNTS = Resource("v1", "serviceaccounts", "ServiceAccount")
 SERVICES = Resource("v1", "services", "Service")
@@ -113,14 +110,6 @@ def owner_reference(owner: Obj, *, controller: bool = True) -> Obj:
         "controller": controller,
         "blockOwnerDeletion": True,
     }
-
-
-def reference_to(obj: Obj) -> Obj:
-    """An ObjectReference, as Events and a CronJob's status carry it."""
-    meta = obj["metadata"]
-    reference = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "name": meta["name"], "uid": meta.get("uid", "")}
-    reference["resourceVersion"] = meta.get("resourceVersion", "")
-    return reference | ({"namespace": meta["namespace"]} if meta.get("namespace") else {})
 
 
 def short_hash(text: str, length: int = 10) -> str:

@@ -20,12 +20,10 @@ from typing import Any, Protocol, assert_never
 from creditmodel_sandbox.client import ApiError, Client, ClientError, Informer, Obj, Resource, Unreachable, key_of
 from creditmodel_sandbox.controllers.objects import (
     CRDS,
-    EVENTS,
     controller_of,
-    format_time,
     namespace_of,
-    reference_to,
 )
+from creditmodel_sandbox.events import Recorder
 
 __all__ = [
     "Action",
@@ -274,7 +272,7 @@ class Runtime:
         self._full = {resource for controller in controllers for resource in controller.watches}
         self._queue = Queue()
         self._informers: dict[Resource, tuple[Informer, asyncio.Task[None]]] = {}
-        self._recorder = _Recorder(client)
+        self._recorder = Recorder(client)
         self._discover = asyncio.Event()
 
     async def run(self) -> None:
@@ -317,6 +315,8 @@ class Runtime:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
         wanted = {r for r in found if {"list", "watch", "delete"} <= r.verbs and r.plural != "events"}
+        if not any(controller.watches_all for controller in self._controllers.values()):
+            wanted &= self._full
         for resource in wanted - self._informers.keys():
             self._start(resource)
         for resource in self._informers.keys() - found:
@@ -390,8 +390,8 @@ class Runtime:
         match action:
             case Wake():
                 pass
-            case Event():
-                await self._recorder.record(source, action)
+            case Event(obj, reason, message, kind):
+                self._recorder.emit(source, obj, kind, reason, message)
             case Create(resource, body, _, name, subresource) if subresource:
                 await self._client.create(resource, namespace_of(body), body, name, subresource)
                 self._written(resource, await self._client.get(resource, namespace_of(body), name))
@@ -400,7 +400,7 @@ class Runtime:
                 self._written(resource, made)
                 if event:
                     message = event.message.replace("{name}", made["metadata"]["name"])
-                    await self._recorder.record(source, Event(event.obj, event.reason, message, event.type))
+                    self._recorder.emit(source, event.obj, event.type, event.reason, message)
             case Replace(resource, body, subresource):
                 self._written(resource, await self._client.replace(resource, body, subresource), subresource)
             case Patch(resource, obj, patch):
@@ -450,49 +450,3 @@ def _without_managed_fields(obj: Obj) -> Obj:
 def _metadata_only(obj: Obj) -> Obj:
     slim = _without_managed_fields(obj)
     return {"apiVersion": slim["apiVersion"], "kind": slim["kind"], "metadata": slim["metadata"]}
-
-
-class _Recorder:
-    """Writes Events; the same one again raises the count of the first."""
-
-    remembered = 1000
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._known: OrderedDict[tuple[str, ...], Obj] = OrderedDict()
-
-    async def record(self, source: str, event: Event) -> None:
-        """Best effort: an Event that cannot be written stops nothing."""
-        same = (event.obj["metadata"].get("uid", ""), source, event.type, event.reason, event.message)
-        try:
-            self._known[same] = await self._write(source, event, self._known.get(same))
-        except ClientError as e:
-            log.debug("event %s: %s", event.reason, e)
-            self._known.pop(same, None)
-        if len(self._known) > self.remembered:
-            self._known.popitem(last=False)
-
-    async def _write(self, source: str, event: Event, known: Obj | None) -> Obj:
-        now = format_time(datetime.now(UTC))
-        if known:
-            patch = {"count": known["count"] + 1, "lastTimestamp": now}
-            meta = known["metadata"]
-            return await self._client.patch(EVENTS, meta["namespace"], meta["name"], patch)
-        namespace = namespace_of(event.obj) or "default"
-        name = f"{event.obj['metadata']['name']}.{time.time_ns():x}"
-        body = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": name, "namespace": namespace},
-            "involvedObject": reference_to(event.obj),
-            "type": event.type,
-            "reason": event.reason,
-            "message": event.message,
-            "source": {"component": source},
-            "reportingComponent": source,
-            "reportingInstance": "",
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-        }
-        return await self._client.create(EVENTS, namespace, body)

@@ -30,7 +30,7 @@ from creditmodel_sandbox.controllers.objects import (
 )
 from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Create, Event, Replace
 
-__all__ = ["CONTROLLER", "AnotherScheduler", "Snapshot", "announce", "observe", "reconcile"]
+__all__ = ["CONTROLLER", "AnotherScheduler", "Snapshot", "announce", "is_alive", "observe", "reconcile"]
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +85,13 @@ def _obstacles(pod: Obj, node: Obj, taken: dict[str, dict[str, float]]) -> list[
     """Why the pod cannot run there, in the scheduler's own words; empty when it can."""
     if not is_ready(node):
         return ["node(s) were not ready"]
-    if node["spec"].get("unschedulable") and not _tolerates(pod, {"key": "node.kubernetes.io/unschedulable"}):
+    spec = node.get("spec") or {}
+    if spec.get("unschedulable") and not _tolerates(pod, {"key": "node.kubernetes.io/unschedulable"}):
         return ["node(s) were unschedulable"]
-    for taint in node["spec"].get("taints") or []:
-        if taint["effect"] != "PreferNoSchedule" and not _tolerates(pod, taint):
+    for taint in spec.get("taints") or []:
+        # Where nothing removes the taint of a new node, its readiness is proof enough.
+        stale = taint["key"] == "node.kubernetes.io/not-ready"
+        if taint["effect"] != "PreferNoSchedule" and not stale and not _tolerates(pod, taint):
             return ["node(s) had untolerated taint(s)"]
     labels = node["metadata"].get("labels") or {}
     if any(labels.get(key) != value for key, value in (pod["spec"].get("nodeSelector") or {}).items()):
@@ -222,9 +225,23 @@ async def _renew(client: Client, now: datetime) -> None:
 
 def _foreign_holder(lease: Obj, now: datetime) -> str:
     """Who else holds the lease now, "" for nobody."""
+    holder = _holder(lease, now)
+    return "" if holder == HOLDER else holder
+
+
+def _holder(lease: Obj, now: datetime) -> str:
     spec = lease.get("spec") or {}
     renewed = parse_time(spec.get("renewTime"))
     if renewed is None or renewed + timedelta(seconds=spec.get("leaseDurationSeconds") or 15) < now:
         return ""
-    holder = str(spec.get("holderIdentity") or "")
-    return "" if holder == HOLDER else holder
+    return str(spec.get("holderIdentity") or "")
+
+
+async def is_alive(client: Client) -> bool:
+    """Whether a scheduler, of the sandbox or not, holds the lease. Raises ClientError."""
+    try:
+        return bool(_holder(await client.get(LEASES, "kube-system", "kube-scheduler"), datetime.now(UTC)))
+    except ApiError as e:
+        if e.code == 404:
+            return False
+        raise

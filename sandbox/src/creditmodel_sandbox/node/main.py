@@ -33,8 +33,8 @@ from creditmodel_sandbox.client import (
     Unreachable,
     load_kubeconfig,
 )
+from creditmodel_sandbox.events import Recorder
 from creditmodel_sandbox.node.addresses import AddressPool
-from creditmodel_sandbox.node.events import Recorder
 from creditmodel_sandbox.node.images import Images, parse_option
 from creditmodel_sandbox.node.kubelet_api import KubeletApi, self_signed
 from creditmodel_sandbox.node.node import Node
@@ -206,7 +206,7 @@ def _host(options: Options, client: Client, session: aiohttp.ClientSession, iden
         identity=identity,
         images=Images(options.images),
         pool=AddressPool(pods),
-        events=Recorder(client, "kubelet", options.name),
+        events=Recorder(client, options.name),
         session=session,
         api={"KUBERNETES_SERVICE_HOST": server.hostname or "", "KUBERNETES_SERVICE_PORT": str(port)},
         allocatable=capacity(),

@@ -9,11 +9,10 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from creditmodel_sandbox.client import Informer, Obj, Resource
-from creditmodel_sandbox.node.binding import Binder
+from creditmodel_sandbox.node.binding import bind
 from creditmodel_sandbox.node.memory import Watchdog
 from creditmodel_sandbox.node.pods import PODS, Host, PodWorker
 from creditmodel_sandbox.node.proxy import Proxy
-from creditmodel_sandbox.node.register import NODES
 from creditmodel_sandbox.node.routes import LocalRanges, Network, RouteError
 from creditmodel_sandbox.node.services import Address, backends, matches
 from creditmodel_sandbox.node.stats import Census
@@ -30,19 +29,16 @@ _OBJECTS = (Resource("v1", "configmaps", "ConfigMap"), Resource("v1", "secrets",
 class Node:
     """One node of a cluster, from the moment that it is registered."""
 
-    def __init__(self, host: Host, bind: str, census: Census, ranges: LocalRanges) -> None:
+    def __init__(self, host: Host, bind_mode: str, census: Census, ranges: LocalRanges) -> None:
         client = host.client
         self.host, self.proxy, self._ranges = host, Proxy(), ranges
         self.workers: dict[str, PodWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._pods = Informer(client, PODS, _guarded(self._pod_changed))
         self._services = Informer(client, _SERVICES, _guarded(self._service_changed))
-        self._nodes = Informer(client, NODES, field_selector=f"metadata.name={host.name}")
         objects = [Informer(client, kind, self._object_changed, transform=_only_identity) for kind in _OBJECTS]
-        self._informers = [self._nodes, self._services, self._pods, *objects]
-        self._binder = Binder(
-            client, host.events, bind, lambda: self._nodes.store.get(host.name), self._pods.store.values
-        )
+        self._informers = [self._services, self._pods, *objects]
+        self._bind_mode = bind_mode
         self._watchdog = Watchdog(census, self.workers.values, host.limited)
         host.informer = self._pods
 
@@ -56,7 +52,7 @@ class Node:
             if directory.name not in known:
                 shutil.rmtree(directory, ignore_errors=True)
         log.info("node %s is ready", self.host.name)
-        self._hold(self._binder.run())
+        self._hold(bind(self.host.client, self._bind_mode))
         self._hold(self._watchdog.run())
         await self.proxy.run()
 
@@ -80,9 +76,7 @@ class Node:
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         self._route(old, new)  # before the worker ends a process, nothing new is sent to it
-        if new is not None and not new["spec"].get("nodeName"):
-            self._binder.pod_is_pending()
-        elif new is not None and new["spec"]["nodeName"] == self.host.name:
+        if new is not None and new["spec"].get("nodeName") == self.host.name:
             self._worker_for(new).update(new)
         elif old is not None and (worker := self.workers.get(old["metadata"]["uid"])):
             worker.removed()

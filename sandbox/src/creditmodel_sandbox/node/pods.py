@@ -31,8 +31,8 @@ from creditmodel_sandbox.node.volumes import Materials
 if TYPE_CHECKING:
     import aiohttp
 
+    from creditmodel_sandbox.events import Recorder
     from creditmodel_sandbox.node.addresses import AddressPool
-    from creditmodel_sandbox.node.events import Recorder
 
 __all__ = ["PODS", "Host", "PodWorker"]
 
@@ -465,7 +465,8 @@ class PodWorker:
     def _event(self, kind: str, reason: str, message: str, container: str = "") -> None:
         inits = {c["name"] for c in self.pod["spec"].get("initContainers") or []}
         part = "initContainers" if container in inits else "containers"
-        self.host.events.emit(self.pod, kind, reason, message, f"spec.{part}{{{container}}}" if container else "")
+        path = f"spec.{part}{{{container}}}" if container else ""
+        self.host.events.emit("kubelet", self.pod, kind, reason, message, path)
 
     def _report(self) -> None:
         """Hand the status to its writer. Our own last conditions count, and others' as the API has them."""

@@ -110,6 +110,21 @@ def test_tolerations(world: Any, toleration: Obj, placed: bool) -> None:
     assert bool(bound(act(world))) is placed
 
 
+def test_the_taint_of_a_new_node_and_a_mere_preference_do_not_matter(world: Any) -> None:
+    new = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+    a_node(world, taints=[new, {"key": "gpu", "effect": "PreferNoSchedule"}])
+    world.pod("a")
+    assert bound(act(world)) == {"a": "node"}
+
+
+def test_the_largest_init_container_counts_when_it_needs_more(world: Any) -> None:
+    a_node(world)
+    pod = world.pod("a")
+    init = [{"name": "init", "resources": {"requests": {"cpu": "3"}}}]
+    world.change(PODS, pod, spec={**pod["spec"], "initContainers": init})
+    assert reason(act(world)) == "0/1 nodes are available: 1 Insufficient cpu."
+
+
 def test_pods_placed_in_one_pass_share_the_room(world: Any) -> None:
     a_node(world)
     for name in ("a", "b", "c"):
