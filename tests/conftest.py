@@ -217,9 +217,15 @@ def given_cluster() -> ApiServer | None:
 
 @pytest.fixture
 def namespace(apiserver: ApiServer) -> Iterator[str]:
-    """The name of a new namespace, deleted afterwards."""
+    """The name of a new namespace, deleted afterwards. Pods need its account, which a controller may have made.
+
+    Where the test makes it, pods mount no token, for that takes the certificate that a controller publishes.
+    """
     name = f"test-{secrets.token_hex(4)}"
     apiserver.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    account: JSON = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+    account["automountServiceAccountToken"] = False
+    assert apiserver.request("POST", f"/api/v1/namespaces/{name}/serviceaccounts", account).code in (201, 409)
     yield name
     apiserver.request("DELETE", f"/api/v1/namespaces/{name}")
 

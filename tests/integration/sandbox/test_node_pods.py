@@ -379,7 +379,8 @@ def test_a_service_account_token_is_mounted_and_opens_the_api(pods: Any) -> None
     sources = [{"serviceAccountToken": {"path": "token", "expirationSeconds": 600}}]
     volumes = [{"name": "t", "projected": {"sources": sources}}]
     mount = {"volumeMounts": [{"name": "t", "mountPath": "/var/run/secrets/x"}]}
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}
+    account: dict[str, Any] = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}
+    account["automountServiceAccountToken"] = False
     pods.api.post(f"{pods.path}/serviceaccounts", account)
     script = "printf %s $(head -c 2 /var/run/secrets/x/token) > /dev/termination-log"
     pods.create("p", "sh", "-c", script, container=mount, volumes=volumes, serviceAccountName="robot")

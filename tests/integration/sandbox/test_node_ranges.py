@@ -22,7 +22,8 @@ kubectl apply --validate=false -f - >/dev/null <<END
 {"apiVersion": "v1", "kind": "List", "items": [
  {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
   "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}},
- {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "labels": {"app": "web"}}, "spec": {"containers": [
+ {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "labels": {"app": "web"}}, "spec": {
+  "automountServiceAccountToken": false, "containers": [
   {"name": "web", "image": "creditmodel-jobs:dev",
    "command": ["python", "-m", "http.server", "8080", "--bind", "\$(POD_IP)"],
    "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],

@@ -27,6 +27,7 @@ __all__ = ["CelError", "CelRule", "compile_rule", "environment", "escape", "to_c
 JSON = dict[str, Any]
 T = cel.Type
 _LIST, _MAP = T.List(T.DYN), T.Map(T.STRING, T.DYN)
+_HAS_OLD = "oldSelfIsPresent"
 _REASONS = ("FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate")
 
 
@@ -162,7 +163,7 @@ def _declarations() -> list[Any]:
 
 
 def environment(kind: Any, pool: Any = None) -> Any:
-    """The engine with Kubernetes' functions, and `self` and `oldSelf` of a type."""
+    """The engine with Kubernetes' functions, `self` and `oldSelf` of a type, and whether there is an old value."""
     extensions = [
         ext_strings.ExtStrings(),
         ext_math.ExtMath(),
@@ -171,7 +172,9 @@ def environment(kind: Any, pool: Any = None) -> Any:
         ext_bindings.ExtBindings(),
         cel.CelExtension("kubernetes", _declarations()),
     ]
-    return cel.NewEnv(descriptor_pool=pool, variables={"self": kind, "oldSelf": kind}, extensions=extensions)
+    return cel.NewEnv(
+        descriptor_pool=pool, variables={"self": kind, "oldSelf": kind, _HAS_OLD: T.BOOL}, extensions=extensions
+    )
 
 
 @cache
@@ -196,13 +199,18 @@ def compile_rule(source: JSON, engine: Any) -> tuple[Any, Any]:
 
     Raises CelError, for a function that is not known too.
     """
-    if source.get("optionalOldSelf"):
-        raise CelError("optionalOldSelf is not supported by the sandbox")
     if source.get("reason", "FieldValueInvalid") not in _REASONS:
         raise CelError(f"reason {source['reason']!r} is none of {', '.join(_REASONS)}")
     expression = source.get("messageExpression")
-    message = _compile(expression, T.STRING, engine) if expression else None
-    return _compile(source["rule"], T.BOOL, engine), message
+    message = _compile(_optional(source, expression), T.STRING, engine) if expression else None
+    return _compile(_optional(source, source["rule"]), T.BOOL, engine), message
+
+
+def _optional(source: JSON, expression: str) -> str:
+    """The expression with `oldSelf` as an optional value, for a rule that asks for it."""
+    if not source.get("optionalOldSelf"):
+        return expression
+    return f"cel.bind(oldSelf, {_HAS_OLD} ? optional.of(oldSelf) : optional.none(), {expression}\n)"
 
 
 # Values
@@ -313,13 +321,15 @@ class CelRule(Rule):
         self._reason: str = source.get("reason", "FieldValueInvalid")
         self._field: str = source.get("fieldPath", "")
         self.transition = bool(re.search(r"\boldSelf\b", self._source))
+        self._needs_old = self.transition and not source.get("optionalOldSelf")
 
     def check(self, node: Node, value: Any, old: Any, path: str) -> list[FieldError]:
-        if self.transition and old is MISSING:
+        if self._needs_old and old is MISSING:
             return []
         if not path:
             value, old = _named(value), old if old is MISSING else _named(old)
         data = {"self": to_cel(node, value), "oldSelf": None if old is MISSING else to_cel(node, old)}
+        data[_HAS_OLD] = old is not MISSING
         result = self._program.eval(data=data)
         if result.type() == T.ERROR:
             detail = f"{result.value()} evaluating rule: {self._message or self._source}"

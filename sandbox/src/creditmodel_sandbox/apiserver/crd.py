@@ -61,12 +61,13 @@ def custom_node(schema: JSON) -> Node:
 
     Raises CelError.
     """
-    node = Node.parse(schema, _rules)
+    meta = builtin_node("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
+    node = Node.parse(schema, _rules, meta)
     node.preserve = node.preserve or not schema
     for name in ("apiVersion", "kind"):
         node.properties[name] = Node({"type": "string"})
     given = node.properties.get("metadata")
-    node.properties["metadata"] = _Metadata(builtin_node("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"), given)
+    node.properties["metadata"] = _Metadata(meta, given)
     return node
 
 
@@ -142,6 +143,15 @@ def _definition_errors(obj: JSON, old: JSON | None) -> Errors:
             if spec.get(path) != old["spec"].get(path):
                 yield invalid_value(f"spec.{path}", spec.get(path), "field is immutable")
     versions = spec.get("versions") or []
+    names_of_versions = [version["name"] for version in versions]
+    for index, name in enumerate(((old or {}).get("status") or {}).get("storedVersions") or ()):
+        if name not in names_of_versions:
+            text = (
+                f"missing from spec.versions; {name} was previously a storage version, and must remain in "
+                f"spec.versions until a storage migration ensures no data remains persisted in {name} and removes "
+                f"{name} from status.storedVersions"
+            )
+            yield invalid_value(f"status.storedVersions[{index}]", name, text)
     if sum(bool(version.get("storage")) for version in versions) != 1:
         yield invalid_value("spec.versions", versions, "must have exactly one version marked as storage version")
     for index, version in enumerate(versions):

@@ -84,10 +84,7 @@ def _template(spec: JSON) -> JSON:
 def _pod(obj: JSON) -> None:
     spec = obj.setdefault("spec", {})
     _pod_spec(spec)
-    _add(
-        spec, enableServiceLinks=True, serviceAccountName="default", preemptionPolicy="PreemptLowerPriority", priority=0
-    )
-    _add(spec, serviceAccount=spec["serviceAccountName"])
+    _add(spec, enableServiceLinks=True)
     for _, _, container in containers(spec):
         resources = container["resources"]
         if resources.get("limits"):

@@ -22,8 +22,6 @@ _TEMPLATES = {
 }
 _UNUSED = {
     "affinity": "the sandbox's scheduler does not look at it",
-    "priorityClassName": "the sandbox has no priority classes, and preempts nothing",
-    "runtimeClassName": "the sandbox has one runtime, local processes",
     "hostAliases": "a pod of the sandbox uses the machine's name resolution",
     "dnsConfig": "a pod of the sandbox uses the machine's name resolution",
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from creditmodel_sandbox.apiserver import kinds, limits, ssa
+from creditmodel_sandbox.apiserver import admission, kinds, limits, ssa
 from creditmodel_sandbox.apiserver.crd import CRD_FINALIZER, CRD_STORAGE, serve_definition
 from creditmodel_sandbox.apiserver.errors import (
     Invalid,
@@ -94,6 +94,7 @@ class Objects:
         obj["metadata"]["managedFields"] = (
             ssa.track({}, obj, resource, options.manager, "") if managed is None else managed
         )
+        admission.admit(resource, key[0], obj, self.store)
         kinds.prepare_create(resource, obj)
         self._complete(resource, obj)
         self._validate(resource, obj, None)
@@ -109,7 +110,7 @@ class Objects:
         if not meta.get("name"):
             if not meta.get("generateName"):
                 raise Invalid(resource, "", [kinds.NAME_REQUIRED])
-            suffix = "".join(random.choices("bcdfghjklmnpqrstvwxz2456789", k=5))  # noqa: S311 - a name, not a secret
+            suffix = "".join(random.choices(admission.SUFFIX, k=5))  # noqa: S311 - a name, not a secret
             meta["name"] = meta["generateName"][:58] + suffix
         return namespace if resource.namespaced else "", meta["name"]
 

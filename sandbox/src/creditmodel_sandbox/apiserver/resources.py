@@ -66,6 +66,13 @@ class Resource:
         group = "" if self.group == "events.k8s.io" else self.group
         return f"{self.plural}.{group}" if group else self.plural
 
+    def deprecation(self) -> str:
+        """What to warn of when this version is used; "" for one that is not deprecated."""
+        if not (self.custom or {}).get("deprecated"):
+            return ""
+        default = f"{self.api_version} {self.kind} is deprecated"
+        return str((self.custom or {}).get("deprecationWarning") or default)
+
     @property
     def has_status(self) -> bool:
         return "status" in self.subresources

@@ -98,14 +98,24 @@ class Node:
         return (self.list_type if self.type == "array" else self.map_type) == "atomic"
 
     @classmethod
-    def parse(cls, schema: JSON, rules: Callable[[JSON], list[Rule]] = lambda _: []) -> Node:
-        """A custom resource's schema. `rules` compiles the node's x-kubernetes-validations."""
+    def parse(
+        cls, schema: JSON, rules: Callable[[JSON], list[Rule]] = lambda _: [], metadata: Node | None = None
+    ) -> Node:
+        """A custom resource's schema.
+
+        `rules` compiles a node's x-kubernetes-validations, `metadata` is the schema of embedded objects' metadata.
+        """
         node = cls(schema)
-        node.properties = {name: cls.parse(child, rules) for name, child in schema.get("properties", {}).items()}
+        properties = schema.get("properties", {})
+        node.properties = {name: cls.parse(child, rules, metadata) for name, child in properties.items()}
         extra = schema.get("additionalProperties")
-        node.extra = cls.parse(extra, rules) if isinstance(extra, dict) else bool(extra)
+        node.extra = cls.parse(extra, rules, metadata) if isinstance(extra, dict) else bool(extra)
         if isinstance(schema.get("items"), dict):
-            node.items = cls.parse(schema["items"], rules)
+            node.items = cls.parse(schema["items"], rules, metadata)
+        if schema.get("x-kubernetes-embedded-resource") and metadata is not None:
+            node.properties |= {"apiVersion": cls({"type": "string"}), "kind": cls({"type": "string"})}
+            node.properties["metadata"] = metadata
+            node.required = [*dict.fromkeys([*node.required, "apiVersion", "kind"])]
         for word in ("allOf", "anyOf", "oneOf"):
             if word in schema:
                 node.alternatives[word] = [cls.parse(part) for part in schema[word]]
@@ -145,7 +155,7 @@ def prune(node: Node, value: Any, path: str = "") -> list[str]:
     if isinstance(value, dict):
         for name in list(value):
             child = node.properties.get(name)
-            if child is None and not (node.embedded and name in ("apiVersion", "kind", "metadata")):
+            if child is None:
                 if isinstance(node.extra, Node):
                     child = node.extra
                 elif not (node.preserve or node.extra or (node.builtin and not node.properties)):
@@ -269,7 +279,8 @@ def _children(node: Node, value: Any, old: Any, path: str) -> Iterator[tuple[Nod
         if node.list_type == "map" and isinstance(old, list):
             known = {item_key(node, item): item for item in old}
         for index, item in enumerate(value):
-            yield node.items, item, known.get(item_key(node, item), MISSING) if known else MISSING, f"{path}[{index}]"
+            before = known.get(item_key(node, item), MISSING) if known else item if old == value else MISSING
+            yield node.items, item, before, f"{path}[{index}]"
 
 
 def _own_errors(node: Node, value: Any, path: str) -> Iterator[FieldError]:
@@ -277,7 +288,8 @@ def _own_errors(node: Node, value: Any, path: str) -> Iterator[FieldError]:
         yield unsupported_value(path, value, node.enum)
     match value:
         case dict():
-            yield from (required(join(path, name)) for name in node.required if name not in value)
+            missing = [name for name in node.required if name not in value]
+            yield from (required(join(path, name), "must not be empty" if node.embedded else "") for name in missing)
             yield from _count_errors(node, value, path, "Properties", "properties")
         case list():
             yield from _count_errors(node, value, path, "Items", "items")
@@ -285,6 +297,7 @@ def _own_errors(node: Node, value: Any, path: str) -> Iterator[FieldError]:
         case str():
             yield from _string_errors(node, value, path)
         case int() | float() if not isinstance(value, bool):
+            yield from _range_errors(node, value, path)
             yield from _number_errors(node.limits, value, path)
         case _:
             pass
@@ -325,6 +338,16 @@ def _string_errors(node: Node, value: str, path: str) -> Iterator[FieldError]:
         yield invalid_value(path, value, f"{path} in body should match '{limits['pattern']}'")
     if node.format and not node.builtin and not has_format(node.format, value):
         yield invalid_value(path, value, f'{path} in body must be of type {node.format}: "{value}"')
+
+
+_BITS = {"int32": 31, "int64": 63}
+
+
+def _range_errors(node: Node, value: float, path: str) -> Iterator[FieldError]:
+    bits = _BITS.get(node.format or "int64", 63)
+    if node.type == "integer" and not -(2**bits) <= value < 2**bits:
+        kind = f"with format {node.format}" if node.format else "(default format)"
+        yield invalid_value("<nil>", "", f"Checked value must be of type integer {kind} in {path}")
 
 
 def _number_errors(limits: JSON, value: float, path: str) -> Iterator[FieldError]:

@@ -74,6 +74,10 @@ class Target:
         return self.namespace, self.name
 
 
+def _warning(text: str) -> str:
+    return '299 - "' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def _selector(text: str) -> JSON:
     try:
         return parse_selector(text)
@@ -170,7 +174,8 @@ class Server:
             namespace, parts = parts[1], parts[2:]
         plural, name, subresource, *rest = [*parts, "", "", ""][: max(3, len(parts))]
         resource = self.registry.get(group, version, plural)
-        if resource is None or (namespace and not resource.namespaced):
+        misplaced = resource is not None and bool(namespace) != resource.namespaced and bool(namespace or name)
+        if resource is None or misplaced:
             what = f"{plural}.{group}/{version}" if group else f"{plural} in {version}"
             raise ApiError(
                 404, "NotFound", f"the server could not find the requested resource ({what})", {"kind": plural}
@@ -178,8 +183,6 @@ class Server:
         if subresource and subresource not in resource.subresources:
             message = f"the server could not find the requested resource ({plural}/{subresource})"
             raise ApiError(404, "NotFound", message, {"kind": plural})
-        if name and resource.namespaced and not namespace:
-            raise bad_request(f"{plural} are namespaced: the path must name a namespace")
         return Target(resource, namespace, name, subresource, "/".join(rest))
 
     async def _resource(
@@ -195,7 +198,10 @@ class Server:
         if target.subresource not in ("", "status"):
             return await self._subresource(request, target)
         handler = self._handler(request, target)
-        return await handler(request, target)
+        answer = await handler(request, target)
+        if (warning := target.resource.deprecation()) and not answer.prepared:
+            answer.headers.add("Warning", _warning(warning))
+        return answer
 
     def _handler(
         self, request: web.Request, target: Target
@@ -233,7 +239,7 @@ class Server:
         body = View.of(request).one(target.resource, record)
         answer = json_answer(body, code)
         for text in dict.fromkeys(warnings or ()):
-            answer.headers.add("Warning", '299 - "' + text.replace("\\", "\\\\").replace('"', '\\"') + '"')
+            answer.headers.add("Warning", _warning(text))
         return answer
 
     async def _get(self, request: web.Request, target: Target) -> web.Response:
@@ -318,7 +324,7 @@ class Server:
     async def _create(self, request: web.Request, target: Target) -> web.Response:
         options, body = write_options(request), await self._object(request, target)
         if target.resource.namespaced and not target.namespace:
-            raise bad_request("an object of a namespaced resource is created in a namespace: the path must name it")
+            raise method_not_allowed()
         record = self.objects.create(self._stored(target), target.namespace, body, options)
         return self._answer(request, target, record, 201, options.warnings)
 

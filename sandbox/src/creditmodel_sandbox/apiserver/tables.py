@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -380,11 +381,17 @@ def _custom_cell(path: str, kind: str) -> Callable[[JSON, datetime], Any]:
         if not values or values[0] is None:
             return None
         if kind == "date":
-            return human_age(str(values[0]), now)
-        value = values[0] if len(values) == 1 else ",".join(str(item) for item in values)
-        return _typed(value, kind)
+            return _date(values[0], now)
+        return _typed(values[0], kind)
 
     return cell
+
+
+def _date(value: Any, now: datetime) -> str | None:
+    try:
+        return human_age(value, now) if isinstance(value, str) else None
+    except (ValueError, TypeError):
+        return "<invalid>"
 
 
 def _typed(value: Any, kind: str) -> Any:
@@ -396,7 +403,7 @@ def _typed(value: Any, kind: str) -> Any:
         case "boolean":
             return value if isinstance(value, bool) else None
         case _:
-            return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+            return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def partial(obj: JSON) -> JSON:

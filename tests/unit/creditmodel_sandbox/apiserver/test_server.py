@@ -433,8 +433,6 @@ def test_a_change_to_what_is_not_implemented_is_refused_too(apiserver: Any, name
     ("field", "value"),
     [
         ("affinity", {"podAntiAffinity": {}}),
-        ("priorityClassName", "high"),
-        ("runtimeClassName", "gvisor"),
         ("hostAliases", [{"ip": "127.0.0.1", "hostnames": ["a"]}]),
         ("dnsConfig", {"searches": ["example.com"]}),
         (
