@@ -186,7 +186,7 @@ def test_finalizers_merge_as_a_set(apiserver: Any, config_map: str) -> None:
 
     apiserver.apply(config_map, held("example.com/one"), "one")
     both = apiserver.apply(config_map, held("example.com/two"), "two").body
-    assert both["metadata"]["finalizers"] == ["example.com/one", "example.com/two"]
+    assert sorted(both["metadata"]["finalizers"]) == ["example.com/one", "example.com/two"]
     after = apiserver.apply(config_map, data(), "one").body
     assert after["metadata"]["finalizers"] == ["example.com/two"]
     apiserver.patch(config_map, {"metadata": {"finalizers": None}})

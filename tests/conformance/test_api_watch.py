@@ -112,7 +112,7 @@ def test_initial_events_end_with_a_marked_bookmark(apiserver: Any, secrets: str,
         assert watch.names(1) == [("ADDED", "a")]
         bookmark = watch.next()
     assert bookmark["type"] == "BOOKMARK"
-    assert bookmark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    assert bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"] == "true"
     assert bookmark["object"]["metadata"]["resourceVersion"]
 
 

@@ -21,10 +21,10 @@ def test_a_deleted_namespace_takes_its_content_along_and_waits_for_finalizers(cl
     cluster.until(lambda: cluster.all("pods", app="web"))
     path = f"/api/v1/namespaces/{cluster.namespace}"
     cluster.api.delete(path)
-    cluster.until(lambda: not cluster.exists("configmaps", "plain") and not cluster.all("pods"))
+    cluster.until(lambda: not cluster.exists("configmaps", "plain") and not cluster.all("pods"), seconds=120)
     assert cluster.api.get(path)["status"]["phase"] == "Terminating"
     late = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late"}}
     refused = cluster.api.request("POST", cluster.path("configmaps"), late)
     assert (refused.code, refused.body["reason"]) == (403, "Forbidden")
     cluster.patch("configmaps", "held", {"metadata": {"finalizers": None}})
-    cluster.until(lambda: cluster.api.request("GET", path).code == 404)
+    cluster.until(lambda: cluster.api.request("GET", path).code == 404, seconds=120)

@@ -23,7 +23,7 @@ from creditmodel_sandbox.apiserver.errors import (
     not_found,
 )  # fmt: skip
 from creditmodel_sandbox.apiserver.resources import Registry, Resource
-from creditmodel_sandbox.apiserver.schema import MISSING, TYPE_INVALID, fill, prune, validate
+from creditmodel_sandbox.apiserver.schema import MISSING, TYPE_INVALID, fill, judge, prune, validate
 from creditmodel_sandbox.apiserver.storage import Key, Record, Store
 from creditmodel_sandbox.notation import format_time
 
@@ -351,7 +351,9 @@ class Objects:
         kinds.default(resource, obj)
 
     def _validate(self, resource: Resource, obj: JSON, old: JSON | None) -> None:
-        errors = validate(resource.node, obj, MISSING if old is None else old)
+        before = MISSING if old is None else old
+        errors = validate(resource.node, obj, before)
+        errors += judge(resource.node, obj, before, errors)
         errors = kinds.relevant(resource, errors) + kinds.check(resource, obj, old)
         if errors:
             raise Invalid(resource, obj["metadata"].get("name", ""), errors)

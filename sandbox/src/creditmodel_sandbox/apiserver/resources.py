@@ -55,6 +55,8 @@ class Resource:
     virtual: bool = False
     """Answered by code, not stored."""
     verbs: tuple[str, ...] = VERBS
+    absent: bool = False
+    """Known, so that tools find its kind and whoever creates one is told: there are none."""
 
     @property
     def api_version(self) -> str:
@@ -78,7 +80,8 @@ class Resource:
         return "status" in self.subresources
 
 
-# group/version, plural, kind, flags (n: namespaced, g: generation is counted), short names, subresources.
+# group/version, plural, kind, flags (n: namespaced, g: generation is counted, x: there are none), short names,
+# subresources.
 _TABLE = """
 v1                           namespaces               Namespace                -  ns       status,finalize
 v1                           pods                     Pod                      ng po      status
@@ -104,6 +107,17 @@ rbac.authorization.k8s.io/v1 rolebindings             RoleBinding              n
 rbac.authorization.k8s.io/v1 clusterroles             ClusterRole              -  -        -
 rbac.authorization.k8s.io/v1 clusterrolebindings      ClusterRoleBinding       -  -        -
 apiextensions.k8s.io/v1      customresourcedefinitions CustomResourceDefinition g  crd,crds status
+v1                           endpoints                Endpoints                nx ep       -
+v1                           limitranges              LimitRange               nx limits   -
+v1                           persistentvolumes        PersistentVolume         x  pv       -
+v1                           replicationcontrollers   ReplicationController    nx rc       -
+v1                           resourcequotas           ResourceQuota            nx quota    -
+apps/v1                      daemonsets               DaemonSet                nx ds       -
+apps/v1                      statefulsets             StatefulSet              nx sts      -
+networking.k8s.io/v1         ingresses                Ingress                  nx ing      -
+networking.k8s.io/v1         networkpolicies          NetworkPolicy            nx netpol   -
+scheduling.k8s.io/v1         priorityclasses          PriorityClass            x  pc       -
+storage.k8s.io/v1            storageclasses           StorageClass             x  sc       -
 """
 
 POD_SUBRESOURCES = ("status", "log", "binding", "eviction", "proxy", "exec", "attach", "portforward")
@@ -254,7 +268,8 @@ def _builtin(api_version: str, plural: str, kind: str, flags: str, short: str, s
         group, version, plural, kind, "n" in flags,
         short_names=() if short == "-" else tuple(short.split(",")),
         categories=("all",) if plural in _IN_ALL and group != "events.k8s.io" else (),
-        subresources=subs, generation="g" in flags, fields=_FIELDS.get(plural, ()),
+        subresources=subs, generation="g" in flags, absent="x" in flags,
+        verbs=("create", "get", "list") if "x" in flags else VERBS, fields=_FIELDS.get(plural, ()),
         scale=Scale() if "scale" in subs else None,
         node=builtin_node(definition_name(group, version, kind)),
         singular=kind.lower(), list_kind=f"{kind}List",

@@ -16,9 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from creditmodel_sandbox.apiserver.errors import FieldError, invalid_value, required, unsupported_value
+from creditmodel_sandbox.apiserver.errors import FieldError, invalid_value, required, show, unsupported_value
 
-__all__ = ["MISSING", "Node", "Rule", "fill", "item_key", "prune", "validate"]
+__all__ = ["MISSING", "TYPE_INVALID", "Node", "Rule", "fill", "item_key", "judge", "prune", "validate"]
 
 JSON = dict[str, Any]
 MISSING: Any = object()
@@ -58,6 +58,7 @@ class Node:
         "preserve",
         "properties",
         "required",
+        "ruled",
         "rules",
         "strategy",
         "type",
@@ -87,6 +88,8 @@ class Node:
         self.items: Node | None = None
         self.alternatives: dict[str, list[Node]] = {}
         self.rules: list[Rule] = []
+        self.ruled = False
+        """Whether there are rules here or below."""
 
     def child(self, name: str) -> Node | None:
         """The schema of a field, declared or additional; None where anything goes or nothing is declared."""
@@ -122,6 +125,8 @@ class Node:
         if "not" in schema:
             node.alternatives["not"] = [cls.parse(schema["not"])]
         node.rules = rules(schema)
+        below = [*node.properties.values(), *(part for part in (node.extra, node.items) if isinstance(part, Node))]
+        node.ruled = bool(node.rules) or any(child.ruled for child in below)
         return node
 
 
@@ -235,7 +240,7 @@ def type_name(value: Any) -> str:
 
 
 def validate(node: Node, value: Any, old: Any = MISSING, path: str = "") -> list[FieldError]:
-    """What is wrong with a value. What did not change since `old` is not judged again, except by transition rules."""
+    """What a schema finds wrong with a value. What did not change since `old` is not judged again."""
     unchanged = old is not MISSING and old == value
     if not unchanged:
         wrong = _type_error(node, value, path)
@@ -246,10 +251,32 @@ def validate(node: Node, value: Any, old: Any = MISSING, path: str = "") -> list
     errors = [] if unchanged else [*_own_errors(node, value, path), *_alternative_errors(node, value, path)]
     for child, item, before, where in _children(node, value, old, path):
         errors += validate(child, item, before, where)
-    if not errors:
-        for rule in node.rules:
-            if rule.transition or not unchanged:
-                errors += rule.check(node, value, old, path)
+    return errors
+
+
+_BLOCKING = {f"FieldValue{word}" for word in ("NotSupported", "Required", "TooLong", "TooMany", "TypeInvalid")}
+_NOT_CHECKED = (
+    "some validation rules were not checked because the object was invalid; "
+    "correct the existing errors to complete validation"
+)
+
+
+def judge(node: Node, value: Any, old: Any, errors: Sequence[FieldError]) -> list[FieldError]:
+    """What the rules find wrong with a whole object in which `validate` found `errors`: of some kinds, they keep
+    rules from being asked at all."""
+    if node.ruled and any(error.reason in _BLOCKING for error in errors):
+        return [invalid_value("<nil>", "null", _NOT_CHECKED)]
+    return _ask_rules(node, value, old, "")
+
+
+def _ask_rules(node: Node, value: Any, old: Any, path: str) -> list[FieldError]:
+    if not node.ruled or value is None:
+        return []
+    unchanged = old is not MISSING and old == value
+    asked = [rule for rule in node.rules if rule.transition or not unchanged]
+    errors = [error for rule in asked for error in rule.check(node, value, old, path)]
+    for child, item, before, where in _children(node, value, old, path):
+        errors += _ask_rules(child, item, before, where)
     return errors
 
 
@@ -337,7 +364,8 @@ def _string_errors(node: Node, value: str, path: str) -> Iterator[FieldError]:
     if "pattern" in limits and not re.search(limits["pattern"], value):
         yield invalid_value(path, value, f"{path} in body should match '{limits['pattern']}'")
     if node.format and not node.builtin and not has_format(node.format, value):
-        yield invalid_value(path, value, f'{path} in body must be of type {node.format}: "{value}"')
+        text = f'Invalid value: {show(value)}: {path} in body must be of type {node.format}: "{value}"'
+        yield FieldError(path, TYPE_INVALID, text)
 
 
 _BITS = {"int32": 31, "int64": 63}

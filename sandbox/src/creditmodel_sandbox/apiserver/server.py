@@ -56,6 +56,7 @@ VERSION = {
 _ROOT = ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _SHOWN_WHEN_DELETED = ("pods", "services", "namespaces", "customresourcedefinitions")
+SCALE = Resource("autoscaling", "v1", "scales", "Scale", namespaced=True)
 _CLIENT_ERRORS = (msgspec.DecodeError, yaml.YAMLError)
 
 
@@ -191,6 +192,8 @@ class Server:
         target = self._target(group, version, parts)
         if not user.is_admin:
             self._authorize(request, user, target)
+        if target.resource.absent and request.method not in ("GET", "DELETE"):
+            raise not_implemented(target.resource.storage)
         if target.resource.virtual:
             return await self._review(request, user, target)
         if group == "metrics.k8s.io":
@@ -378,7 +381,8 @@ class Server:
             case "proxy", _:
                 return await self.nodes.proxy(request, resource, key, target.rest)
             case "scale", "GET":
-                return json_answer(subresources.scale_of(resource, objects.read(resource, key)))
+                scale = subresources.scale_of(resource, objects.read(resource, key))
+                return json_answer(View.of(request).shown(SCALE, scale))
             case "scale", "PUT" | "PATCH":
                 options, change = write_options(request), await self._scale_change(request)
                 return json_answer(subresources.set_scale(objects, resource, key, change, options))
@@ -407,8 +411,7 @@ class Server:
         kind, patched = request.content_type, msgspec.json.decode(await request.read())
         if kind.startswith(("application/strategic-merge", "application/apply")):
             kind = "application/merge-patch+json"  # a Scale has no list, and one field
-        scale = Resource("autoscaling", "v1", "scales", "Scale", namespaced=True)
-        return change_of(kind, patched, scale)
+        return change_of(kind, patched, SCALE)
 
     async def _review(self, request: web.Request, user: access.User, target: Target) -> web.Response:
         if request.method != "POST":

@@ -310,6 +310,12 @@ _COLUMNS: dict[str, list[Column]] = {
         endpoints=_endpoints,
         age=_age(),
     ),
+    "scales.autoscaling": _definition(
+        "Desired:integer Available:integer Age",
+        desired=_field("spec.replicas", 0),
+        available=_field("status.replicas", 0),
+        age=_age(),
+    ),
     "namespaces": _definition("Status Age", status=_field("status.phase"), age=_age()),
     "configmaps": _definition(
         "Data Age", data=lambda o, _: str(len(o.get("data") or ()) + len(o.get("binaryData") or ())), age=_age()

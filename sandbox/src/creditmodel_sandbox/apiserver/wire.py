@@ -195,15 +195,22 @@ class View:
         return cls()
 
     def one(self, resource: Resource, record: Record) -> bytes:
-        """One object."""
+        """A stored object."""
+        return (
+            msgspec.json.encode(self.shown(resource, _typed(resource, record)))
+            if self.form
+            else _whole(resource, record)
+        )
+
+    def shown(self, resource: Resource, obj: JSON) -> JSON:
+        """Any object."""
         match self.form:
             case "Table":
-                obj = _typed(resource, record)
-                return msgspec.json.encode(table(resource, [obj], {"resourceVersion": str(record.rv)}, self.include))
+                return table(resource, [obj], {"resourceVersion": obj["metadata"]["resourceVersion"]}, self.include)
             case "PartialObjectMetadata":
-                return msgspec.json.encode(partial(record.object()))
+                return partial(obj)
             case _:
-                return _whole(resource, record)
+                return obj
 
     def many(self, resource: Resource, records: Iterable[Record], metadata: JSON) -> bytes:
         """A list."""

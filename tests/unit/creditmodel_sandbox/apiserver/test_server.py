@@ -283,9 +283,16 @@ def test_what_is_not_there_is_said_by_name(apiserver: Any, pods: str, name: str)
 
 
 def test_an_unknown_resource_is_named(apiserver: Any, namespace: str) -> None:
-    answer = apiserver.request("GET", f"/apis/apps/v1/namespaces/{namespace}/statefulsets")
+    answer = apiserver.request("GET", f"/apis/apps/v1/namespaces/{namespace}/controllerrevisions")
     assert answer.code == 404
-    assert "statefulsets.apps/v1" in answer.body["message"]
+    assert "controllerrevisions.apps/v1" in answer.body["message"]
+
+
+def test_a_kind_that_is_not_implemented_has_an_empty_list_and_cannot_be_made(apiserver: Any, namespace: str) -> None:
+    path = f"/apis/apps/v1/namespaces/{namespace}/statefulsets"
+    assert apiserver.get(path)["items"] == []
+    answer = apiserver.request("POST", path, {"metadata": {"name": "s"}})
+    assert (answer.code, answer.body["message"]) == (501, "the sandbox does not implement statefulsets.apps")
 
 
 # Who may do what
