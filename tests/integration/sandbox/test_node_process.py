@@ -115,7 +115,7 @@ def test_readiness_that_the_control_plane_took_away_from_a_pod_is_said_again(pod
     pods.wait_ready("p")
 
 
-async def test_a_node_that_was_thought_lost_or_was_deleted_says_that_it_is_there(apiserver: Any, namespace: str) -> None:
+async def test_a_node_thought_lost_or_deleted_says_that_it_is_there(apiserver: Any, namespace: str) -> None:
     path = f"/api/v1/nodes/{namespace}"
     async with Client(load_kubeconfig(apiserver.kubeconfig), "test") as client:
         registration = Registration(client, namespace, "127.0.0.1", 1, period=0.05)
