@@ -101,7 +101,9 @@ crds: $(READY) ## write the CRD again from the operator's models
 	$(BIN)/creditmodel-operator crd --write crds
 	$(BIN)/creditmodel-operator crd --write manifests/crds
 
-.PHONY: bench-serving bench-drift bench-sandbox
+.PHONY: bench-operator bench-serving bench-drift bench-sandbox
+bench-operator: $(READY) ## 1,000 CreditModels through gates and rollout, beside a bare Kopf handler
+	$(BIN)/python tests/bench/operator/run.py
 bench-serving: $(READY) ## scoring server beside its floors
 	$(BIN)/python tests/bench/serving/run.py
 bench-drift: $(READY) ## drift check beside reading the file once and beside Evidently

@@ -21,15 +21,17 @@ logger = logging.getLogger(__name__)
 _FINAL = frozenset({"Passed", "Failed", "Error", "Inconclusive"})
 
 
-async def carry_out(plan: Plan, model: Model, client: Client, store: Store) -> None:
-    """Do what the plan says. The first action that fails ends the pass, and status then says no more than is true.
+async def carry_out(plan: Plan, model: Model, client: Client, store: Store) -> bool:
+    """Do what the plan says; True if an action has changed something, so that it is worth another look.
 
+    The first action that fails ends the pass, and status then says no more than is true.
     Raises ApiFailure; what was done stays done, and the next pass goes on from there.
     """
     key = (model.meta.namespace, model.meta.name)
+    changed = False
     try:
         for action in plan.actions:
-            await _act(action, key, client, store)
+            changed |= await _act(action, key, client, store)
     except Refused as e:
         planned = plan.status if plan.status is not None else model.status
         told = refused(model, planned, str(e), datetime.now(UTC))
@@ -41,23 +43,24 @@ async def carry_out(plan: Plan, model: Model, client: Client, store: Store) -> N
         _count_gates(model, plan.status)
     for event in plan.events:
         await _emit(event, model, client)
+    return changed
 
 
-async def _act(action: Action, key: Key, client: Client, store: Store) -> None:
+async def _act(action: Action, key: Key, client: Client, store: Store) -> bool:
     namespace, name = key
     log = {"key": f"{namespace}/{name}"}
     if isinstance(action, Apply):
         body = await client.apply(action.manifest, action.manager)
-        store.wrote(key, body)
         logger.info("applied %s %s", action.kind, action.name, extra=log)
-        return
+        return bool(store.saw(action.kind, body))
     try:
         await client.delete(action.kind, namespace, action.name, action.uid)
     except Gone:
         logger.debug("%s %s was gone", action.kind, action.name, extra=log)
     else:
         logger.info("deleted %s %s", action.kind, action.name, extra=log)
-    store.deleted(key, action.kind, action.name, action.uid)
+    store.deleted(action.kind, action.uid)
+    return True
 
 
 async def _write_status(status: Any, model: Model, client: Client, store: Store) -> None:
@@ -65,7 +68,7 @@ async def _write_status(status: Any, model: Model, client: Client, store: Store)
     document = partial(api.KIND, meta.namespace, meta.name, status=status)
     document["metadata"]["uid"] = meta.uid
     body = await client.apply_status(document, names.FIELD_MANAGER)
-    store.wrote((meta.namespace, meta.name), body)
+    store.saw(api.KIND, body)
     logger.info("%s", status.get("phase"), extra={"key": f"{meta.namespace}/{meta.name}"})
 
 

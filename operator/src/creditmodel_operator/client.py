@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import aiohttp
@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 TIMEOUT_SECONDS = 15.0
+PAGE = 500
+"""Objects that a list is asked for at a time."""
 APPLY = "application/apply-patch+yaml"
 
 KINDS: Mapping[str, tuple[str, str]] = {
@@ -99,7 +101,7 @@ async def configuration() -> kube.Configuration:
 class Client:
     """Server-side apply, status, delete and events. Every call has a timeout; a retry is the queue's affair."""
 
-    _errors: ClassVar[Mapping[int, type[ApiFailure]]] = {404: Gone, 409: Conflict, 429: Unavailable}
+    _errors: ClassVar[Mapping[int, type[ApiFailure]]] = {404: Gone, 409: Conflict, 410: Unavailable, 429: Unavailable}
 
     def __init__(self, configuration: kube.Configuration, may_write: Callable[[], bool] = lambda: True) -> None:
         self.api = kube.ApiClient(configuration)
@@ -118,6 +120,17 @@ class Client:
         found = {resource["name"] for resource in served.get("resources", ())}
         if missing := {api.PLURAL, api.APPROVAL_PLURAL} - found:
             raise Gone(f"{base} has no {' and no '.join(sorted(missing))}")
+
+    async def list(self, kind: str, namespace: str | None, selector: str) -> AsyncIterator[Manifest]:
+        """The pages of a whole list (None: of every namespace). Their items carry no kind and no apiVersion."""
+        query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        while True:
+            page = await self._request("GET", _path(kind, namespace), query=query)
+            yield page
+            token = page["metadata"].get("continue")
+            if not token:
+                return
+            query["continue"] = token
 
     async def apply(self, manifest: Manifest, manager: str) -> Manifest:
         """Server-side apply of an object, whole or partial; the object as it is now."""
@@ -178,9 +191,9 @@ class Client:
         return self._errors.get(status, default)(text, _seconds(retry_after))
 
 
-def _path(kind: str, namespace: str, name: str | None = None) -> str:
+def _path(kind: str, namespace: str | None, name: str | None = None) -> str:
     base, plural = KINDS[kind]
-    collection = f"{base}/namespaces/{namespace}/{plural}"
+    collection = f"{base}/{plural}" if namespace is None else f"{base}/namespaces/{namespace}/{plural}"
     return collection if name is None else f"{collection}/{name}"
 
 

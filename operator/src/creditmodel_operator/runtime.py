@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Self
@@ -22,6 +22,7 @@ from creditmodel_operator import logs
 from creditmodel_operator.client import ApiFailure, Client, Gone, configuration
 from creditmodel_operator.health import serve
 from creditmodel_operator.leader import Lease, lead
+from creditmodel_operator.lists import Lists
 from creditmodel_operator.metrics import LEADER
 from creditmodel_operator.observed import Images
 from creditmodel_operator.queue import Queue
@@ -111,20 +112,22 @@ class _Operator:
     ) -> None:
         self.chosen, self.connection, self.worker, self.stop = chosen, connection, worker, stop
         self.lease = lease
+        self.lists = Lists(worker.client, worker.store, worker.changed, chosen.namespaces)
         self.unwatch = asyncio.Event()
 
     def ready(self) -> bool:
-        """Whether everything is indexed."""
-        return bool(self.worker.store.indexes)
+        """Whether everything has been listed."""
+        return self.lists.complete.is_set()
 
     async def run(self) -> int:
         """Start everything; stop in the order: no new pass, passes ended, watches ended."""
         leader = asyncio.create_task(self._lead())
-        workers = [asyncio.create_task(self.worker.run()) for _ in range(self.chosen.workers)]
-        stopper = asyncio.create_task(self._stop_in_order(leader, workers))
+        workers = [asyncio.create_task(self._work()) for _ in range(self.chosen.workers)]
+        lister = asyncio.create_task(self.lists.run())
+        stopper = asyncio.create_task(self._stop_in_order([*workers, lister, leader]))
         existing = asyncio.all_tasks()
         tasks = await kopf.spawn_tasks(
-            registry=registry(self.worker.store, self.worker.changed),
+            registry=registry(self.worker.store, self.worker.changed, self.lists.again),
             settings=settings(),
             stop_flag=self.unwatch,
             clusterwide=not self.chosen.namespaces,
@@ -152,14 +155,19 @@ class _Operator:
         finally:
             self.stop.set()
 
-    async def _stop_in_order(self, leader: asyncio.Task[None], workers: list[asyncio.Task[None]]) -> None:
+    async def _work(self) -> None:
+        """Decide nothing before everything is known: a child that is not listed yet would be made anew."""
+        await self.lists.complete.wait()
+        await self.worker.run()
+
+    async def _stop_in_order(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         await self.stop.wait()
         self.worker.leading.clear()
         LEADER.set(0)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
                 await self.worker.idle.wait()
-        await _cancelled([*workers, leader])
+        await _cancelled(tasks)
         self.unwatch.set()
 
 

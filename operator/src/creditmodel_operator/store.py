@@ -1,31 +1,28 @@
-"""What the watches have told, and what the operator itself has written since.
+"""Every object that the operator looks at, as it was last told of it.
 
-A watch lags behind the operator's own writes. Each answer to a write is kept here until the watch has caught up, so
-that the next pass reads what the last one wrote.
+Watches, whole lists and the answers to the operator's own writes tell of the same objects, each in its own time. The
+newest resource version wins, so that the next pass reads what the last one wrote, and a watch that lags does not undo
+it.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Mapping, Set
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Set
 from typing import Any
 
 from creditmodel_operator import api
 from creditmodel_operator.observed import Anything, Approval, Child, Deployment, Images, Job, Model, Observed, Pod, view
 
-__all__ = ["Index", "Key", "Store", "key_of"]
+__all__ = ["Key", "Store", "key_of"]
 
 Key = tuple[str, str]
 """Namespace and name of a CreditModel."""
 
-PATIENCE_SECONDS = 30.0
-"""How long an own write is believed without the watch telling it: an answer that outlived its object must not stay."""
-
-_Written = tuple[int, Anything | None, float]
-"""Resource version, what was written (None: deleted), and until when that is believed."""
-
-Index = Mapping[Any, Iterable[Anything]]
-"""A Kopf index: views by the CreditModel that they belong to."""
+MEMORY_SECONDS = 120.0
+"""How long a deletion is remembered: longer than any answer or list that began before it is under way."""
 
 
 def key_of(kind: str, item: Anything) -> Key:
@@ -36,85 +33,105 @@ def key_of(kind: str, item: Anything) -> Key:
 
 
 class Store:
-    """Snapshots of one CreditModel and its children."""
+    """Snapshots of one CreditModel and its children.
+
+    The methods that take news return the keys of the CreditModels that have to be looked at because of them.
+    """
 
     def __init__(self, images: Images, approval_namespaces: Set[str] = frozenset()) -> None:
         self.images = images
         self.approval_namespaces = approval_namespaces
-        self.indexes: dict[str, Index] = {}
-        self._written: dict[Key, dict[tuple[str, str], _Written]] = {}
+        self._items: dict[str, dict[str, Anything]] = defaultdict(dict)
+        """Kind, then uid."""
+        self._uids: dict[tuple[str, Key], set[str]] = defaultdict(set)
+        self._gone: dict[str, tuple[float, float]] = {}
+        """uid of what was deleted: the newest version that does not count any more, and until when to remember it."""
 
-    def wrote(self, key: Key, body: Mapping[str, Any]) -> None:
-        """Remember the answer to a write until the watch has it."""
-        item = view(body["kind"], body)
-        entry = (_version(item.meta.resource_version), item, time.monotonic() + PATIENCE_SECONDS)
-        self._written.setdefault(key, {})[body["kind"], item.meta.name] = entry
+    def saw(self, kind: str, body: Mapping[str, Any]) -> Collection[Key]:
+        """A watch, a list or the answer to a write has this object."""
+        item = view(kind, body)
+        uid, version = item.meta.uid, _version(item.meta.resource_version)
+        before = self._items[kind].get(uid)
+        if before is not None and _version(before.meta.resource_version) >= version > 0:
+            return ()
+        if version <= self._gone.get(uid, (-1.0, 0.0))[0]:
+            return ()
+        keys = {key_of(kind, item)}
+        if before is not None:
+            keys.add(self._remove(kind, before))
+        self._items[kind][uid] = item
+        self._uids[kind, key_of(kind, item)].add(uid)
+        return keys
 
-    def deleted(self, key: Key, kind: str, name: str, uid: str) -> None:
-        """Remember a deletion until the watch has it: the object with this uid is not shown any more."""
-        for item in self._indexed(kind, key):
-            if item.meta.name == name and item.meta.uid == uid:
-                entry = (_version(item.meta.resource_version), None, time.monotonic() + PATIENCE_SECONDS)
-                self._written.setdefault(key, {})[kind, name] = entry
+    def vanished(self, kind: str, uid: str) -> Collection[Key]:
+        """A watch has told that an object is gone: whatever else is told of it is older."""
+        self._bury(uid, math.inf)
+        item = self._items[kind].get(uid)
+        return () if item is None else (self._remove(kind, item),)
 
-    def vanished(self, key: Key, kind: str, name: str, uid: str) -> None:
-        """The watch has told that an object is gone: what was written to it before does not count any more."""
-        _, item, _ = self._written.get(key, {}).get((kind, name), (0, None, 0.0))
-        if item is None or item.meta.uid == uid:
-            self._written.get(key, {}).pop((kind, name), None)
+    def deleted(self, kind: str, uid: str) -> None:
+        """The operator has deleted an object. Only what is newer shows it again: that it still ends, for instance."""
+        item = self._items[kind].get(uid)
+        if item is not None:
+            self._bury(uid, _version(item.meta.resource_version))
+            self._remove(kind, item)
 
-    def forget(self, key: Key) -> None:
-        """The CreditModel is gone."""
-        self._written.pop(key, None)
-
-    def keys(self) -> list[Key]:
-        """Every CreditModel."""
-        return [key for key in self.indexes.get(api.KIND, ()) if key is not None]
+    def listed(self, kind: str, namespace: str | None, uids: Set[str], version: str) -> Collection[Key]:
+        """A whole list (None: of every namespace) had these objects: older ones that it does not name are gone."""
+        missing = [
+            item
+            for uid, item in self._items[kind].items()
+            if uid not in uids
+            and namespace in (None, item.meta.namespace)
+            and _version(item.meta.resource_version) <= _version(version)
+        ]
+        return {self._remove(kind, item) for item in missing}
 
     def observe(self, key: Key) -> Observed | None:
         """The snapshot; None when there is no such CreditModel."""
-        model = next((item for item in self._seen(api.KIND, key) if isinstance(item, Model)), None)
+        model = next((item for item in self._of(api.KIND, key) if isinstance(item, Model)), None)
         if model is None:
             return None
         uid = model.meta.uid
-        cronjobs = _owned(self._seen("CronJob", key), uid)
+        cronjobs = _owned(self._of("CronJob", key), uid)
         owners = {uid, *(item.meta.uid for item in cronjobs)}
         return Observed(
             model=model,
-            jobs=tuple(item for item in self._seen("Job", key) if isinstance(item, Job) and item.meta.owner in owners),
-            pods=tuple(item for item in self._seen("Pod", key) if isinstance(item, Pod)),
+            jobs=tuple(item for item in self._of("Job", key) if isinstance(item, Job) and item.meta.owner in owners),
+            pods=tuple(item for item in self._of("Pod", key) if isinstance(item, Pod)),
             deployments=tuple(
-                item for item in _owned(self._seen("Deployment", key), uid) if isinstance(item, Deployment)
+                item for item in _owned(self._of("Deployment", key), uid) if isinstance(item, Deployment)
             ),
-            autoscalers=_owned(self._seen("HorizontalPodAutoscaler", key), uid),
-            budgets=_owned(self._seen("PodDisruptionBudget", key), uid),
-            services=_owned(self._seen("Service", key), uid),
+            autoscalers=_owned(self._of("HorizontalPodAutoscaler", key), uid),
+            budgets=_owned(self._of("PodDisruptionBudget", key), uid),
+            services=_owned(self._of("Service", key), uid),
             cronjobs=cronjobs,
-            approvals=tuple(item for item in self._seen(api.APPROVAL_KIND, key) if isinstance(item, Approval)),
+            approvals=tuple(item for item in self._of(api.APPROVAL_KIND, key) if isinstance(item, Approval)),
             images=self.images,
             approval_required=not self.approval_namespaces.isdisjoint({"*", key[0]}),
         )
 
-    def _indexed(self, kind: str, key: Key) -> list[Anything]:
-        index = self.indexes.get(kind)
-        return list(index[key]) if index is not None and key in index else []
+    def _of(self, kind: str, key: Key) -> Iterable[Anything]:
+        """A CreditModel's objects of a kind. Of two with one name the older is about to be told gone."""
+        items = [self._items[kind][uid] for uid in self._uids.get((kind, key), ())]
+        items.sort(key=lambda item: _version(item.meta.resource_version))
+        return {item.meta.name: item for item in items}.values()
 
-    def _seen(self, kind: str, key: Key) -> list[Anything]:
-        """What the watch told, with newer own writes in its place."""
-        found: dict[str, Anything] = {item.meta.name: item for item in self._indexed(kind, key)}
-        written = self._written.get(key, {})
-        for (kind_, name), (version, item, until) in list(written.items()):
-            if kind_ != kind:
-                continue
-            told = _version(found[name].meta.resource_version) if name in found else -1
-            caught_up = told > version or (told == version and item is not None) or (told < 0 and item is None)
-            if caught_up or time.monotonic() > until:
-                del written[kind_, name]
-            elif item is None:
-                del found[name]
-            else:
-                found[name] = item
-        return list(found.values())
+    def _remove(self, kind: str, item: Anything) -> Key:
+        key = key_of(kind, item)
+        del self._items[kind][item.meta.uid]
+        uids = self._uids[kind, key]
+        uids.discard(item.meta.uid)
+        if not uids:
+            del self._uids[kind, key]
+        return key
+
+    def _bury(self, uid: str, version: float) -> None:
+        now = time.monotonic()
+        while self._gone and (oldest := next(iter(self._gone))) and self._gone[oldest][1] < now:
+            del self._gone[oldest]
+        self._gone.pop(uid, None)
+        self._gone[uid] = (version, now + MEMORY_SECONDS)
 
 
 def _owned(items: Iterable[Anything], uid: str) -> tuple[Child, ...]:

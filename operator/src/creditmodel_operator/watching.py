@@ -1,25 +1,37 @@
-"""Kopf watches and indexes; every change of a CreditModel or of a child puts the CreditModel's key on the queue.
+"""Kopf watches; every change of a CreditModel or of a child goes to the store and puts the key on the queue.
 
-Only `on.event` handlers and indexes: nothing that adds a finalizer, writes an annotation, or keeps state between
-events.
+Only `on.event` handlers: nothing that adds a finalizer, writes an annotation, or keeps state between events. Kopf's
+indexes are not used: at start every object waits until all are indexed and is woken by each that is, which takes
+minutes for a thousand CreditModels (docs/design/operator.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import aiohttp
 import kopf
 from kubernetes.aio import client as kube
 
 from creditmodel_operator import api, names
-from creditmodel_operator.client import KINDS, configuration
-from creditmodel_operator.observed import view
-from creditmodel_operator.store import Key, Store, key_of
+from creditmodel_operator.client import KINDS, PAGE, configuration
+from creditmodel_operator.store import Key, Store
 
-__all__ = ["WATCHED", "registry", "settings"]
+__all__ = ["WATCHED", "Changed", "Collection", "registry", "selector", "settings"]
 
 WATCHED = tuple(kind for kind in KINDS if kind != "Event")
+
+Collection = tuple[str, str | None]
+"""A kind, and the namespace that is looked at (None: every one)."""
+Listed = Callable[[Collection], None]
+Changed = Callable[[Iterable[Key]], None]
+
+
+def selector(kind: str) -> str:
+    """Which objects of a kind concern the operator."""
+    own = f"{names.MANAGED_BY}={names.FIELD_MANAGER},{names.INSTANCE}"
+    return "" if kind in (api.KIND, api.APPROVAL_KIND) else own
 
 
 class _NoMemory(kopf.DiffBaseStorage):
@@ -47,20 +59,18 @@ def settings() -> kopf.OperatorSettings:
     found.networking.enforce_retry_after = True
     found.watching.server_timeout = 600
     found.process.ultimate_exiting_timeout = 30
+    found.watching.chunk_size = PAGE
     for kind in WATCHED:
-        if kind not in (api.KIND, api.APPROVAL_KIND):
-            selector = f"{names.MANAGED_BY}={names.FIELD_MANAGER},{names.INSTANCE}"
-            found.watching.label_selectors[_resource(kind)] = selector
+        if selector(kind):
+            found.watching.label_selectors[_resource(kind)] = selector(kind)
     return found
 
 
-def registry(store: Store, changed: Callable[[Key, bool], None]) -> kopf.OperatorRegistry:
-    """The handlers. `changed` is told the key, and whether the CreditModel itself went."""
+def registry(store: Store, changed: Changed, listed: Listed) -> kopf.OperatorRegistry:
+    """The handlers. `changed` is told of which CreditModels there is news, `listed` of each list of Kopf's."""
     found = kopf.OperatorRegistry()
-    kopf.on.login(registry=found)(_login)
-    kopf.on.startup(registry=found)(_adopt_indexes(store))
+    kopf.on.login(registry=found)(_login(listed))
     for kind in WATCHED:
-        kopf.index(*_resource(kind), id=_index(kind), registry=found)(_indexer(kind))
         kopf.on.event(*_resource(kind), id=f"event_{kind}", registry=found)(_on_event(kind, store, changed))
     return found
 
@@ -71,39 +81,43 @@ def _resource(kind: str) -> tuple[str, str, str]:
     return group, version, plural
 
 
-def _index(kind: str) -> str:
-    return f"index_{kind}"
-
-
-def _adopt_indexes(store: Store) -> Any:
-    def adopt(**kwargs: Any) -> None:
-        store.indexes = {kind: kwargs[_index(kind)] for kind in WATCHED}
-
-    return adopt
-
-
-def _indexer(kind: str) -> Any:
-    async def index(body: kopf.Body, **_: Any) -> dict[Key, Any]:
-        item = view(kind, body)
-        return {key_of(kind, item): item}
-
-    return index
-
-
-def _on_event(kind: str, store: Store, changed: Callable[[Key, bool], None]) -> Any:
-    async def event(event: Mapping[str, Any], body: kopf.Body, **_: Any) -> None:
-        item = view(kind, body)
-        key = key_of(kind, item)
+def _on_event(kind: str, store: Store, changed: Changed) -> Any:
+    async def event(event: Mapping[str, Any], **_: Any) -> None:
+        body = event["object"]
         gone = event["type"] == "DELETED"
-        if gone:
-            store.vanished(key, kind, item.meta.name, item.meta.uid)
-        changed(key, gone and kind == api.KIND)
+        changed(store.vanished(kind, body["metadata"]["uid"]) if gone else store.saw(kind, body))
 
     return event
 
 
-async def _login(**_kwargs: Any) -> kopf.ConnectionInfo:
-    """The same credentials as the operator's own client, read anew each time they are asked for."""
+def _login(listed: Listed) -> Any:
+    """Gives Kopf sessions with the same credentials as the operator's own client, read anew each time it asks.
+
+    Kopf keeps to itself that it lists, and that it does so again because its watch was too old. The session shows the
+    requests, and `listed` is told of each list.
+    """
+
+    async def requested(_session: Any, _context: Any, request: aiohttp.TraceRequestEndParams) -> None:
+        query, found = request.url.query, _collection(request.url.path)
+        is_list = request.method == "GET" and "watch" not in query and "continue" not in query
+        if found and is_list and request.response.status == 200:
+            listed(found)
+
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        info = await _connection()
+        trace = aiohttp.TraceConfig()
+        trace.on_request_end.append(requested)
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+            headers=info.as_http_headers(),
+            trace_configs=[trace],
+        )
+        return kopf.AiohttpSession(server=info.server, aiohttp_session=session)
+
+    return login
+
+
+async def _connection() -> kopf.ConnectionInfo:
     found: kube.Configuration = await configuration()
     token = await found.get_api_key_with_prefix("BearerToken") or ""
     scheme, _, value = str(token).rpartition(" ")
@@ -118,3 +132,15 @@ async def _login(**_kwargs: Any) -> kopf.ConnectionInfo:
         certificate_path=found.cert_file,
         private_key_path=found.key_file,
     )
+
+
+def _collection(path: str) -> Collection | None:
+    """What a path lists, if it is watched."""
+    for kind in WATCHED:
+        base, plural = KINDS[kind]
+        rest = path.partition(f"{base}/")[2].split("/")
+        if rest == [plural]:
+            return kind, None
+        if rest[0] == "namespaces" and rest[2:] == [plural]:
+            return kind, rest[1]
+    return None

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -51,12 +51,10 @@ class Worker:
     """Set while no pass is going on."""
     _failures: dict[Key, int] = field(default_factory=dict)
 
-    def changed(self, key: Key, gone: bool) -> None:
-        """Something about a CreditModel has changed."""
-        if gone:
-            self.store.forget(key)
-            self.conditions.update(key, {})
-        self.queue.add(key)
+    def changed(self, keys: Iterable[Key]) -> None:
+        """Something about these CreditModels has changed."""
+        for key in keys:
+            self.queue.add(key)
         QUEUE.set(len(self.queue))
 
     async def run(self) -> None:
@@ -100,14 +98,17 @@ class Worker:
         observed = self.store.observe(key)
         if observed is None:
             self.queue.forget(key)
+            self.conditions.update(key, {})
             return "absent"
         now = self.now()
         plan = decide(parse_spec(observed.model), observed, now)
         if plan.look_again is not None:
             self.queue.later(key, (plan.look_again - now).total_seconds() + 0.01)
-        await carry_out(plan, observed.model, self.client, self.store)
+        changed = await carry_out(plan, observed.model, self.client, self.store)
         status = plan.status if plan.status is not None else observed.model.status
         self.conditions.update(key, {c["type"]: c["status"] for c in status.get("conditions") or ()})
+        if changed:
+            self.queue.add(key)  # the store knows already what the watch will tell: nothing else brings the key back
         return "changed" if plan.actions or plan.status is not None else "unchanged"
 
     def _again(self, key: Key, error: Exception, level: int) -> None:

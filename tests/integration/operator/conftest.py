@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -95,8 +96,11 @@ class Operator:
 
     def get(self, path: str) -> int:
         """The status of a GET."""
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:  # noqa: S310 - its own URL
-            return int(answer.status)
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=10) as answer:  # noqa: S310 - its own URL
+                return int(answer.status)
+        except urllib.error.HTTPError as e:
+            return e.code
 
 
 @dataclass
