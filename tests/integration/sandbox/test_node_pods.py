@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
+from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+
+from creditmodel_sandbox.node.private import possible
 
 SERVER = (
     "import http.server, os, pathlib, sys\n"
@@ -373,6 +378,30 @@ def test_use_of_cpu_and_memory_is_told(pods: Any) -> None:
     pod = next(p for p in summary["pods"] if p["podRef"]["namespace"] == pods.namespace)
     assert pod["containers"][0]["cpu"]["usageNanoCores"] > 100_000_000
     assert pod["memory"]["workingSetBytes"] > 50 << 20
+
+
+WHOAMI = (
+    "import os\n"
+    "from kubernetes import client, config\n"
+    "config.load_incluster_config()\n"
+    "name = client.AuthenticationV1Api().create_self_subject_review({}).status.user_info.username\n"
+    "missing = set(os.environ['MACHINE'].split()) - set(os.listdir('/run'))\n"
+    "print(name, missing, file=open('/dev/termination-log', 'w'))\n"
+)
+
+
+def test_an_in_cluster_client_finds_its_account_where_it_knows_it_to_be(pods: Any) -> None:
+    """At a path that no argument or variable names, beside what the machine has at /run; nobody else sees it there."""
+    authority = yaml.safe_load(pods.api.kubeconfig.read_text())["clusters"][0]["cluster"]["certificate-authority-data"]
+    pods.create_object("configmaps", "ConfigMap", "kube-root-ca.crt", data={"ca.crt": b64decode(authority).decode()})
+    container = {"env": [{"name": "MACHINE", "value": " ".join(path.name for path in Path("/run").iterdir())}]}
+    pods.create("p", "python", "-c", WHOAMI, container=container, automountServiceAccountToken=True)
+    if not possible():  # a node without CAP_SYS_ADMIN
+        pods.wait_phase("p", "Failed")
+        assert "ConfigException" in pods.logs("p")
+        return
+    assert pods.message("p") == f"system:serviceaccount:{pods.namespace}:default set()\n"
+    assert not Path("/run/.machine").exists()
 
 
 def test_a_service_account_token_is_mounted_and_opens_the_api(pods: Any) -> None:

@@ -3,8 +3,8 @@
 What it does not do, and what happens instead:
 
 - A file system of its own, `readOnlyRootFilesystem`: processes see the machine's files; mount paths are replaced in
-  command, args and env. A path that a program knows by itself is not: in-cluster clients read
-  `/var/run/secrets/kubernetes.io/serviceaccount`, so give them that path by argument or variable.
+  command, args and env. Mounts below /var/run are real for a node with CAP_SYS_ADMIN; without it in-cluster clients,
+  which read `/var/run/secrets/kubernetes.io/serviceaccount`, need that path by argument or variable.
 - `runAsUser`: honoured by root for a user that can reach the files, else ignored with an Event. Capabilities, seccomp
   and `privileged` are ignored.
 - Network namespaces, NetworkPolicy, host ports, UDP, IPv6, cluster DNS, NodePort, session affinity: none. A pod has an

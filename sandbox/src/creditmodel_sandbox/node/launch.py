@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from creditmodel_sandbox.node import environment, volumes
+from creditmodel_sandbox.node import environment, private, volumes
 from creditmodel_sandbox.node.environment import Paths
 from creditmodel_sandbox.node.lifecycle import Record
 from creditmodel_sandbox.node.logs import LogPump, tail
+from creditmodel_sandbox.node.private import PrivateRun
 from creditmodel_sandbox.node.probes import Place, Prober
 from creditmodel_sandbox.node.process import Process
 from creditmodel_sandbox.node.volumes import Materials
@@ -111,12 +112,14 @@ def launch(context: PodContext, container: Obj, record: Record, restart: int, bi
         user=user,
         group=group,
         session=context.session,
+        private=PrivateRun(message_path.with_name("run"), mounts).prepare() if private.possible() else None,
     )
     pump = LogPump(log_path(context.logs, context.pod["metadata"]["uid"], record.name, restart))
     try:
         process = Process.start(
-            argv, env=place.env, cwd=place.cwd, mark=place.mark, output=pump.sink, user=user, group=group
-        )
+            argv, env=place.env, cwd=place.cwd, mark=place.mark, output=pump.sink, user=user, group=group,
+            private=place.private,
+        )  # fmt: skip
     finally:
         pump.close_sink()
     return Run(record, place, process, pump, message_path, container_id, environment.quantity(limit))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from creditmodel_sandbox.node.private import PrivateRun
+
 __all__ = ["Outcome", "Place", "Prober", "Threshold", "attempt", "port_number"]
 
 Obj = dict[str, Any]
@@ -47,6 +49,7 @@ class Place:
     user: int | None
     group: int | None
     session: aiohttp.ClientSession
+    private: PrivateRun | None = None
 
 
 class Reporter(Protocol):
@@ -97,6 +100,7 @@ async def _exec(command: Sequence[str], place: Place) -> Outcome:
             output=output.fileno(),
             user=place.user,
             group=place.group,
+            private=place.private,
         )
         try:
             code = await asyncio.shield(process.exited)

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from creditmodel_sandbox.node.private import PrivateRun
+
 __all__ = ["MARK", "Process", "StartError", "processes_of", "sweep"]
 
 MARK = "CREDITMODEL_SANDBOX_CONTAINER"
@@ -53,6 +55,7 @@ class Process:
         output: int,
         user: int | None = None,
         group: int | None = None,
+        private: PrivateRun | None = None,
     ) -> Process:
         """Start `argv` with exactly `env` plus the mark; standard output and error go to the file descriptor `output`.
 
@@ -60,7 +63,13 @@ class Process:
         """
         parent = os.getpid()
 
-        def die_with_the_node() -> None:
+        def become_the_container() -> None:
+            if private is not None:
+                private.enter()
+            if user is not None:
+                os.setgroups([])
+                os.setgid(user if group is None else group)
+                os.setuid(user)
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
                 os._exit(137)
@@ -74,11 +83,8 @@ class Process:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                # The parent-death signal is cleared by a change of user, which Popen makes before it calls this.
-                preexec_fn=die_with_the_node,
-                user=user,
-                group=group,
-                extra_groups=[] if user is not None else None,
+                # In this order: mounting needs root, and a change of user clears the parent-death signal.
+                preexec_fn=become_the_container,
             )
         except FileNotFoundError as e:
             missing = f"working directory {cwd}" if e.filename == str(cwd) else f'exec: "{argv[0]}"'
