@@ -31,7 +31,8 @@ from creditmodel_inference.steps import Steps
 _FEW_BYTES = 4096
 """Quotation marks of shorter bodies are counted without NumPy, whose calls cost more than they save there."""
 
-_COUNTED_AT_ONCE = 32 * 1024
+_PART = 32 * 1024
+_MARK, _BACKSLASH = b'"\\'
 
 __all__ = ["Intake", "Request", "check_request_id", "parse", "pieces"]
 
@@ -421,16 +422,30 @@ def _column_converter(feature: Feature) -> Callable[[list[Any]], tuple[list[floa
 
 def quotation_marks(body: bytes) -> int:
     """Quotation marks around the texts of a JSON document."""
-    if b"\\" in body:
-        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     if len(body) < _FEW_BYTES:
+        if b"\\" in body:
+            body = _without_escapes(body)
         return body.count(b'"')
-    # A few pages at a time stay in the processor's cache, where a mask of the whole would be fetched page by page.
     content = np.frombuffer(body, np.uint8)
-    return sum(
-        int(np.count_nonzero(content[start : start + _COUNTED_AT_ONCE] == ord('"')))
-        for start in range(0, len(content), _COUNTED_AT_ONCE)
-    )
+    if b"\\" in body and _has_escaped_marks(content):
+        content = np.frombuffer(_without_escapes(body), np.uint8)
+    return sum(int(np.count_nonzero(part == _MARK)) for part in _parts(content))
+
+
+def _without_escapes(body: bytes) -> bytes:
+    return body.replace(b"\\\\", b"").replace(b'\\"', b"")
+
+
+def _has_escaped_marks(content: NDArray[np.uint8]) -> bool:
+    """Whether a backslash stands before a quotation mark or another backslash."""
+    places = [np.flatnonzero(part == _BACKSLASH) + i * _PART for i, part in enumerate(_parts(content))]
+    after = content[np.minimum(np.concatenate(places) + 1, len(content) - 1)]
+    return bool(np.any((after == _MARK) | (after == _BACKSLASH)))
+
+
+def _parts(content: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """The content, a few pages at a time: masks of them stay in the processor's cache."""
+    return (content[start : start + _PART] for start in range(0, len(content), _PART))
 
 
 _MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)

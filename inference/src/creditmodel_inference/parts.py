@@ -38,8 +38,8 @@ class PartBuilder:
         self._identity = identity
         self._schema = schema(contract)
         self._codes = [_category_values(feature) for feature in contract.features]
-        self._decisions = _table([cutoff.decision for cutoff in contract.cutoffs])
-        self._reason_codes = _table([feature.reason.code for feature in contract.features])
+        self._decisions = _TextTable([cutoff.decision for cutoff in contract.cutoffs])
+        self._reason_codes = _TextTable([feature.reason.code for feature in contract.features])
         self._sink = pa.BufferOutputStream()
         texts = [field.name for field in self._schema if field.type == pa.string()]
         # Dictionaries of numbers cost half of the writing and save nothing on amounts.
@@ -91,8 +91,9 @@ class PartBuilder:
         decision = spans.verdicts.decision[rows]
         scored = decision >= 0
         count = len(rows)
+        whole = count == len(spans.errors)  # but for a page around midnight
         return [
-            _texts([spans.request_ids[i] for i in rows]),
+            _texts(spans.request_ids if whole else [spans.request_ids[i] for i in rows]),
             _numbers(pa.int32(), spans.rows[rows].astype(np.int32)),
             _numbers(pa.timestamp("us", tz="UTC"), page.times[rows]),
             _repeated(self._identity.revision.encode(), count),
@@ -100,10 +101,10 @@ class PartBuilder:
             _numbers(pa.float64(), page.probability[rows], scored),
             _numbers(pa.float64(), page.log_odds[rows], scored),
             _numbers(pa.int32(), spans.verdicts.points[rows].astype(np.int32), scored),
-            _texts(self._decisions[decision].tolist()),
+            self._decisions.column(decision),
             _reason_lists(spans.verdicts.reasons[rows], self._reason_codes, scored),
             _numbers(pa.int64(), spans.latency_us[rows]),
-            _texts([spans.errors[i] for i in rows]),
+            _sparse_texts(spans.errors if whole else [spans.errors[i] for i in rows]),
         ]
 
 
@@ -171,30 +172,36 @@ def schema(contract: Contract) -> Any:
     )
 
 
+_Categories = tuple[Codes, "NDArray[np.int64] | _TextTable"]
+
+
 def _type(feature: Feature) -> Any:
     if feature.dtype == "category":
         return pa.int64() if all(isinstance(c.value, int) for c in feature.categories) else pa.string()
     return pa.int64() if feature.dtype == "integer" else pa.float64()
 
 
-def _category_values(feature: Feature) -> tuple[Codes, list[str | int]] | None:
+def _category_values(feature: Feature) -> _Categories | None:
     """A category's codes in ascending order, and the values they stand for."""
     if feature.dtype != "category":
         return None
     ordered = sorted(feature.categories, key=lambda category: category.code)
-    return np.array([category.code for category in ordered], np.float64), [category.value for category in ordered]
+    codes = np.array([category.code for category in ordered], np.float64)
+    if _type(feature) == pa.int64():
+        return codes, np.array([category.value for category in ordered], np.int64)
+    return codes, _TextTable([str(category.value) for category in ordered])
 
 
-def _feature_column(feature: Feature, codes: tuple[Codes, list[str | int]] | None, values: Codes) -> Any:
+def _feature_column(feature: Feature, codes: _Categories | None, values: Codes) -> Any:
     """Encoded numbers as raw values, null where missing."""
     given = ~np.isnan(values)
     kind = _type(feature)
     if codes is not None:
         known, names = codes
         places = np.searchsorted(known, np.where(given, values, known[0]))
-        if kind == pa.int64():
-            return _numbers(kind, np.array(names, np.int64)[places], given)
-        return _texts(_table([str(name) for name in names])[np.where(given, places, -1)].tolist())
+        if not isinstance(names, _TextTable):
+            return _numbers(kind, names[places], given)
+        return names.column(np.where(given, places, -1))
     if feature.dtype == "integer":
         whole = np.where(given, np.clip(values, -(2.0**63), 2.0**63 - 1024), 0.0)
         return _numbers(kind, whole.astype(np.int64), given)
@@ -207,12 +214,33 @@ def _numbers(kind: Any, values: NDArray[Any], given: NDArray[np.bool_] | None = 
     return pa.Array.from_buffers(kind, len(values), buffers)
 
 
-def _texts(values: Sequence[bytes | None]) -> Any:
+def _texts(values: list[bytes]) -> Any:
     """A column of UTF-8 strings."""
-    offsets = _offsets([0 if value is None else len(value) for value in values])
-    content = b"".join([value for value in values if value is not None])
-    given = np.array([value is not None for value in values], bool)
-    return pa.Array.from_buffers(pa.string(), len(values), [_validity(given), offsets, pa.py_buffer(content)])
+    offsets = _offsets(np.fromiter(map(len, values), np.int64, len(values)))
+    return pa.Array.from_buffers(pa.string(), len(values), [None, offsets, pa.py_buffer(b"".join(values))])
+
+
+def _sparse_texts(values: list[bytes | None]) -> Any:
+    """The same where most values are missing."""
+    given = np.fromiter((value is not None for value in values), bool, len(values))
+    column = _texts([value or b"" for value in values] if given.any() else [b""] * len(values))
+    return pa.Array.from_buffers(pa.string(), len(values), [_validity(given), *column.buffers()[1:]])
+
+
+class _TextTable:
+    """Texts by index; -1 is none."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        encoded = [*(text.encode() for text in texts), b""]
+        self._texts = np.empty(len(encoded), object)
+        self._texts[:] = encoded
+        self._lengths = np.array([len(text) for text in encoded], np.int64)
+
+    def column(self, places: NDArray[np.int64]) -> Any:
+        """A column of strings."""
+        content = pa.py_buffer(b"".join(self._texts[places].tolist()))
+        buffers = [_validity(places >= 0), _offsets(self._lengths[places]), content]
+        return pa.Array.from_buffers(pa.string(), len(places), buffers)
 
 
 def _repeated(value: bytes, count: int) -> Any:
@@ -221,19 +249,12 @@ def _repeated(value: bytes, count: int) -> Any:
     return pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(value * count)])
 
 
-def _reason_lists(reasons: NDArray[np.int64], codes: NDArray[np.object_], scored: NDArray[np.bool_]) -> Any:
+def _reason_lists(reasons: NDArray[np.int64], codes: _TextTable, scored: NDArray[np.bool_]) -> Any:
     """A column of lists of reason codes, from feature indices [n, k] with -1 where there are fewer."""
     named = reasons >= 0
-    items = _texts(codes[reasons[named]].tolist())
+    items = codes.column(reasons[named])
     buffers = [_validity(scored), _offsets(named.sum(axis=1))]
     return pa.Array.from_buffers(pa.list_(pa.string()), len(reasons), buffers, children=[items])
-
-
-def _table(texts: Sequence[str]) -> NDArray[np.object_]:
-    """Texts by index; -1 is none."""
-    table = np.empty(len(texts) + 1, object)
-    table[:] = [*(text.encode() for text in texts), None]
-    return table
 
 
 def _offsets(lengths: Sequence[int] | NDArray[np.int64]) -> Any:
