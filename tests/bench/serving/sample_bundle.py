@@ -139,6 +139,7 @@ def graph(scales: list[float]) -> onnx.ModelProto:
         constant("baseline", BASELINE),
         constant("rows", [1], np.int64),
         constant("last", [2], np.int64),
+        constant("pads", [0, 0, 0, -width % 16], np.int64),
     ]
     nodes = [
         node("IsNaN", "features", "gap"),
@@ -153,7 +154,8 @@ def graph(scales: list[float]) -> onnx.ModelProto:
         node("MatMul", "hidden w2", "second"),
         node("Squeeze", "second last", "effects"),
         node("Transpose", "effects", "contributions", perm=[1, 0]),
-        node("ReduceSum", "contributions rows", "raised", keepdims=0),
+        node("Pad", "contributions pads", "aligned"),
+        node("ReduceSum", "aligned rows", "raised", keepdims=0),
         node("Add", "raised baseline", "log_odds"),
         node("Sigmoid", "log_odds", "probability"),
     ]

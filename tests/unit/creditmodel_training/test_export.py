@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from creditmodel_training.fit.additive import AdditiveNetwork
 from creditmodel_training.fit.basis import build_basis
 from creditmodel_training.fit.fitting import Fitted
 from creditmodel_training.model import ScoringNetwork
+from creditmodel_training.model.network import ScoringTensors, Sizes
 from creditmodel_training.prepare import Prepared
 
 NAMES = ["log_odds", "probability", "contributions"]
@@ -66,6 +68,33 @@ def test_onnx_runtime_answers_as_pytorch_does_within_a_millionth(
             expected = fitted.network(torch.from_numpy(x))
         for theirs, ours in zip(run(served, x), expected, strict=True):
             assert theirs == pytest.approx(ours.numpy(), abs=2e-6, rel=1e-5)
+
+
+def random_network(features: int) -> ScoringNetwork:
+    """A network of one ramp a feature and no interactions, with weights that make every sum round."""
+    torch.manual_seed(features)
+    tensors = ScoringTensors.zeros(Sizes(features, features, 0, 0))
+    made = replace(
+        tensors,
+        floor=torch.full((features,), -3.0),
+        ceiling=torch.full((features,), 3.0),
+        select=torch.eye(features),
+        start=torch.full((features,), -3.0),
+        scale=torch.full((features,), 1 / 6),
+        weights=torch.randn(features, features),
+    )
+    return ScoringNetwork(made)
+
+
+@pytest.mark.parametrize(
+    "features", [5, 23, *(pytest.param(width, marks=pytest.mark.full) for width in (1, 2, 3, 7, 8, 13, 16, 17, 37, 50))]
+)
+def test_a_row_has_the_same_bits_at_every_place_of_a_batch(features: int, tmp_path: Path) -> None:
+    export(random_network(features), tmp_path / "model.onnx", {})
+    made = session(tmp_path / "model.onnx")
+    for row in np.random.default_rng(3).normal(size=(40, features)).astype(np.float32):
+        found = {bits for shape in (8, 32, 256) for bits in run(made, np.tile(row, (shape, 1)))[0].tolist()}
+        assert len(found) == 1
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8, 32, 100])
