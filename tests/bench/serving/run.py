@@ -1,7 +1,8 @@
-"""Side by side on one core: the floors, and the scoring server with everything on.
+"""Side by side on one core: the floors, the scoring server with everything on, and the servers one would pick instead.
 
 Servers take the first core and the load generator the second. Rounds go forward and back, so that a slow minute of
-the machine touches all alike, and medians are reported. The last line is one JSON object.
+the machine touches all alike, and medians are reported. Peers are started anew in each round, one at a time. The last
+line is one JSON object.
 """
 
 from __future__ import annotations
@@ -9,21 +10,33 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.bench.serving.peer import PEERS, Peer, PeerUnavailable, ask, check, install
+
+from creditmodel_bundle.contract import Contract
+from creditmodel_bundle.encoder import Encoder
+
 HERE = Path(__file__).parent
 CONNECTIONS = (1, 8, 32, 128)
+PEER_CONNECTIONS = (1, 32)
+READY_SECONDS = 90
 Figures = dict[str, float]
+
+
+class Failed(Exception):
+    """A server did not start, or did not answer every request."""
 
 
 @dataclass
@@ -31,15 +44,20 @@ class Subject:
     """A server under load, and what was measured of it."""
 
     name: str
-    url: str
-    pid: int
-    cold_start_s: float
+    url: str = ""
+    pid: int = 0
+    cold_starts_s: list[float] = field(default_factory=list)
     figures: dict[str, list[Figures]] = field(default_factory=dict)
     rss_mb: float = 0.0
 
     def median(self, case: str, figure: str) -> float:
         """Median over the rounds."""
         return statistics.median(measured[figure] for measured in self.figures[case])
+
+    @property
+    def cold_start_s(self) -> float:
+        """Seconds from before the process exists to its first ready answer."""
+        return statistics.median(self.cold_starts_s)
 
 
 def cores() -> tuple[int, int]:
@@ -49,46 +67,83 @@ def cores() -> tuple[int, int]:
 
 
 @contextmanager
-def running(name: str, command: list[str], path: str, ready: str) -> Iterator[Subject]:
-    """Start a server on its core and wait until it answers; cold start is measured from before the process exists."""
+def running(subject: Subject, command: list[str], path: str, ready: str) -> Iterator[Subject]:
+    """Start a server on its core, in a session of its own, and wait until it is ready. Raises Failed."""
     core = cores()[0]
     begun = time.perf_counter()
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        url = process.stdout.readline().strip()
-        _wait(f"{url}{ready}")
-        yield Subject(name, f"{url}{path}", process.pid, time.perf_counter() - begun)
+        address = process.stdout.readline().strip()
+        _wait(process, f"{address}{ready}")
+        subject.cold_starts_s.append(time.perf_counter() - begun)
+        subject.url, subject.pid = f"{address}{path}", process.pid
+        yield subject
     finally:
-        process.terminate()
-        process.wait(60)
-        if process.stdout is not None:
-            process.stdout.close()
+        _end(process)
 
 
-def _wait(url: str) -> None:
-    deadline = time.monotonic() + 60
+def _end(process: subprocess.Popen[str]) -> None:
+    """Stop a server and whatever it started."""
+    family = _family(process.pid)
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(20)
+    for pid in family - {process.pid}:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _wait(process: subprocess.Popen[str], url: str) -> None:
+    deadline = time.monotonic() + READY_SECONDS
     while True:
+        if not url.startswith("http") or process.poll() is not None:
+            raise Failed(f"it ended with exit code {process.wait(READY_SECONDS)} before it was ready")
         try:
             with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - a loopback address of our own
                 return
-        except OSError:
+        except OSError as e:
             if time.monotonic() > deadline:
-                raise
+                raise Failed(f"it was not ready in {READY_SECONDS} s: {e}") from e
             time.sleep(0.005)
 
 
+def _family(pid: int) -> set[int]:
+    """A process and its descendants."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
 def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    total = 0
+    for member in _family(pid):
+        with suppress(OSError):
+            fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def _rss_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
+    total = 0.0
+    for member in _family(pid):
+        with suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{member}/status").read_text().splitlines()
+            total += next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
+    return total
 
 
 def measure(subject: Subject, case: str, body: Path, connections: int, seconds: float) -> None:
@@ -102,16 +157,22 @@ def measure(subject: Subject, case: str, body: Path, connections: int, seconds: 
     )  # fmt: skip
     found: dict[str, Any] = json.loads(done.stdout)
     if found["failed"] or not found["requests"]:
-        raise SystemExit(f"{subject.name}, {case}: {found['failed']} requests failed")
+        raise Failed(f"{case}: {found['failed']} of {found['requests']} requests failed")
     found["rps"] = found["requests"] / found["seconds"]
     found["cpu_us"] = (_cpu_seconds(subject.pid) - before) / found["requests"] * 1e6
     subject.figures.setdefault(case, []).append({k: v for k, v in found.items() if isinstance(v, int | float)})
     subject.rss_mb = max(subject.rss_mb, _rss_mb(subject.pid))
 
 
+def golden_rows(bundle: Path) -> list[dict[str, Any]]:
+    """The golden applicants, one without gaps first: peers' JSON has no way to say that a number is missing."""
+    rows = [row["features"] for row in json.loads((bundle / "golden.json").read_bytes())["rows"]]
+    return sorted(rows, key=lambda row: None in row.values())
+
+
 def bodies(bundle: Path, directory: Path) -> dict[int, Path]:
     """Request bodies by number of applicants, from the bundle's golden rows."""
-    golden = [row["features"] for row in json.loads((bundle / "golden.json").read_bytes())["rows"]]
+    golden = golden_rows(bundle)
     made = {}
     for count in (1, 100, 10_000):
         made[count] = directory / f"{count}.json"
@@ -138,7 +199,44 @@ def ort_floor(bundle: Path) -> Figures:
     return found
 
 
-def table(subjects: list[Subject]) -> None:
+class Peers:
+    """The peers that can be measured here, and why the others cannot."""
+
+    def __init__(self, chosen: Iterable[Peer], bundle: Path, directory: Path, expected: float) -> None:
+        encoder = Encoder(Contract.read(bundle / "contract.json"))
+        self._row = encoder.encode(golden_rows(bundle)[0])
+        self._bundle, self._directory, self._expected = bundle, directory, expected
+        self.subjects: dict[Peer, Subject] = {}
+        self.failures: dict[str, str] = {}
+        for peer in chosen:
+            try:
+                install(peer)
+                self.subjects[peer] = Subject(peer.name)
+            except PeerUnavailable as e:
+                self._give_up(peer, str(e))
+
+    def measure(self, peer: Peer, seconds: float) -> None:
+        """One round of one peer. A peer that fails is not measured any more, and none of its figures are kept."""
+        if peer not in self.subjects:
+            return
+        body = self._directory / f"{peer.folder}.json"
+        body.write_text(json.dumps(peer.body(self._row)))
+        subject = self.subjects[peer]
+        try:
+            with running(subject, peer.command(self._bundle), peer.path, peer.ready):
+                check(peer, subject.url, body.read_bytes(), self._expected)
+                for connections in PEER_CONNECTIONS:
+                    measure(subject, f"c{connections}", body, connections, seconds)
+        except (Failed, PeerUnavailable) as e:
+            self._give_up(peer, str(e))
+
+    def _give_up(self, peer: Peer, why: str) -> None:
+        self.subjects.pop(peer, None)
+        self.failures[peer.name] = why
+        print(f"{peer.name} is not measured: {why}", file=sys.stderr)
+
+
+def table(subjects: Iterable[Subject]) -> None:
     """What was measured, to read."""
     print(f"\n{'':22}{'case':>12}{'req/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'p99.9':>9}{'CPU µs':>9}")
     for subject in subjects:
@@ -150,62 +248,79 @@ def table(subjects: list[Subject]) -> None:
         print(f"{subject.name:22}{'':12} cold start {subject.cold_start_s:.2f} s, RSS {subject.rss_mb:.0f} MB")
 
 
-def summary(constant: Subject, ours: Subject, ort: Figures) -> dict[str, float | None]:
-    """The figures by which a run is judged. Peers are null where they were not measured."""
+def summary(constant: Subject, ours: Subject, ort: list[Figures], peers: Peers) -> dict[str, Any]:
+    """The figures by which a run is judged. A peer that was not measured has no figure."""
     floor, rps = constant.median("c32", "rps"), ours.median("c32", "rps")
     batch = ours.median("batch 10000", "p50_ms") / 1e3
+    model = {name: statistics.median(figures[name] for figures in ort) for name in ort[0]}
+    measured = {subject.name: subject.median("c32", "rps") for subject in peers.subjects.values()}
+    best = max(measured, key=measured.__getitem__, default=None)
     return {
         "floor_rps_32": round(floor),
-        "ort_calls_per_s": round(ort["calls_per_s"]),
+        "ort_calls_per_s": round(model["calls_per_s"]),
         "rps_32": round(rps),
         "ratio_floor_32": round(rps / floor, 3),
         "cpu_ratio_floor_32": round(constant.median("c32", "cpu_us") / ours.median("c32", "cpu_us"), 3),
-        "best_peer": None,
-        "best_peer_rps_32": None,
-        "ratio_best_peer_32": None,
+        "best_peer": best,
+        "best_peer_rps_32": None if best is None else round(measured[best]),
+        "ratio_best_peer_32": None if best is None else round(rps / measured[best], 2),
+        "peers_rps_32": {name: round(found) for name, found in measured.items()},
+        "peers_failed": peers.failures,
         "p99_ms_1": round(ours.median("c1", "p99_ms"), 3),
-        "batch_10000_ratio_ort": round(batch / (ort["batch_10000_s"] + ort["parse_10000_s"]), 2),
+        "floor_p99_ms_1": round(constant.median("c1", "p99_ms"), 3),
+        "batch_10000_ms": round(batch * 1e3, 1),
+        "batch_10000_ort_ms": round(model["batch_10000_s"] * 1e3, 1),
+        "batch_10000_parse_ms": round(model["parse_10000_s"] * 1e3, 1),
+        "batch_10000_ratio_ort": round(batch / (model["batch_10000_s"] + model["parse_10000_s"]), 2),
         "cold_start_s": round(ours.cold_start_s, 2),
         "rss_mb": round(ours.rss_mb),
     }
 
 
-def _cases(subjects: list[Subject], made: dict[int, Path], seconds: float, forward: bool) -> None:
+def round_of(subjects: list[Subject], peers: Peers, made: dict[int, Path], seconds: float, forward: bool) -> None:
+    """One round: every case of every server, in one order or in the other."""
     ordered = subjects if forward else subjects[::-1]
     for connections in CONNECTIONS:
         for subject in ordered:
             measure(subject, f"c{connections}", made[1], connections, seconds)
+        if connections == max(PEER_CONNECTIONS):
+            for peer in PEERS if forward else PEERS[::-1]:
+                peers.measure(peer, seconds)
     for count in (100, 10_000):
         measure(subjects[-1], f"batch {count}", made[count], 1, seconds)
 
 
 def main() -> int:
-    """Run the bench; 0 when everything was measured."""
+    """Run the bench; 0 when everything but a peer was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, help="a bundle's directory (default: the sample bundle)")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=3.0, help="of load for each case of a round")
+    parser.add_argument("--no-peers", action="store_true", help="measure the scoring server and its floors alone")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
-        bundle = arguments.bundle or Path(temporary) / "bundle"
+        directory = Path(temporary)
+        bundle = arguments.bundle or directory / "bundle"
         if arguments.bundle is None:
             subprocess.run([sys.executable, str(HERE / "sample_bundle.py"), str(bundle)], check=True, timeout=120)
-        made = bodies(bundle, Path(temporary))
-        ort = ort_floor(bundle)
-        constant = stack.enter_context(
-            running("floor: constant", [sys.executable, str(HERE / "floors.py"), "constant"], "/", "/")
-        )
-        command = serve_command(bundle, Path(temporary) / "log")
-        ours = stack.enter_context(running("creditmodel-serve", command, "/v1/score", "/healthz/ready"))
+        made = bodies(bundle, directory)
+        command = [sys.executable, str(HERE / "floors.py"), "constant"]
+        constant = stack.enter_context(running(Subject("floor: constant"), command, "/", "/"))
+        command = serve_command(bundle, directory / "log")
+        ours = stack.enter_context(running(Subject("creditmodel-serve"), command, "/v1/score", "/healthz/ready"))
+        expected = ask(ours.url, made[1].read_bytes())["results"][0]["probability"]
+        peers = Peers(() if arguments.no_peers else PEERS, bundle, directory, expected)
+        ort: list[Figures] = []
         for number in range(arguments.rounds):
-            _cases([constant, ours], made, arguments.seconds, forward=number % 2 == 0)
+            ort.append(ort_floor(bundle))
+            round_of([constant, ours], peers, made, arguments.seconds, forward=number % 2 == 0)
             if sys.stderr.isatty():
                 print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
-        table([constant, ours])
-        model, parsing = ort["batch_10000_s"] * 1e3, ort["parse_10000_s"] * 1e3
-        print(f"\nfloor: ONNX Runtime in a loop {ort['calls_per_s']:.0f} calls/s")
-        print(f"floor: 10,000 rows {model:.1f} ms in ONNX Runtime, {parsing:.1f} ms to parse")
-        print(json.dumps(summary(constant, ours, ort)))
+        table([constant, ours, *peers.subjects.values()])
+        print()
+        for name, why in peers.failures.items():
+            print(f"{name} was not measured: {why}")
+        print(json.dumps(summary(constant, ours, ort, peers)))
     return 0
 
 
