@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from harness import models
 from harness.cluster import Cluster, cluster
@@ -34,6 +36,19 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
     damaged = models.damage(v1, work / "damaged", "v2")
     corrupt = models.corrupt(v1, work / "corrupt")
     return Bundles(*(models.publish(bundle) for bundle in (v1, v3, damaged, corrupt)))
+
+
+@pytest.fixture(scope="session")
+def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A private key, with public.pem beside it."""
+    directory = tmp_path_factory.mktemp("signing")
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = serialization.Encoding.PEM
+    plain = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (directory / "private.pem").write_bytes(plain)
+    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (directory / "public.pem").write_bytes(public)
+    return directory / "private.pem"
 
 
 @pytest.fixture(scope="session")

@@ -147,13 +147,39 @@ def test_setting_spec_back_is_ready_at_once_without_another_job(
     assert {job["metadata"]["uid"] for job in kubectl.get("jobs")["items"]} <= before
 
 
+def test_a_challenger_that_nobody_trusted_has_signed_is_refused(
+    kubectl: Kubectl, bundles: Bundles, signing_key: Path, spec: dict[str, Any]
+) -> None:
+    public = f"--from-file=public.pem={signing_key.with_name('public.pem')}"
+    kubectl("create", "secret", "generic", "model-signing", public)
+    kubectl.apply(signed(bundles.v3, spec))
+    found = wait(kubectl, "Stalled")
+    after = conditions(found)
+    assert (after["ArtifactVerified"], after["Available"]) == ("False", "True")
+    assert next(c["reason"] for c in found["conditions"] if c["type"] == "ArtifactVerified") == "Unsigned"
+
+
+def signed(bundle: Path, spec: dict[str, Any], **rollout: str) -> dict[str, Any]:
+    """A CreditModel that asks for a signature."""
+    resource = models.credit_model(NAME, bundle, **{**spec, "rollout": {**spec["rollout"], **rollout}})
+    resource["spec"]["model"]["signature"] = {"publicKeySecretRef": {"name": "model-signing"}}
+    return resource
+
+
 def test_a_good_challenger_takes_over_without_a_failed_request(
-    kubectl: Kubectl, address: str, bundles: Bundles, spec: dict[str, Any], applicants: list[dict[str, object]]
+    kubectl: Kubectl,
+    address: str,
+    bundles: Bundles,
+    signing_key: Path,
+    spec: dict[str, Any],
+    applicants: list[dict[str, object]],
 ) -> None:
     challenger = models.digest(bundles.v3)
+    models.sign(bundles.v3, signing_key)
     with load(address, applicants) as seen:
-        apply(kubectl, bundles.v3, spec)
-        wait(kubectl, "Ready")
+        kubectl.apply(signed(bundles.v3, spec, retryToken="signed"))
+        found = wait(kubectl, "Ready")
+        assert "signed by key" in message(found, "ArtifactVerified")
         until(lambda: seen.answered[challenger] > 200, "answers by the challenger", 60)
     assert seen.failures == []
     assert set(seen.answered) == {models.digest(bundles.v1), challenger}

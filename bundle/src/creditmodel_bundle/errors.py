@@ -6,7 +6,12 @@ BundleError                  anything wrong with a bundle
 │   └── DigestMismatch       a sound bundle, but not the one that was asked for
 ├── BundleInvalid            a document of the bundle breaks its schema
 ├── BundleNotStored          the bundle was read, and the disk or store cannot take it
-└── BundleExists             there is a bundle already where one was to be written
+├── BundleExists             there is a bundle already where one was to be written
+├── BundleUntrusted          nobody who is trusted has signed these bytes; trying again cannot help
+│   ├── Unsigned             there is no signature
+│   ├── SignatureUntrusted   there is one, by none of the trusted keys
+│   └── SignatureMismatch    there is one by a trusted key, of other bytes
+└── KeyUnusable              a key cannot be read, or is none
 MeasurementError             a Job's message is not a measurement
 ContractViolation            an applicant's values break the data contract
 """
@@ -22,9 +27,14 @@ __all__ = [
     "BundleInvalid",
     "BundleNotStored",
     "BundleUnreachable",
+    "BundleUntrusted",
     "ContractViolation",
     "DigestMismatch",
+    "KeyUnusable",
     "MeasurementError",
+    "SignatureMismatch",
+    "SignatureUntrusted",
+    "Unsigned",
     "Violation",
 ]
 
@@ -69,6 +79,36 @@ class BundleExists(BundleError):
     """There is a bundle already where one was to be written; it stays as it is."""
 
     reason = "Exists"
+
+
+class BundleUntrusted(BundleError):
+    """Nobody who is trusted has signed these bytes; trying again cannot help."""
+
+    reason = "Untrusted"
+
+
+class Unsigned(BundleUntrusted):
+    """There is no signature."""
+
+    reason = "Unsigned"
+
+
+class SignatureUntrusted(BundleUntrusted):
+    """There is a signature, by none of the trusted keys."""
+
+    reason = "SignatureUntrusted"
+
+
+class SignatureMismatch(BundleUntrusted):
+    """There is a signature by a trusted key, of other bytes."""
+
+    reason = "SignatureMismatch"
+
+
+class KeyUnusable(BundleError):
+    """A key cannot be read, or is none."""
+
+    reason = "KeyUnusable"
 
 
 class MeasurementError(Exception):

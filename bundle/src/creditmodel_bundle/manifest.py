@@ -23,6 +23,7 @@ __all__ = [
     "PYTORCH",
     "REFERENCE",
     "REQUIRED",
+    "SIGNATURE",
     "FileEntry",
     "Manifest",
     "check_digest",
@@ -38,10 +39,13 @@ CONTRACT = "contract.json"
 EVALUATION = "evaluation.json"
 GOLDEN = "golden.json"
 REFERENCE = "reference.parquet"
+SIGNATURE = "signature"
+"""Stands beside the manifest and not in it, because it is made of the manifest's own bytes."""
 REQUIRED = (ONNX, PYTORCH, CONTRACT, REFERENCE, EVALUATION, GOLDEN)
 """Files without which a directory is no bundle."""
 
 _PARTIAL = ".manifest-partial"
+_BESIDE = (MANIFEST, SIGNATURE, _PARTIAL)
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 32
@@ -59,7 +63,7 @@ class FileEntry(Document):
     @field_validator("path")
     @classmethod
     def _plain(cls, path: str) -> str:
-        if not _FILE_NAME.fullmatch(path) or path == MANIFEST:
+        if not _FILE_NAME.fullmatch(path) or path in (MANIFEST, SIGNATURE):
             raise ValueError(f"{path!r} is no plain file name")
         return path
 
@@ -114,13 +118,15 @@ def seal(directory: Path, name: str, version: str, created: datetime | None = No
     """Write manifest.json over the directory's files and return the digest. Called last: a directory without a
     manifest is no bundle, so an interrupted writer leaves nothing that could be taken for one.
 
+    A signature that lies there is of what was there before: it is removed.
     Raises BundleInvalid for a directory that holds something else than a bundle's files, or not all of them.
     """
     try:
-        entries = [_entry(path) for path in sorted(directory.iterdir()) if path.name not in (MANIFEST, _PARTIAL)]
+        entries = [_entry(path) for path in sorted(directory.iterdir()) if path.name not in _BESIDE]
         manifest = Manifest(name=name, version=version, created=created or datetime.now(UTC), files=entries)
     except ValidationError as e:
         raise BundleInvalid(f"{directory}: {first_error(e)}") from e
+    (directory / SIGNATURE).unlink(missing_ok=True)
     raw = manifest.model_dump_json(indent=1).encode() + b"\n"
     # Beside the manifest and not beside the directory, which may be the root of a volume.
     partial = directory / _PARTIAL

@@ -73,6 +73,8 @@ class Artifact(_Common):
     files: int
     bytes: int
     evaluation: EvaluationSummary
+    signed_by: str | None = None
+    """Fingerprint of the trusted key that signed it; None where no signature was asked for."""
 
 
 class Parity(_Common):

@@ -32,10 +32,28 @@ from creditmodel_bundle.errors import (
     BundleInvalid,
     BundleNotStored,
     BundleUnreachable,
+    Unsigned,
 )
-from creditmodel_bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Manifest, check_digest, digest_of
+from creditmodel_bundle.manifest import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    SIGNATURE,
+    FileEntry,
+    Manifest,
+    check_digest,
+    digest_of,
+)
 
-__all__ = ["Bundle", "fetch", "filesystem", "local_path", "publish", "write_bytes", "write_file"]
+__all__ = [
+    "Bundle",
+    "fetch",
+    "fetch_signature",
+    "filesystem",
+    "local_path",
+    "publish",
+    "write_bytes",
+    "write_file",
+]
 
 ATTEMPTS = 3
 BACKOFF_SECONDS = 0.5
@@ -80,6 +98,19 @@ def fetch(uri: str, directory: Path, digest: str | None = None) -> Bundle:
     except OSError as e:
         raise BundleNotStored(f"{shown} cannot be stored in {directory}: {e.strerror or e}") from e
     return Bundle(directory, manifest, digest_of(raw), uri)
+
+
+def fetch_signature(uri: str) -> bytes:
+    """The bundle's signature, as it lies there. Raises Unsigned where there is none, and as `fetch` does."""
+    source, shown = _source(uri), _shown(uri)
+
+    def read() -> bytes:
+        try:
+            return _read_small(source, SIGNATURE)
+        except FileNotFoundError as e:
+            raise Unsigned(f"{shown} has no file {SIGNATURE}: `creditmodel-bundle sign` makes one") from e
+
+    return _retrying(read, shown)
 
 
 def _store(source: _Directory, manifest: Manifest, raw: bytes, directory: Path, shown: str) -> None:
@@ -272,19 +303,19 @@ def _shown(uri: str) -> str:
 
 def _manifest_bytes(source: _Directory, shown: str) -> bytes:
     try:
-        return _read_small(source)
+        return _read_small(source, MANIFEST)
     except FileNotFoundError as e:
         raise BundleUnreachable(f"{shown} has no {MANIFEST}: no bundle is there, or it is not finished") from e
 
 
-def _read_small(source: _Directory) -> bytes:
+def _read_small(source: _Directory, name: str) -> bytes:
     deadline = time.monotonic() + FILE_SECONDS
     raw = b""
-    with source.open(MANIFEST) as file:
+    with source.open(name) as file:
         while chunk := file.read(_CHUNK):
             raw += chunk
             if len(raw) > MAX_MANIFEST_BYTES:
-                raise BundleInvalid(f"{MANIFEST} has over {MAX_MANIFEST_BYTES} bytes")
+                raise BundleInvalid(f"{name} has over {MAX_MANIFEST_BYTES} bytes")
             _check_clock(deadline)
     return raw
 

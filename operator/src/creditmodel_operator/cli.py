@@ -80,6 +80,11 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         metavar="NS",
         help="models of this namespace need a ModelApproval, whatever their spec says; may be repeated, '*' is all",
     )
+    run.add_argument(
+        "--require-signature",
+        metavar="SECRET",
+        help="every model must be signed by a public key in this Secret of its namespace, whatever its spec says",
+    )
     run.add_argument("--serving-image", default=env("CREDITMODEL_SERVING_IMAGE", "creditmodel-serving:dev"))
     run.add_argument("--jobs-image", default=env("CREDITMODEL_JOBS_IMAGE", "creditmodel-jobs:dev"))
     run.add_argument("--workers", type=_positive, default=8, help="objects that are worked on at the same time")

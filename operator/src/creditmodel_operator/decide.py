@@ -75,11 +75,17 @@ def _evaluate(spec: CreditModelSpec, owner: Owner, fleet: Fleet, observed: Obser
         promoted=promoted,
         name=owner.name,
         namespace=owner.namespace,
+        public_keys=observed.public_keys or _public_keys(spec),
         approval_required=spec.gates.approval.required or observed.approval_required,
         approvals=tuple(standing),
         approved=_approved(fleet),
     )
     return evaluate(owner, subject, observed, accepted=fleet.accepted(spec.rollout.retry_token), now=now)
+
+
+def _public_keys(spec: CreditModelSpec) -> str | None:
+    signature = spec.model.signature
+    return signature.public_key_secret_ref.name if signature else None
 
 
 def _approved(fleet: Fleet) -> dict[str, str]:

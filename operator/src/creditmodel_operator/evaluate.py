@@ -286,6 +286,7 @@ def _manifest(gate: Gate, bench: _Bench, name: str, measures: str) -> Manifest:
         secret=secret.name if secret else None,
         service_account=bench.subject.spec.jobs.service_account_name,
         resources={"requests": {"cpu": use.cpu, "memory": use.memory}, "limits": {"memory": use.memory_limit}},
+        files=gate.secret(bench.subject),
     )
     digest = bench.subject.digest
     revision = names.revision(bench.owner.name, digest) if digest else None

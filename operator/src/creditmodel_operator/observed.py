@@ -204,6 +204,8 @@ class Observed:
     images: Images = field(default_factory=Images)
     approval_required: bool = False
     """The operator was told that models of this namespace need an approval, whatever their spec says."""
+    public_keys: str | None = None
+    """The Secret whose keys must have signed every model, whatever its spec says; None: as spec says."""
 
     @property
     def children(self) -> dict[tuple[str, str], Child]:

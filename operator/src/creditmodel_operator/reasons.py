@@ -126,7 +126,9 @@ UNSCHEDULABLE: Final = "Unschedulable"
 """No node takes the Job's pod."""
 NOT_STARTED: Final = "NotStarted"
 """The Job's container cannot be started."""
-REFUSED: Final = frozenset({"Corrupt", "DigestMismatch", "Invalid"})
+REFUSED: Final = frozenset(
+    {"Corrupt", "DigestMismatch", "Invalid", "Unsigned", "SignatureUntrusted", "SignatureMismatch"}
+)
 """What a Job says of a bundle that no further attempt can mend."""
 
 # Drift, quality, retraining

@@ -26,7 +26,7 @@ from creditmodel_operator.lists import Lists
 from creditmodel_operator.metrics import LEADER
 from creditmodel_operator.observed import Images
 from creditmodel_operator.queue import Queue
-from creditmodel_operator.store import Key, Store
+from creditmodel_operator.store import NO_DEMANDS, Demands, Key, Store
 from creditmodel_operator.watching import registry, settings
 from creditmodel_operator.worker import Worker
 
@@ -46,8 +46,7 @@ class Settings:
     namespaces: tuple[str, ...] = ()
     """Empty: every namespace."""
     images: Images = field(default_factory=Images)
-    approval_namespaces: frozenset[str] = frozenset()
-    """Where every model needs an approval, whatever its spec says; "*" is everywhere."""
+    demands: Demands = NO_DEMANDS
     workers: int = 8
     host: str = "127.0.0.1"
     port: int = 0
@@ -63,7 +62,7 @@ class Settings:
         return cls(
             namespaces=tuple(arguments.namespace or ()),
             images=Images(serving=arguments.serving_image, jobs=arguments.jobs_image),
-            approval_namespaces=frozenset(arguments.require_approval or ()),
+            demands=Demands(frozenset(arguments.require_approval or ()), arguments.require_signature),
             workers=arguments.workers,
             host=arguments.host,
             port=arguments.metrics_port,
@@ -96,7 +95,7 @@ async def run(chosen: Settings) -> int:
         _on_signals(stop)
         if not await _crd_is_served(client, stop):
             return 0
-        store, queue, leading = Store(chosen.images, chosen.approval_namespaces), Queue[Key](), asyncio.Event()
+        store, queue, leading = Store(chosen.images, chosen.demands), Queue[Key](), asyncio.Event()
         worker = Worker(client, store, queue, leading)
         operator = _Operator(chosen, connection, worker, lease, stop)
         url = await stack.enter_async_context(serve(chosen.host, chosen.port, worker, operator.ready))

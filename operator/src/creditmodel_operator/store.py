@@ -11,12 +11,13 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Set
+from dataclasses import dataclass
 from typing import Any
 
 from creditmodel_operator import api
 from creditmodel_operator.observed import Anything, Approval, Child, Deployment, Images, Job, Model, Observed, Pod, view
 
-__all__ = ["Key", "Store", "key_of"]
+__all__ = ["NO_DEMANDS", "Demands", "Key", "Store", "key_of"]
 
 Key = tuple[str, str]
 """Namespace and name of a CreditModel."""
@@ -32,15 +33,28 @@ def key_of(kind: str, item: Anything) -> Key:
     return item.meta.namespace, item.meta.name if kind == api.KIND else item.meta.instance
 
 
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What the operator was told to ask of every model, out of the reach of those who write its spec."""
+
+    approval_namespaces: frozenset[str] = frozenset()
+    """Where every model needs an approval; "*" is everywhere."""
+    public_keys: str | None = None
+    """The Secret, in each namespace, whose keys must have signed every model."""
+
+
+NO_DEMANDS = Demands()
+
+
 class Store:
     """Snapshots of one CreditModel and its children.
 
     The methods that take news return the keys of the CreditModels that have to be looked at because of them.
     """
 
-    def __init__(self, images: Images, approval_namespaces: Set[str] = frozenset()) -> None:
+    def __init__(self, images: Images, demands: Demands = NO_DEMANDS) -> None:
         self.images = images
-        self.approval_namespaces = approval_namespaces
+        self.demands = demands
         self._items: dict[str, dict[str, Anything]] = defaultdict(dict)
         """Kind, then uid."""
         self._uids: dict[tuple[str, Key], set[str]] = defaultdict(set)
@@ -108,7 +122,8 @@ class Store:
             cronjobs=cronjobs,
             approvals=tuple(item for item in self._of(api.APPROVAL_KIND, key) if isinstance(item, Approval)),
             images=self.images,
-            approval_required=not self.approval_namespaces.isdisjoint({"*", key[0]}),
+            approval_required=not self.demands.approval_namespaces.isdisjoint({"*", key[0]}),
+            public_keys=self.demands.public_keys,
         )
 
     def _of(self, kind: str, key: Key) -> Iterable[Anything]:

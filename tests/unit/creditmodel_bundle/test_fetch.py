@@ -97,9 +97,9 @@ def test_a_file_that_the_manifest_does_not_name_is_left_behind(sealed: Any, targ
 def test_an_additional_file_that_the_manifest_names_comes_along(sealed: Any, target: Path) -> None:
     from creditmodel_bundle.manifest import seal
 
-    (sealed.directory / "signature").write_bytes(b"signed")
+    (sealed.directory / "notes.md").write_bytes(b"signed")
     digest = seal(sealed.directory, "toy", "1")
-    assert fetch(str(sealed.directory), target, digest).path("signature").read_bytes() == b"signed"
+    assert fetch(str(sealed.directory), target, digest).path("notes.md").read_bytes() == b"signed"
 
 
 def test_another_digest_is_refused_before_any_file_is_read(sealed: Any, web: Any, target: Path) -> None:

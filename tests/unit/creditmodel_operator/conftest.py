@@ -103,6 +103,8 @@ class World:
     images: Images = field(default_factory=Images)
     approval_required: bool = False
     """The operator was told to ask for approvals."""
+    public_keys: str | None = None
+    """The operator was told to ask for signatures."""
     watcher: Callable[[Action], None] | None = None
     """Called after every write of the operator."""
     _count: int = 0
@@ -232,7 +234,8 @@ class World:
                 lists[LISTED[kind]].append(item)
         model: Any = view("CreditModel", copy.deepcopy(self.objects["CreditModel", self.name]))
         found: dict[str, Any] = {key: tuple(value) for key, value in lists.items()}
-        return Observed(model=model, images=self.images, approval_required=self.approval_required, **found)
+        told: dict[str, Any] = {"approval_required": self.approval_required, "public_keys": self.public_keys}
+        return Observed(model=model, images=self.images, **told, **found)
 
     def decide(self) -> Plan:
         """What the operator would do now."""

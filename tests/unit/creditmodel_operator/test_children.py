@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import kubernetes_validate
 import pytest
 
+from creditmodel_inference.cli import parse
 from creditmodel_operator import names
 from creditmodel_operator.api.spec import Serving
 from creditmodel_operator.children.deployment import deployment
@@ -37,6 +38,10 @@ def revision(**serving: Any) -> Revision:
 @pytest.mark.parametrize("version", ["1.32", "1.36"])
 def test_every_child_is_valid_by_the_published_schemas(world: World, version: str) -> None:
     world.promote("v1", drift={"current": {"uri": "s3://log"}}, serving={"scoringLog": {"uri": "s3://log"}})
+    world.spec(
+        "v2", model={"signature": {"publicKeySecretRef": {"name": "keys"}}}, drift={"current": {"uri": "s3://log"}}
+    )
+    world.reconcile()
     kinds = set()
     for managers in world.applied.values():
         manifest = managers[names.FIELD_MANAGER]
@@ -56,6 +61,7 @@ def test_a_serving_pod_knows_what_to_serve_and_nothing_else() -> None:
         "--revision": "credit-0123456789",
         "--host": "$(POD_IP)",
         "--port": "8080",
+        "--drain-seconds": "5",
         "--scoring-log": "s3://log",
         "--scoring-log-sample-rate": "0.5",
         "--termination-log": "/dev/termination-log",
@@ -97,8 +103,10 @@ def test_a_serving_pod_is_ready_by_its_golden_rows_and_leaves_without_dropping_a
     assert container["readinessProbe"]["httpGet"]["path"] == "/healthz/ready"
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz/live"
     assert container["startupProbe"]["httpGet"]["path"] == "/healthz/live"
-    drain = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert 0 < drain < pod["terminationGracePeriodSeconds"]
+    assert "lifecycle" not in container
+    served = parse(container["args"])
+    finishing = served.drain_seconds + served.limits.request_seconds + 1
+    assert 0 < served.drain_seconds < finishing < pod["terminationGracePeriodSeconds"]
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     assert spec["progressDeadlineSeconds"] == 300
 

@@ -34,6 +34,7 @@ __all__ = [
     "SecretKeyRef",
     "SecretRef",
     "Serving",
+    "Signature",
     "TrainingJob",
     "Webhook",
 ]
@@ -102,6 +103,16 @@ class SecretKeyRef(Part):
     key: str = Field(min_length=1, max_length=253, description="The key.")
 
 
+class Signature(Part):
+    """Who must have signed the bundle, in the OpenSSF model-signing format (`creditmodel-bundle sign`)."""
+
+    public_key_secret_ref: SecretRef = Field(
+        description="Secret that holds PEM public keys, under any names; one of them must have signed. It is mounted "
+        "into the artifact Job, and the operator never reads it. Naming another Secret verifies again; after a change "
+        "within it, change rollout.retryToken.",
+    )
+
+
 class Model(Part):
     """Which model to gate, roll and serve."""
 
@@ -121,6 +132,11 @@ class Model(Part):
         default=None,
         description="Secret whose keys become environment variables of the Jobs and the serving pods, for example "
         "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Leave it out where pods have an identity of their own.",
+    )
+    signature: Signature | None = Field(
+        default=None,
+        description="Who must have signed the bundle. Left out: a signature is not looked at, unless the operator was "
+        "told to ask for one.",
     )
 
 

@@ -26,7 +26,12 @@ __all__ = ["PORT", "deployment"]
 
 PORT = 8080
 DRAIN_SECONDS = 5
-"""How long a pod goes on taking requests after it is told to stop: endpoints are updated meanwhile."""
+"""How long a pod goes on taking requests after it is told to stop: endpoints are updated meanwhile.
+
+It is the server's own drain and no preStop hook: a hook holds the signal back, and only a server that knows that it
+stops can tell kept-alive clients to connect elsewhere."""
+FINISH_SECONDS = 40
+"""How long what is under way may take after that: 11 s for requests, the rest for the scoring log's last parts."""
 
 RESOURCES: Manifest = {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 
@@ -54,7 +59,7 @@ def deployment(revision: Revision, marks: Mapping[str, str]) -> Manifest:
 def _pod(revision: Revision, selector: Manifest) -> Manifest:
     volume, _, _ = scratch("2Gi")
     return pod_security(revision.serving.service_account_name) | {
-        "terminationGracePeriodSeconds": 45,
+        "terminationGracePeriodSeconds": DRAIN_SECONDS + FINISH_SECONDS,
         "containers": [_container(revision)],
         "volumes": [volume],
         "topologySpreadConstraints": [
@@ -87,7 +92,6 @@ def _container(revision: Revision) -> Manifest:
         "startupProbe": _probe("/healthz/live", period=1, failures=300),
         "readinessProbe": _probe("/healthz/ready", period=2, failures=2),
         "livenessProbe": _probe("/healthz/live", period=10, failures=3),
-        "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}},
         "resources": resources.wire() if resources else RESOURCES,
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePath": TERMINATION_LOG,
@@ -104,6 +108,7 @@ def _arguments(revision: Revision) -> list[str]:
         *("--revision", revision.name),
         *("--host", "$(POD_IP)"),
         *("--port", str(PORT)),
+        *("--drain-seconds", str(DRAIN_SECONDS)),
         *("--termination-log", TERMINATION_LOG),
         *(("--scoring-log", log.uri, "--scoring-log-sample-rate", f"{log.sample_rate:g}") if log else ()),
     ]

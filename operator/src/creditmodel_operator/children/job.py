@@ -18,9 +18,11 @@ from creditmodel_operator.children.common import (
 )
 from creditmodel_operator.revision import Owner
 
-__all__ = ["DEADLINE_SECONDS", "Work", "gate_job", "job_spec"]
+__all__ = ["DEADLINE_SECONDS", "SECRETS", "Work", "gate_job", "job_spec"]
 
 DEADLINE_SECONDS = 900
+SECRETS = "/secrets"
+"""Where a Job finds a mounted Secret, in a directory of the Secret's name: a message with the path names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Work:
     backoff_limit: int = 0
     final_codes: tuple[int, ...] = field(default=())
     """Exit codes that end the Job, where others are tried again."""
+    files: str | None = None
+    """A Secret that is mounted."""
 
 
 def gate_job(
@@ -86,5 +90,15 @@ def _pod(work: Work) -> Manifest:
         "terminationMessagePolicy": "File",
         "volumeMounts": [mount],
     }
+    secrets, mounts = _mounted(work.files)
+    container["volumeMounts"] += mounts
     security = pod_security(work.service_account)
-    return security | {"restartPolicy": "Never", "containers": [container], "volumes": [volume]}
+    return security | {"restartPolicy": "Never", "containers": [container], "volumes": [volume, *secrets]}
+
+
+def _mounted(secret: str | None) -> tuple[list[Manifest], list[Manifest]]:
+    """Volume and mount of a Secret. Where it is missing the directory is empty, and the Job says what it lacks."""
+    if secret is None:
+        return [], []
+    volume = {"name": "files", "secret": {"secretName": secret, "optional": True}}
+    return [volume], [{"name": "files", "mountPath": f"{SECRETS}/{secret}", "readOnly": True}]

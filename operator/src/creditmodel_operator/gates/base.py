@@ -55,6 +55,8 @@ class Subject:
     name: str = ""
     """Name of the CreditModel."""
     namespace: str = ""
+    public_keys: str | None = None
+    """The Secret with the keys of which one must have signed; None: a signature is not looked at."""
     approval_required: bool = False
     approvals: tuple[Approval, ...] = ()
     """The decisions about this CreditModel that stand, the oldest first."""
@@ -101,4 +103,6 @@ class Gate:
     measured: Callable[[Subject], Any] | None = None
     """What the Job's name stands for: everything that, when it changes, asks for another measurement."""
     command: Callable[[Subject], Sequence[str]] | None = None
+    secret: Callable[[Subject], str | None] = lambda _: None
+    """A Secret that the Job finds as files beneath SECRETS (children.job), in a directory of the Secret's name."""
     resources: Resources = Resources("500m", "512Mi", "4Gi")
