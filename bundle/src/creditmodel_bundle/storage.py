@@ -149,7 +149,8 @@ def publish(directory: Path, uri: str) -> Bundle:
     if target is not None:
         _put(directory, target, shown)
     else:
-        for name in (*(entry.path for entry in manifest.files), MANIFEST):
+        signature = [SIGNATURE] if (directory / SIGNATURE).is_file() else []
+        for name in (*(entry.path for entry in manifest.files), *signature, MANIFEST):
             write_bytes(f"{uri.rstrip('/')}/{name}", (directory / name).read_bytes())
     with tempfile.TemporaryDirectory(prefix="creditmodel-published-") as copy:
         return fetch(uri, Path(copy), digest_of(raw))
