@@ -39,7 +39,7 @@ async def carry_out(plan: Plan, model: Model, client: Client, store: Store) -> b
             await _write_status(told, model, client, store)
         raise
     if plan.status is not None:
-        await _write_status(plan.status, model, client, store)
+        changed |= await _write_status(plan.status, model, client, store)
         _count_gates(model, plan.status)
     for event in plan.events:
         await _emit(event, model, client)
@@ -63,13 +63,15 @@ async def _act(action: Action, key: Key, client: Client, store: Store) -> bool:
     return True
 
 
-async def _write_status(status: Any, model: Model, client: Client, store: Store) -> None:
+async def _write_status(status: Any, model: Model, client: Client, store: Store) -> bool:
+    """True if spec has changed since the decision: the answer brings the edit, and the watch tells nothing new."""
     meta = model.meta
     document = partial(api.KIND, meta.namespace, meta.name, status=status)
     document["metadata"]["uid"] = meta.uid
     body = await client.apply_status(document, names.FIELD_MANAGER)
     store.saw(api.KIND, body)
     logger.info("%s", status.get("phase"), extra={"key": f"{meta.namespace}/{meta.name}"})
+    return bool(body["metadata"]["generation"] != meta.generation)
 
 
 async def _emit(event: Event, model: Model, client: Client) -> None:
