@@ -107,8 +107,8 @@ class Kubeconfig:
         return f"Bearer {token}" if token else ""
 
 
-def load_kubeconfig(path: Path | str, context: str = "") -> Kubeconfig:
-    """Read one context (default: the current one). Raises KubeconfigError."""
+def load_kubeconfig(path: Path | str) -> Kubeconfig:
+    """Read the current context. Raises KubeconfigError."""
     path = Path(path)
     try:
         config = yaml.safe_load(path.read_text())
@@ -118,7 +118,7 @@ def load_kubeconfig(path: Path | str, context: str = "") -> Kubeconfig:
         raise KubeconfigError(f"the kubeconfig {path} is not YAML: {e}") from e
     if not isinstance(config, dict):
         raise KubeconfigError(f"the kubeconfig {path} is not a mapping")
-    chosen = _entry(config, "contexts", context or config.get("current-context") or "", "context")
+    chosen = _entry(config, "contexts", config.get("current-context") or "", "context")
     cluster = _entry(config, "clusters", chosen.get("cluster") or "", "cluster")
     user = _entry(config, "users", chosen["user"], "user") if chosen.get("user") else {}
     unsupported = sorted({"exec", "auth-provider", "username"} & user.keys())

@@ -8,7 +8,6 @@ kube-controller-manager, and by its node, which then binds pods, without kube-sc
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import ipaddress
 import os
 import re
@@ -20,12 +19,12 @@ from pathlib import Path
 
 import yaml
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 
 from creditmodel_sandbox.instance import Instance, InstanceError, Record, ranges
 from creditmodel_sandbox.parts import Part, node, own
+from creditmodel_sandbox.pki import Identity, private_pem, public_pem, write_private
 
 __all__ = ["parts"]
 
@@ -33,7 +32,8 @@ OLDEST = (1, 35)
 """From which on the versions of objects can be compared, which the node's watches rest on."""
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 ISSUER = "https://kubernetes.default.svc.cluster.local"
-YEARS = dt.timedelta(days=3650)
+NAMES = ("127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
+         "kubernetes.default.svc.cluster.local")  # fmt: skip
 
 
 def parts(instance: Instance, record: Record, port: int, say: Callable[[str], None]) -> Iterator[Part]:
@@ -43,7 +43,7 @@ def parts(instance: Instance, record: Record, port: int, say: Callable[[str], No
     pki = Pki(instance.directory / "pki", str(ipaddress.ip_network(services)[1]))
     record.port = _port(port or record.port)
     url = f"https://127.0.0.1:{record.port}"
-    _write_private(instance.kubeconfig, pki.kubeconfig("admin", url, f"creditmodel-sandbox-{instance.name}"))
+    write_private(instance.kubeconfig, pki.kubeconfig("admin", url, f"creditmodel-sandbox-{instance.name}"))
     return _start(instance, found, pki, url, services, say)
 
 
@@ -142,8 +142,8 @@ def _apiserver(pki: Pki, url: str, etcd: str, services: str) -> list[str]:
         f"--client-ca-file={pki.certificate('ca')}",
         "--authorization-mode=RBAC",
         f"--service-account-issuer={ISSUER}",
-        f"--service-account-signing-key-file={pki.key('service-accounts')}",
-        f"--service-account-key-file={pki.public}",
+        f"--service-account-signing-key-file={pki.accounts()[0]}",
+        f"--service-account-key-file={pki.accounts()[1]}",
         f"--service-cluster-ip-range={services}",
         "--allow-privileged=true",
     ]
@@ -163,7 +163,7 @@ def _controller_manager(pki: Pki, kubeconfig: Path) -> list[str]:
     return [
         *_component(kubeconfig),
         "--use-service-account-credentials=true",
-        f"--service-account-private-key-file={pki.key('service-accounts')}",
+        f"--service-account-private-key-file={pki.accounts()[0]}",
         f"--root-ca-file={pki.certificate('ca')}",
         f"--cluster-signing-cert-file={pki.certificate('ca')}",
         f"--cluster-signing-key-file={pki.key('ca')}",
@@ -184,7 +184,7 @@ def _port(wanted: int = 0) -> int:
 
 def _kubeconfig(pki: Pki, user: str, url: str) -> Path:
     path = pki.directory / f"{user}.kubeconfig"
-    _write_private(path, pki.kubeconfig(user, url, user))
+    write_private(path, pki.kubeconfig(user, url, user))
     return path
 
 
@@ -193,36 +193,40 @@ def _kubeconfig(pki: Pki, user: str, url: str) -> Path:
 
 @dataclass(frozen=True)
 class Pki:
-    """The authority of an instance and what it has signed, made once and kept in `directory`."""
+    """The authority of an instance and what it has signed, made at first use and kept in `directory`."""
 
     directory: Path
     service_ip: str
     """Of the Service `kubernetes`."""
 
     def certificate(self, name: str) -> Path:
-        """The certificate of ca, etcd, apiserver or a client, made at first use."""
-        path = self.directory / f"{name}.crt"
-        if not path.exists():
-            self._make(name)
-        return path
+        """The certificate of ca, etcd, apiserver or a client."""
+        certificate, key = self.directory / f"{name}.crt", self.directory / f"{name}.key"
+        if not certificate.exists():
+            self._make(name).write(certificate, key)
+        return certificate
 
     def key(self, name: str) -> Path:
-        """The private key of a certificate, or `service-accounts`, which tokens are signed with."""
-        path = self.directory / f"{name}.key"
-        if name == "service-accounts" and not path.exists():
-            _write_private(path, _pem(rsa.generate_private_key(public_exponent=65537, key_size=2048)))
-        elif not path.exists():
-            self._make(name)
-        return path
+        """The private key of a certificate."""
+        return self.certificate(name).with_suffix(".key")
 
-    @property
-    def public(self) -> Path:
-        """The public half of `service-accounts`."""
-        private = serialization.load_pem_private_key(self.key("service-accounts").read_bytes(), None)
-        kind = serialization.PublicFormat.SubjectPublicKeyInfo
-        path = self.directory / "service-accounts.pub"
-        path.write_bytes(private.public_key().public_bytes(serialization.Encoding.PEM, kind))
-        return path
+    def _make(self, name: str) -> Identity:
+        if name == "ca":
+            return Identity.make("creditmodel-sandbox-ca", authority=True)
+        try:
+            issuer = Identity.read(self.certificate("ca"), self.key("ca"))
+        except ValueError as error:
+            raise InstanceError(f"{error}: `reset` the instance") from error
+        return Identity.make(_subject(name), names=(*NAMES, self.service_ip), issuer=issuer)
+
+    def accounts(self) -> tuple[Path, Path]:
+        """The key that service accounts' tokens are signed with, and its public half."""
+        private, public = self.directory / "service-accounts.key", self.directory / "service-accounts.pub"
+        if not public.exists():
+            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+            write_private(private, private_pem(key))
+            write_private(public, public_pem(key))
+        return private, public
 
     def kubeconfig(self, user: str, url: str, name: str) -> bytes:
         """A kubeconfig with the user's client certificate, as YAML."""
@@ -242,86 +246,9 @@ class Pki:
         }
         return yaml.safe_dump(document, sort_keys=False).encode()
 
-    def _make(self, name: str) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        issuer, signing_key = (None, key) if name == "ca" else self._authority()
-        certificate = self._describe(name, key.public_key(), issuer).sign(signing_key, hashes.SHA256())
-        _write_private(self.directory / f"{name}.key", _pem(key))
-        _write_private(self.directory / f"{name}.crt", certificate.public_bytes(serialization.Encoding.PEM))
 
-    def _authority(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-        certificate = x509.load_pem_x509_certificate(self.certificate("ca").read_bytes())
-        key = serialization.load_pem_private_key(self.key("ca").read_bytes(), None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise InstanceError(f"{self.key('ca')} is not the key that was written there: `reset` the instance")
-        return certificate, key
-
-    def _describe(
-        self, name: str, public: ec.EllipticCurvePublicKey, issuer: x509.Certificate | None
-    ) -> x509.CertificateBuilder:
-        subject, now = _subject(name), dt.datetime.now(dt.UTC)
-        identity = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key() if issuer else public)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer.subject if issuer else subject)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + YEARS)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identity), critical=False)
-            .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-            .add_extension(_key_usage(authority=issuer is None), critical=True)
-        )
-        if issuer is None:
-            return builder
-        uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-        return builder.add_extension(uses, critical=False).add_extension(self._names(), critical=False)
-
-    def _names(self) -> x509.SubjectAlternativeName:
-        hosts = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
-                 "kubernetes.default.svc.cluster.local")  # fmt: skip
-        addresses = (x509.IPAddress(ipaddress.ip_address(text)) for text in ("127.0.0.1", self.service_ip))
-        return x509.SubjectAlternativeName([*map(x509.DNSName, hosts), *addresses])
-
-
-def _subject(name: str) -> x509.Name:
+def _subject(name: str) -> dict[x509.ObjectIdentifier, str]:
     """Whom the API server takes the holder for: Kubernetes' own names of its components and of an administrator."""
     if name == "admin":
-        names = {NameOID.ORGANIZATION_NAME: "system:masters", NameOID.COMMON_NAME: "kubernetes-admin"}
-    elif name.startswith("kube-"):
-        names = {NameOID.COMMON_NAME: f"system:{name}"}
-    else:
-        names = {NameOID.COMMON_NAME: f"creditmodel-sandbox-{name}"}
-    return x509.Name([x509.NameAttribute(kind, text) for kind, text in names.items()])
-
-
-def _key_usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        key_encipherment=False,
-        content_commitment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """Write a file that only the user can read, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    part.touch(mode=0o600)
-    part.write_bytes(content)
-    part.replace(path)
+        return {NameOID.ORGANIZATION_NAME: "system:masters", NameOID.COMMON_NAME: "kubernetes-admin"}
+    return {NameOID.COMMON_NAME: f"system:{name}" if name.startswith("kube-") else f"creditmodel-sandbox-{name}"}

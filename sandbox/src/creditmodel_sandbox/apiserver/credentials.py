@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import hashlib
 import hmac
-import ipaddress
 import json
 import secrets
 import ssl
@@ -15,16 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+
+from creditmodel_sandbox.pki import Identity, write_private
 
 __all__ = ["Credentials", "TokenError", "server_context"]
 
 JSON = dict[str, Any]
-
-YEARS = dt.timedelta(days=3650)
 
 
 class TokenError(Exception):
@@ -46,7 +40,8 @@ class Credentials:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = cls(directory / "tls.crt", directory / "tls.key", _token(directory / "token"))
         if not (found.certificate.exists() and found.key.exists()):
-            _make_certificate(found.certificate, found.key)
+            identity = Identity.make("creditmodel-sandbox", names=("localhost", "127.0.0.1"), authority=True)
+            identity.write(found.certificate, found.key)
         return found
 
     def kubeconfig(self, url: str, name: str) -> str:
@@ -91,60 +86,6 @@ def _token(path: Path) -> str:
     if not path.exists():
         write_private(path, secrets.token_urlsafe(32).encode())
     return path.read_text()
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only the user can read, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    part.touch(mode=0o600)
-    part.write_bytes(content)
-    part.replace(path)
-
-
-def _make_certificate(certificate: Path, key: Path) -> None:
-    """A self-signed certificate for loopback, which is its own authority."""
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "creditmodel-sandbox")])
-    names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    identity = x509.SubjectKeyIdentifier.from_public_key(private.public_key())
-    now = dt.datetime.now(dt.UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + YEARS)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(), critical=True)
-        .add_extension(identity, critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identity), critical=False)
-        .sign(private, hashes.SHA256())
-    )
-    write_private(
-        key,
-        private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
-    )
-    write_private(certificate, built.public_bytes(serialization.Encoding.PEM))
-
-
-def _key_usage() -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=True,
-        key_encipherment=False,
-        content_commitment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def server_context(credentials: Credentials) -> ssl.SSLContext:

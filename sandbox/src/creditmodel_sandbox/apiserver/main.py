@@ -16,12 +16,13 @@ from aiohttp import web
 
 from creditmodel_sandbox.apiserver import kinds
 from creditmodel_sandbox.apiserver.crd import CRD_STORAGE, serve_definition
-from creditmodel_sandbox.apiserver.credentials import Credentials, server_context, write_private
+from creditmodel_sandbox.apiserver.credentials import Credentials, server_context
 from creditmodel_sandbox.apiserver.objects import Objects, Options
 from creditmodel_sandbox.apiserver.resources import Registry
 from creditmodel_sandbox.apiserver.server import Server
 from creditmodel_sandbox.apiserver.storage import Store
 from creditmodel_sandbox.logs import log_to_stderr
+from creditmodel_sandbox.pki import write_private
 
 __all__ = ["main"]
 

@@ -26,13 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT. 0 after a stop that was asked for, 2 for bad input."""
     parser = argparse.ArgumentParser(prog="creditmodel-sandbox controllers", description=__doc__)
     parser.add_argument("--kubeconfig", required=True, help="how to reach the API server")
-    parser.add_argument("--context", default="", help="context of the kubeconfig (default: its current one)")
     parser.add_argument("--without-scheduler", action="store_true", help="leave pods to another scheduler")
     parser.add_argument("--verbose", action="store_true", help="log every decision that was tried again too")
     arguments = parser.parse_args(argv)
     log_to_stderr(logging.DEBUG if arguments.verbose else logging.INFO)
     try:
-        config = load_kubeconfig(arguments.kubeconfig, arguments.context)
+        config = load_kubeconfig(arguments.kubeconfig)
     except KubeconfigError as e:
         print(f"creditmodel-sandbox controllers: {e}", file=sys.stderr)
         return 2

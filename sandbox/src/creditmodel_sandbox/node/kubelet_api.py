@@ -6,21 +6,18 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from creditmodel_sandbox.node.launch import log_path
 from creditmodel_sandbox.node.lifecycle import Record, rfc3339
 from creditmodel_sandbox.node.logs import LogQuery, follow, read, stamp
 from creditmodel_sandbox.node.pods import PodWorker
 from creditmodel_sandbox.node.stats import Census, Usage, rate
+from creditmodel_sandbox.pki import Identity
 
 __all__ = ["KubeletApi", "self_signed"]
 
@@ -153,25 +150,8 @@ def _total(parts: Iterable[Mapping[str, Any]]) -> tuple[int, int, int]:
 
 def self_signed(directory: Path, address: str) -> ssl.SSLContext:
     """A server context with a fresh certificate in `directory`. An API server trusts any unless told otherwise."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{address}@creditmodel-sandbox")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=365))
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
     path = directory / "kubelet.pem"
-    path.touch(mode=0o600)
-    path.write_bytes(pem)
+    Identity.make(f"{address}@creditmodel-sandbox", names=[address]).write(path, path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(path)
     return context

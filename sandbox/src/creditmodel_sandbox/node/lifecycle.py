@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 __all__ = [
-    "Decision", "Facts", "Record", "decide", "delay", "is_sidecar", "pod_status", "qos_class", "record_of", "rfc3339",
+    "Decision", "Facts", "Record", "decide", "delay", "is_sidecar", "pod_status", "record_of", "rfc3339",
     "seconds_of", "terminal_phase",
 ]  # fmt: skip
 
@@ -207,7 +207,6 @@ def pod_status(
         "hostIP": facts.host_ip,
         "hostIPs": [{"ip": facts.host_ip}],
         "startTime": facts.start_time,
-        "qosClass": (pod.get("status") or {}).get("qosClass") or qos_class(spec),  # immutable once it is set
         **observed,
     }
     if inits := spec.get("initContainers"):
@@ -310,16 +309,3 @@ def _condition(
         "lastTransitionTime": rfc3339(now) if flipped else old.get("lastTransitionTime", rfc3339(now)),
         **({"observedGeneration": generation} if generation else {}),
     }
-
-
-def qos_class(spec: Obj) -> str:
-    """Guaranteed, Burstable or BestEffort, from requests and limits of cpu and memory."""
-    containers = [*(spec.get("initContainers") or []), *spec["containers"]]
-    given = [c.get("resources") or {} for c in containers]
-    if not any((r.get("limits") or r.get("requests")) for r in given):
-        return "BestEffort"
-    for resources in given:
-        limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
-        if any(n not in limits or requests.get(n, limits[n]) != limits[n] for n in ("cpu", "memory")):
-            return "Burstable"
-    return "Guaranteed"

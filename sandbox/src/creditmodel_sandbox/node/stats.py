@@ -71,9 +71,7 @@ def unreclaimable(pids: list[int]) -> int:
     for pid in pids:
         with contextlib.suppress(OSError):
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            total += sum(
-                int(kilobytes) for kilobytes in re.findall(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB", rollup, re.MULTILINE)
-            )
+            total += sum(map(int, _SHARE.findall(rollup)))
     return total * 1024
 
 

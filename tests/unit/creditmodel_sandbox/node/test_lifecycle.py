@@ -10,7 +10,6 @@ from creditmodel_sandbox.node.lifecycle import (
     decide,
     delay,
     pod_status,
-    qos_class,
     record_of,
     rfc3339,
     terminal_phase,
@@ -178,20 +177,6 @@ def test_a_readiness_gate_must_be_true_as_well(pod: Any) -> None:
 
 def test_a_pod_that_is_stopped_before_it_ran_has_failed() -> None:
     assert terminal_phase(ONE, {"main": Record("main")}) == "Failed"
-
-
-@pytest.mark.parametrize(
-    ("resources", "expected"),
-    [
-        ({}, "BestEffort"),
-        ({"requests": {"cpu": "1"}}, "Burstable"),
-        ({"limits": {"cpu": "1"}}, "Burstable"),
-        ({"limits": {"cpu": "1", "memory": "1Gi"}}, "Guaranteed"),
-        ({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}, "Burstable"),
-    ],
-)
-def test_quality_of_service(resources: Any, expected: str) -> None:
-    assert qos_class({"containers": [{"name": "c", "resources": resources}]}) == expected
 
 
 def test_a_record_is_rebuilt_from_the_api(pod: Any) -> None:
