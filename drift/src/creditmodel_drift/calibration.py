@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import betainc, betaincinv
+
+from creditmodel_drift.outcomes import Outcomes
 
 __all__ = ["BANDS", "LEVEL", "Band", "bands"]
 
@@ -40,22 +41,26 @@ class Band:
         return "too high" if self.p_value > 1 - LEVEL / 2 / BANDS else ""
 
 
-def bands(probability: NDArray[np.float64], label: NDArray[np.float64]) -> tuple[Band, ...]:
-    """At most BANDS bands of about as many rows each; equal probabilities [rows] stay in one band.
+def bands(outcomes: Outcomes) -> tuple[Band, ...]:
+    """At most BANDS bands of about as many rows each; equal probabilities stay in one band.
 
     The test is the Jeffreys test of the ECB's instructions for validating PD models: with D defaults among N applicants
     the true rate is Beta(D + 1/2, N − D + 1/2).
     """
-    if not len(probability):
+    found = outcomes.ordered()
+    if not len(found.probability):
         return ()
-    cuts = np.unique(np.quantile(probability, np.arange(1, BANDS) / BANDS, method="lower"))
-    at = np.searchsorted(cuts, probability, side="left")
-    return tuple(_band(probability[at == band], label[at == band]) for band in np.unique(at))
+    # The band of a probability is that of the last applicant who has it.
+    last = np.cumsum(found.rows)
+    at = np.ceil(last * BANDS / last[-1]).astype(np.int64)
+    return tuple(_band(found.where(at == band)) for band in np.unique(at))
 
 
-def _band(probability: NDArray[np.float64], label: NDArray[np.float64]) -> Band:
-    rows, bad = len(label), float(label.sum())
-    mean, a, b = float(probability.mean()), bad + 0.5, rows - bad + 0.5
+def _band(outcomes: Outcomes) -> Band:
+    rows, bad = int(outcomes.rows.sum()), float(outcomes.bad.sum())
+    probability = outcomes.probability
+    mean = float((probability * outcomes.rows).sum() / rows)
+    a, b = bad + 0.5, rows - bad + 0.5
     return Band(
         rows=rows,
         lowest=float(probability.min()),

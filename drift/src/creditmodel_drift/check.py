@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import duckdb
-
 from creditmodel_drift.baseline import Baseline
+from creditmodel_drift.engine import Engine
 from creditmodel_drift.errors import NoUsableData
 from creditmodel_drift.parts import Survey, find
 from creditmodel_drift.scan import Census, Counts, Scan, around_broken_parts, open_scan
@@ -29,7 +28,7 @@ class Checked:
 
 
 def check(
-    connection: duckdb.DuckDBPyConnection,
+    engine: Engine,
     baseline: Baseline,
     uri: str,
     settings: Settings,
@@ -41,11 +40,11 @@ def check(
     def judged(found: Survey) -> Checked:
         if not found.usable:
             return _without_rows(found, baseline, settings, period)
-        scan = open_scan(connection, found, baseline, period, revision)
+        scan = open_scan(engine, found, baseline, period, revision)
         counts = scan.counts()
         return Checked(judge(baseline, counts, _schema_changes(found), settings), counts, found, scan, period)
 
-    return around_broken_parts(connection, baseline, uri, find(uri, period, revision), judged)
+    return around_broken_parts(engine, baseline, uri, find(uri, period, revision), judged)
 
 
 def _schema_changes(found: Survey) -> Mapping[str, str]:

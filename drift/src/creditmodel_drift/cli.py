@@ -10,28 +10,27 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
-
-import duckdb
 
 from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.errors import BundleError
 from creditmodel_bundle.manifest import CONTRACT, REFERENCE, is_digest
 from creditmodel_bundle.measurement import Drift, Failure, FailureDetail, dump
 from creditmodel_bundle.storage import fetch
-from creditmodel_drift.baseline import Baseline, from_contract
+from creditmodel_drift.baseline import from_contract
 from creditmodel_drift.check import check
+from creditmodel_drift.duck import MEMORY_LIMIT, Duck, duck
+from creditmodel_drift.engine import ENGINES, Engine
 from creditmodel_drift.errors import BadInput, DriftError, ReportFailed, transport_errors
 from creditmodel_drift.freeze import freeze
 from creditmodel_drift.insights import look_closer
 from creditmodel_drift.measure import measurement
-from creditmodel_drift.parts import Survey, find, survey
+from creditmodel_drift.parts import find, survey
 from creditmodel_drift.publish import Destinations, clean_up, publish
 from creditmodel_drift.quality import Realised, matured, realised
-from creditmodel_drift.scan import MEMORY_LIMIT, connect
+from creditmodel_drift.reference import Reference
 from creditmodel_drift.terminal import render
 from creditmodel_drift.verdict import Settings
 from creditmodel_drift.window import Period, parse_duration, parse_time, period
@@ -41,15 +40,6 @@ __all__ = ["main"]
 TOOL = f"creditmodel-drift {version('creditmodel-drift')}"
 SAMPLE_ROWS = 50_000
 MAX_SAMPLE_ROWS = 200_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Reference:
-    """Frozen bins, where the reference's rows lie, and the model's digest when they came from a bundle."""
-
-    baseline: Baseline
-    rows: Survey
-    digest: str | None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(e.reason, str(e))
     except (DriftError, BundleError) as e:
         return _fail(arguments, e.reason, str(e))
-    except transport_errors(duckdb.Error, MemoryError) as e:
+    except transport_errors(MemoryError) as e:
         return _fail(arguments, "CouldNotMeasure", f"{type(e).__name__}: {e}")
 
 
@@ -74,47 +64,56 @@ def _run(arguments: argparse.Namespace, now: datetime) -> Drift:
         arguments.html, arguments.json, arguments.sample_rows, arguments.seed, arguments.keep_reports
     )
     uris = destinations.uris
-    with tempfile.TemporaryDirectory(prefix="creditmodel-drift-") as fetched, connect(arguments.memory) as connection:
-        reference = _reference(arguments, connection, Path(fetched))
-        checked = check(connection, reference.baseline, arguments.current, settings, wanted, arguments.revision)
-        outcomes = _realised(arguments, connection, reference.baseline, wanted or Period(None, now))
-        quality = None if outcomes is None else outcomes.figures
-        measured = measurement(checked, TOOL, reference.digest, uris, quality)
+    with tempfile.TemporaryDirectory(prefix="creditmodel-drift-") as fetched, duck(arguments.memory) as local:
+        reference = _reference(arguments, local, Path(fetched))
+        engine = _engine(arguments, local)
+        checked = check(engine, reference.baseline, arguments.current, settings, wanted, arguments.revision)
+        outcomes = _realised(arguments, engine, reference, wanted or Period(None, now))
+        measured = measurement(checked, TOOL, reference.digest, uris, outcomes)
         try:
             if uris:
-                insights = look_closer(checked, reference.baseline, reference.rows, outcomes, arguments.revision)
-                publish(destinations, checked, measured, reference.baseline, reference.rows, insights, now)
+                insights = look_closer(checked, reference, outcomes, arguments.revision)
+                publish(destinations, checked, measured, reference, insights, now)
         except ReportFailed as e:
-            _write_measurement(arguments, measurement(checked, TOOL, reference.digest, {}, quality, problem=str(e)))
-            _say(render(checked, quality, {}))
+            _write_measurement(arguments, measurement(checked, TOOL, reference.digest, {}, outcomes, problem=str(e)))
+            _say(render(checked, outcomes, {}))
             raise
     _write_measurement(arguments, measured)
-    _say(render(checked, quality, uris))
+    _say(render(checked, outcomes, uris))
     if destinations.keep is not None:
         for problem in clean_up(destinations, reference.baseline):
             print(f"creditmodel-drift: {problem}", file=sys.stderr)
     return measured
 
 
-def _reference(arguments: argparse.Namespace, connection: duckdb.DuckDBPyConnection, directory: Path) -> _Reference:
+def _reference(arguments: argparse.Namespace, engine: Duck, directory: Path) -> Reference:
     if arguments.reference is not None:
-        baseline, rows = freeze(connection, arguments.reference, arguments.seed)
-        return _Reference(baseline, rows, None)
+        return freeze(engine, arguments.reference, arguments.seed)
     bundle = fetch(arguments.bundle, directory, arguments.digest)
     # From here on a failure, too, can say which model it is of.
     arguments.digest = bundle.digest
     baseline = from_contract(Contract.read(bundle.path(CONTRACT)))
     uri = str(bundle.path(REFERENCE))
-    return _Reference(baseline, survey(uri, *find(uri), baseline, {}), bundle.digest)
+    return Reference(baseline, survey(uri, *find(uri), baseline, {}), engine, bundle.digest)
 
 
-def _realised(
-    arguments: argparse.Namespace, connection: duckdb.DuckDBPyConnection, baseline: Baseline, wanted: Period
-) -> Realised | None:
+def _engine(arguments: argparse.Namespace, local: Duck) -> Engine:
+    """Where the current data is counted. Spark is imported when it is asked for and at no other time."""
+    if arguments.engine == "duckdb":
+        return local
+    try:
+        from creditmodel_drift.spark import Spark
+    except ModuleNotFoundError as e:
+        raise BadInput(f"--engine spark needs the extra creditmodel-drift[spark]: {e}") from e
+    return Spark()
+
+
+def _realised(arguments: argparse.Namespace, engine: Engine, reference: Reference, wanted: Period) -> Realised | None:
     if arguments.labels is None:
         return None
-    old = matured(timedelta(days=arguments.maturity_days), wanted)
-    return realised(connection, baseline, arguments.current, arguments.labels, old, arguments.revision)
+    length = None if arguments.labels_window is None else parse_duration(arguments.labels_window)
+    old = matured(timedelta(days=arguments.maturity_days), wanted, length)
+    return realised(engine, reference.baseline, arguments.current, arguments.labels, old, arguments.revision)
 
 
 def _period(arguments: argparse.Namespace, now: datetime) -> Period | None:
@@ -192,6 +191,9 @@ def _parser() -> argparse.ArgumentParser:
     current.add_argument("--revision", help="only rows that this revision scored")
     current.add_argument("--labels", metavar="URI", help="outcomes by _request_id and _row, for realised quality")
     current.add_argument("--maturity-days", type=int, default=0, help="age of a score at which its outcome is known")
+    current.add_argument(
+        "--labels-window", metavar="90d", help="length of time before that to take scores from; all when left out"
+    )
     judging = parser.add_argument_group("judging")
     judging.add_argument(
         "--psi", type=float, default=Settings().psi, help="PSI over which a feature has drifted (%(default)s)"
@@ -228,6 +230,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--digest", help="refuse any other bundle than sha256:…")
     parser.add_argument("--seed", type=int, default=0, help="seed of every sample (%(default)s)")
-    parser.add_argument("--memory", default=MEMORY_LIMIT, help="memory for counting (%(default)s)")
+    parser.add_argument("--memory", default=MEMORY_LIMIT, help="memory for counting, DuckDB's (%(default)s)")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="duckdb",
+        help="where to count: in this process, or on the Spark that its own configuration names (%(default)s)",
+    )
     parser.add_argument("--version", action="version", version=TOOL)
     return parser

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from creditmodel_drift.baseline import SCORE, Baseline
+from creditmodel_drift.baseline import SCORE
 from creditmodel_drift.binning import quote
 from creditmodel_drift.parts import Survey
-from creditmodel_drift.scan import Scan, open_scan
+from creditmodel_drift.reference import Reference
+from creditmodel_drift.scan import Scan
 
 __all__ = ["Decision", "decisions"]
 
@@ -33,12 +34,13 @@ class Decision:
     same_share_at: float | None = None
 
 
-def decisions(current: Scan, reference: Survey, baseline: Baseline) -> tuple[Decision, ...]:
+def decisions(current: Scan, reference: Reference) -> tuple[Decision, ...]:
     """The contract's decisions in both tables; none without cut-offs, or where a table has no score."""
-    if not baseline.cutoffs or not all({PROBABILITY, SCORE} & found.names for found in (current.survey, reference)):
+    cutoffs, surveys = reference.baseline.cutoffs, (current.survey, reference.rows)
+    if not cutoffs or not all({PROBABILITY, SCORE} & found.names for found in surveys):
         return ()
-    bounds = [bound for _, bound in baseline.cutoffs[1:]]
-    before = _beyond(open_scan(current.connection, reference, baseline), bounds)
+    bounds = [bound for _, bound in cutoffs[1:]]
+    before = _beyond(reference.scan(), bounds)
     now = _beyond(current, bounds)
     if before is None or now is None:
         return ()
@@ -48,7 +50,7 @@ def decisions(current: Scan, reference: Survey, baseline: Baseline) -> tuple[Dec
     cuts = [(None, None), *((q - p, at) for (p, q), at in zip(edges, keeping, strict=False))]
     return tuple(
         Decision(name, bound, p, q, swapped, at)
-        for (name, bound), (p, q), (swapped, at) in zip(baseline.cutoffs, shares, cuts, strict=True)
+        for (name, bound), (p, q), (swapped, at) in zip(cutoffs, shares, cuts, strict=True)
     )
 
 
@@ -64,7 +66,7 @@ def _beyond(scan: Scan, bounds: Sequence[float]) -> list[float] | None:
     value = _probability(scan.survey)
     sums = "".join(f", countif(p >= {bound!r})" for bound in bounds)
     statement = f"SELECT count(p){sums} FROM (SELECT {value} AS p FROM ({scan.rows})) WHERE p BETWEEN 0 AND 1"
-    rows, *hits = scan.connection.execute(statement).fetchall()[0]
+    rows, *hits = scan.engine.rows(statement)[0]
     return [int(hit) / rows for hit in hits] if rows else None
 
 
@@ -75,4 +77,4 @@ def _quantiles(scan: Scan, levels: Sequence[float]) -> list[float]:
     wanted = ", ".join(repr(level) for level in levels)
     value = _probability(scan.survey)
     statement = f"SELECT approx_quantile({value}, [{wanted}]) FROM ({scan.rows}) WHERE {value} BETWEEN 0 AND 1"
-    return [float(found) for found in scan.connection.execute(statement).fetchall()[0][0]]
+    return [float(found) for found in scan.engine.rows(statement)[0][0]]

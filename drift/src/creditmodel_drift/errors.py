@@ -3,6 +3,7 @@
 DriftError                  the check could not be made
 ├── BadInput                an argument or a document is wrong; trying again cannot help
 ├── NoUsableData            nothing that was found can be read as applicants of this model
+├── EngineFailed            the engine that counts could not read data or run a statement
 └── ReportFailed            the verdict stands, but a report could not be made or stored
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ["BadInput", "DriftError", "NoUsableData", "ReportFailed", "transport_errors"]
+__all__ = ["BadInput", "DriftError", "EngineFailed", "NoUsableData", "ReportFailed", "transport_errors"]
 
 
 def transport_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
@@ -38,6 +39,12 @@ class NoUsableData(DriftError):
     """Nothing that was found can be read as applicants of this model."""
 
     reason = "NoUsableData"
+
+
+class EngineFailed(DriftError):
+    """The engine that counts could not read data or run a statement."""
+
+    reason = "CouldNotMeasure"
 
 
 class ReportFailed(DriftError):

@@ -1,16 +1,18 @@
-# ruff: noqa: S608 - every name and literal in these statements is quoted by binning.quote and binning.literal.
 """Bins frozen on the fly from a reference file, for a check without a bundle. The same routine as training's."""
 
 from __future__ import annotations
 
-import duckdb
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
 
 from creditmodel_bundle.bins import CategoryBins, NumberBins, freeze_categories, freeze_numbers
 from creditmodel_drift.baseline import SCORE, Baseline, Column, kind_of
-from creditmodel_drift.binning import quote
-from creditmodel_drift.errors import NoUsableData
-from creditmodel_drift.parts import Survey, find, survey
-from creditmodel_drift.scan import open_scan, raw_table
+from creditmodel_drift.duck import Duck
+from creditmodel_drift.errors import EngineFailed, NoUsableData
+from creditmodel_drift.parts import Part, find, survey
+from creditmodel_drift.reference import Reference
 
 __all__ = ["freeze"]
 
@@ -18,24 +20,10 @@ EDGE_ROWS = 50_000
 """Rows that bin edges are computed from; the counts in the bins are of all rows."""
 
 MAX_CATEGORIES = 50
-_NUMBERS = (
-    "TINYINT",
-    "SMALLINT",
-    "INTEGER",
-    "BIGINT",
-    "HUGEINT",
-    "UTINYINT",
-    "USMALLINT",
-    "UINTEGER",
-    "UBIGINT",
-    "FLOAT",
-    "DOUBLE",
-    "DECIMAL",
-)
 
 
-def freeze(connection: duckdb.DuckDBPyConnection, uri: str, seed: int = 0) -> tuple[Baseline, Survey]:
-    """Bins of a reference table (one file, a glob or a directory) and where its rows lie.
+def freeze(engine: Duck, uri: str, seed: int = 0) -> Reference:
+    """The reference that a table is: one file, a glob or a directory.
 
     System columns (their names begin with '_') are no features; `_log_odds` is the score. Text with over MAX_CATEGORIES
     values and columns of other types are skipped by name. Raises NoUsableData.
@@ -43,60 +31,65 @@ def freeze(connection: duckdb.DuckDBPyConnection, uri: str, seed: int = 0) -> tu
     source, parts = find(uri)
     if not parts:
         raise NoUsableData(f"{uri} has no .parquet or .csv file")
-    table = raw_table(connection, uri, source, parts)
-    sample = f"(SELECT * FROM {table} USING SAMPLE reservoir({EDGE_ROWS} ROWS) REPEATABLE ({seed}))"
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE edges AS SELECT * FROM {sample}")
+    try:
+        table = engine.inferred(uri, source, parts)
+        edges = engine.sample(f"FROM {table} SELECT *", EDGE_ROWS, seed)
+        columns, skipped = _columns(edges)
+        return _count(engine, uri, (source, parts), columns, skipped)
+    except EngineFailed as e:
+        raise NoUsableData(f"the reference {uri} cannot be read: {str(e)[:300]}") from e
+
+
+def _columns(edges: pa.Table) -> tuple[list[Column], dict[str, str]]:
+    """Each column that can be a feature with the counts of the sample, and why each other one cannot."""
     columns: list[Column] = []
     skipped: dict[str, str] = {}
-    for name, stored, *_ in connection.execute("DESCRIBE edges").fetchall():
+    for name in edges.column_names:
         if name.startswith("_") and name != SCORE:
             continue
-        column = _column(connection, name, stored)
+        column = _column(name, edges[name])
         if isinstance(column, str):
             skipped[name] = column
         else:
             columns.append(column)
-    return _count(connection, uri, columns, skipped)
+    return columns, skipped
 
 
-def _column(connection: duckdb.DuckDBPyConnection, name: str, stored: str) -> Column | str:
+def _column(name: str, values: pa.ChunkedArray) -> Column | str:
     """A column's bins with the counts of the sample, or why it has none."""
-    if stored.startswith(_NUMBERS):
-        values = _values(connection, f"CAST({quote(name)} AS DOUBLE)")
-        return Column(name, "number", freeze_numbers(values))  # type: ignore[arg-type]
-    if not stored.startswith(("VARCHAR", "ENUM", "BOOLEAN")):
-        return f"is of type {stored.lower()}"
-    values = _values(connection, f"CAST({quote(name)} AS VARCHAR)")
-    categories = sorted({str(value) for value in values if value is not None})
+    stored = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    if pa.types.is_integer(stored) or pa.types.is_floating(stored) or pa.types.is_decimal(stored):
+        return Column(name, "number", freeze_numbers(values.cast(pa.float64(), safe=False).to_pylist()))
+    if not (pa.types.is_string(stored) or pa.types.is_large_string(stored) or pa.types.is_boolean(stored)):
+        return "has no value" if pa.types.is_null(stored) else f"is of type {stored}"
+    words = values.cast(pa.string()).to_pylist()
+    categories = sorted(set(words) - {None})
     if not categories:
         return "has no value"
     if len(categories) > MAX_CATEGORIES:
         return f"is text with over {MAX_CATEGORIES} values"
-    table = freeze_categories(values, categories)  # type: ignore[arg-type]
+    table = freeze_categories(words, categories)
     return Column(name, kind_of(table), table)
 
 
-def _values(connection: duckdb.DuckDBPyConnection, expression: str) -> list[object]:
-    return [row[0] for row in connection.execute(f"SELECT {expression} FROM edges").fetchall()]
-
-
 def _count(
-    connection: duckdb.DuckDBPyConnection, uri: str, columns: list[Column], skipped: dict[str, str]
-) -> tuple[Baseline, Survey]:
+    engine: Duck, uri: str, found: tuple[Any, Sequence[Part]], columns: list[Column], skipped: dict[str, str]
+) -> Reference:
     """The baseline with the counts of every row, taken by the expression that will count the current data."""
     features = tuple(column for column in columns if column.name != SCORE)
     score = next((column for column in columns if column.name == SCORE), None)
     if not features:
         raise NoUsableData(f"{uri} has no column that could be a feature")
-    draft = Baseline(uri, 0, features, score, skipped)
-    found = survey(uri, *find(uri), draft, {})
-    if not found.usable:
+    uncounted = Baseline(uri, 0, features, score)
+    draft = Reference(uncounted, survey(uri, *found, uncounted, {}), engine)
+    if not draft.rows.usable:
         raise NoUsableData(f"{uri} has no readable rows")
-    counts = open_scan(connection, found, draft).counts()
-    frozen = [_with_counts(column, counts.bins[column.name]) for column in draft.columns]
-    return Baseline(
+    counts = draft.scan().counts()
+    frozen = [_with_counts(column, counts.bins[column.name]) for column in draft.baseline.columns]
+    baseline = Baseline(
         uri, counts.rows, tuple(frozen[: len(features)]), frozen[-1] if score else None, skipped, model=uri
-    ), found
+    )
+    return Reference(baseline, draft.rows, engine)
 
 
 def _with_counts(column: Column, counts: list[int]) -> Column:

@@ -6,15 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import duckdb
-import pyarrow as pa
-
-from creditmodel_drift.baseline import Baseline
 from creditmodel_drift.check import Checked
 from creditmodel_drift.decisions import Decision, decisions
 from creditmodel_drift.errors import DriftError, transport_errors
-from creditmodel_drift.parts import Survey
 from creditmodel_drift.quality import Estimated, Realised, estimated
+from creditmodel_drift.reference import Reference
 from creditmodel_drift.trend import Point, trend
 
 __all__ = ["Insights", "look_closer"]
@@ -33,9 +29,7 @@ class Insights:
     problems: list[str] = field(default_factory=list)
 
 
-def look_closer(
-    checked: Checked, baseline: Baseline, reference: Survey, realised: Realised | None, revision: str | None
-) -> Insights:
+def look_closer(checked: Checked, reference: Reference, realised: Realised | None, revision: str | None) -> Insights:
     """Everything that can be said of these data. Never raises for what the data lack."""
     scan, problems = checked.scan, list[str]()
     if scan is None or not checked.verdict.rows:
@@ -44,14 +38,14 @@ def look_closer(
     def attempt(what: str, make: Callable[[], T], otherwise: T) -> T:
         try:
             return make()
-        except transport_errors(duckdb.Error, pa.ArrowException, DriftError) as e:
+        except transport_errors(DriftError) as e:
             problems.append(f"{what} could not be made: {' '.join(str(e).split())[:200]}")
             return otherwise
 
     settings, uri = checked.verdict.settings, checked.survey.uri
     return Insights(
-        attempt("PSI over time", lambda: trend(scan.connection, baseline, uri, settings, checked, revision), ()),
-        attempt("decisions", lambda: decisions(scan, reference, baseline), ()),
+        attempt("PSI over time", lambda: trend(scan.engine, reference.baseline, uri, settings, checked, revision), ()),
+        attempt("decisions", lambda: decisions(scan, reference), ()),
         attempt("estimated quality", lambda: estimated(scan), None),
         realised,
         problems,

@@ -8,6 +8,7 @@ from datetime import datetime
 from creditmodel_bundle.errors import MeasurementError
 from creditmodel_bundle.measurement import Drift, DriftFeature, Quality, Reports, Window, dump
 from creditmodel_drift.check import Checked
+from creditmodel_drift.quality import Realised
 from creditmodel_drift.verdict import PSI_DIGITS, ColumnVerdict
 
 __all__ = ["measurement", "notes"]
@@ -21,7 +22,7 @@ def measurement(
     tool: str,
     digest: str | None,
     reports: Mapping[str, str],
-    quality: Quality | None,
+    outcomes: Realised | None,
     problem: str | None = None,
 ) -> Drift:
     """The whole measurement, with as many features as fit: drifted ones first, by falling PSI.
@@ -29,7 +30,8 @@ def measurement(
     `problem` is something that went wrong beside the verdict; it is put before the reason.
     """
     sentences = [problem] if problem else []
-    reason = "; ".join([*sentences, checked.verdict.reason, *notes(checked)])
+    reason = "; ".join([*sentences, checked.verdict.reason, *notes(checked, outcomes)])
+    quality = None if outcomes is None else outcomes.figures
     for named in (_MAX_NAMED, 12, 8, 5, 3, 1, 0):
         document = _document(checked, tool, digest, reports, quality, named, reason)
         try:
@@ -40,8 +42,8 @@ def measurement(
     raise AssertionError("a measurement without features fits")
 
 
-def notes(checked: Checked) -> list[str]:
-    """What a reader must know about the data beside the verdict, one sentence each."""
+def notes(checked: Checked, outcomes: Realised | None = None) -> list[str]:
+    """What a reader must know about the data and the labels beside the verdict, one sentence each."""
     found, census = checked.survey, checked.counts.census
     sentences = [
         f"{len(parts)} {word} {'part' if len(parts) == 1 else 'parts'} left out ({_first(parts)})"
@@ -52,11 +54,12 @@ def notes(checked: Checked) -> list[str]:
         (census.refused, "requests refused by the contract or failed"),
         (census.duplicates, "duplicate rows counted once"),
         (census.other_revision, "rows of other revisions left out"),
+        (census.untimed, "rows left out because no time can be read from their _time"),
     )
     sentences += [f"{rows:,} {what}" for rows, what in counted if rows]
     if found.extra:
         sentences.append(f"columns that the model does not know: {', '.join(found.extra[:5])}")
-    return sentences
+    return [*sentences, *(outcomes.notes if outcomes is not None else ())]
 
 
 def _document(

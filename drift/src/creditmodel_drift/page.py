@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from html import escape
+from itertools import pairwise
+from textwrap import shorten
 
 from creditmodel_bundle.bins import CategoryBins, NumberBins
 from creditmodel_bundle.measurement import Drift
@@ -146,7 +148,7 @@ def _meaning(verdict: Verdict) -> str:
 
 
 def _data(checked: Checked, insights: Insights) -> str:
-    items = [*notes(checked), *insights.problems]
+    items = [*notes(checked, insights.realised), *insights.problems]
     items += [f"{n:,} requests were refused with: {e}" for e, n in checked.counts.census.refusals]
     for word, parts in (("corrupt", checked.survey.corrupt), ("foreign", checked.survey.foreign)):
         items += [f"{word} part {name}: {why}" for name, why in list(parts.items())[:20]]
@@ -158,7 +160,10 @@ def _data(checked: Checked, insights: Insights) -> str:
 def _table(verdict: Verdict) -> str:
     rows = "".join(_row(c) for c in ([verdict.score] if verdict.score else []) + list(verdict.features))
     return (
-        "<section><h2>Every column</h2><table><tr><th>column<th>PSI<th>threshold<th>missing<th>was"
+        "<section><h2>Every column</h2><p class='muted'>PSI says how differently today's applicants spread over the "
+        f"values of a column: 0 is not at all, under {WATCH:g} is read as stable, over {ACT:g} as a reason to act. A "
+        "column with a PSI over its threshold, or with too many missing or unknown values, has drifted.</p>"
+        "<table><tr><th>column<th>PSI<th>threshold<th>missing<th>was"
         f"<th>unseen or out of range<th>was<th>why it drifted</tr>{rows}</table></section>"
     )
 
@@ -192,24 +197,45 @@ def _chart(verdict: ColumnVerdict) -> str:
     """Paired bars, reference beside current. Bins that are empty in both are left out."""
     table = verdict.column.table
     before, after = _shares(table.counts), _shares(verdict.counts)
-    shown = [(label, p, q) for label, p, q in zip(table.labels(), before, after, strict=True) if p or q]
+    names = zip(table.labels(), _ticks(table), strict=True)
+    shown = [(label, p, q) for label, p, q in zip(names, before, after, strict=True) if p or q]
     top = max((max(p, q) for _, p, q in shown), default=1.0) or 1.0
     width = 300 / max(len(shown), 1)
     kind = "hot" if verdict.drifted else "after"
     bars = "".join(
         _bars(i * width, width, p / top, q / top, label, (p, q), kind) for i, (label, p, q) in enumerate(shown)
     )
-    what = escape(verdict.column.description[:80])
+    what = escape(shorten(verdict.column.description, 80, placeholder=" …"))
     return (
         f"<figure><figcaption><b>{escape(_title(verdict))}</b> PSI {verdict.psi:.3f} <span class='muted'>{what}</span>"
-        f"</figcaption><svg viewBox='0 0 345 155' role='img'>{bars}</svg></figure>"
+        f"</figcaption><svg viewBox='0 0 360 160' role='img'>{bars}</svg></figure>"
     )
 
 
-def _bars(x: float, width: float, p: float, q: float, label: str, shares: tuple[float, float], kind: str) -> str:
+def _ticks(table: NumberBins | CategoryBins) -> list[str]:
+    """What stands below each bin: short, to three digits."""
+    if isinstance(table, CategoryBins):
+        return [label if len(label) <= 16 else f"{label[:15]}…" for label in table.labels()]
+    edges = [_brief(edge) for edge in table.edges]
+    inner = [f"{low} to {high}" for low, high in pairwise(edges)]
+    intervals = [f"to {edges[0]}", *inner, f"over {edges[-1]}"] if edges else ["other"]
+    return [*(_brief(point) for point in table.points), *intervals, *table.labels()[-2:]]
+
+
+def _brief(value: float) -> str:
+    """A number to three digits: 12.9k for 12,850."""
+    for size, unit in ((1e9, "bn"), (1e6, "m"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def _bars(
+    x: float, width: float, p: float, q: float, name: tuple[str, str], shares: tuple[float, float], kind: str
+) -> str:
     thick = min(width * 0.42, 24)
     middle = x + width / 2
-    short = label if len(label) <= 16 else f"{label[:15]}…"
+    label, short = name
     tip = f"<title>{escape(label)}: reference {shares[0]:.1%}, current {shares[1]:.1%}</title>"
     return (
         f"<g>{tip}{_bar('before', middle - thick, thick, p)}{_bar(kind, middle, thick, q)}"

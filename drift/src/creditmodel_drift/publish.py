@@ -6,22 +6,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote, urlsplit
 
-import duckdb
-import pyarrow as pa
-
 from creditmodel_bundle.errors import BundleError
 from creditmodel_bundle.measurement import Drift
 from creditmodel_bundle.storage import local_path, write_bytes
 from creditmodel_drift.baseline import Baseline
 from creditmodel_drift.check import Checked
-from creditmodel_drift.errors import BadInput, ReportFailed
+from creditmodel_drift.errors import BadInput, EngineFailed, ReportFailed
 from creditmodel_drift.evidently_report import EvidentlyReport, evidently_report
 from creditmodel_drift.insights import Insights
 from creditmodel_drift.keep import Mark, prune
 from creditmodel_drift.page import page
-from creditmodel_drift.parts import Survey
+from creditmodel_drift.reference import Reference
 from creditmodel_drift.report import report_json
-from creditmodel_drift.scan import open_scan
 
 __all__ = ["Destinations", "clean_up", "publish"]
 
@@ -47,16 +43,15 @@ def publish(
     destinations: Destinations,
     checked: Checked,
     measured: Drift,
-    baseline: Baseline,
-    reference: Survey,
+    reference: Reference,
     insights: Insights,
     now: datetime,
 ) -> None:
     """Make and store the reports that are asked for. Raises ReportFailed."""
-    uris = destinations.uris
+    uris, baseline = destinations.uris, reference.baseline
     if not uris:
         return
-    evidently = _evidently(destinations, checked, baseline, reference)
+    evidently = _evidently(destinations, checked, reference)
     marks = {kind: _mark(uri, baseline, now) for kind, uri in uris.items()}
     try:
         if "html" in uris:
@@ -83,18 +78,18 @@ def _mark(uri: str, baseline: Baseline, now: datetime) -> Mark:
     return Mark(baseline.model, now.astimezone(UTC).isoformat(timespec="microseconds"), unquote(uri.rpartition("/")[2]))
 
 
-def _evidently(destinations: Destinations, checked: Checked, baseline: Baseline, reference: Survey) -> EvidentlyReport:
+def _evidently(destinations: Destinations, checked: Checked, reference: Reference) -> EvidentlyReport:
     """Evidently's report on a sample of both; without current rows or readable reference rows it says so instead."""
     nothing = EvidentlyReport(None, None, (0, 0), {}, "there are no rows to compare")
-    if checked.scan is None or not checked.verdict.rows or not reference.usable:
+    if checked.scan is None or not checked.verdict.rows or not reference.rows.usable:
         return nothing
     rows, seed = destinations.sample_rows, destinations.seed
     try:
         current = checked.scan.sample(rows, seed)
-        before = open_scan(checked.scan.connection, reference, baseline).sample(rows, seed)
-    except (duckdb.Error, pa.ArrowException) as e:
+        before = reference.scan().sample(rows, seed)
+    except EngineFailed as e:
         return EvidentlyReport(None, None, (0, 0), {}, f"the sample could not be read: {e}"[:300])
-    return evidently_report(before, current, baseline.columns)
+    return evidently_report(before, current, reference.baseline.columns)
 
 
 def _uri(place: str) -> str:

@@ -10,29 +10,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from creditmodel_bundle.bins import CategoryBins, NumberBins
 from creditmodel_bundle.measurement import Quality
-from creditmodel_drift.baseline import Baseline
+from creditmodel_drift.baseline import Baseline, Column
 from creditmodel_drift.calibration import Band, bands
-from creditmodel_drift.errors import BadInput, NoUsableData
-from creditmodel_drift.parts import Survey, find
-from creditmodel_drift.scan import Scan, around_broken_parts, open_scan, raw_table
+from creditmodel_drift.engine import Engine
+from creditmodel_drift.errors import BadInput, EngineFailed, NoUsableData, transport_errors
+from creditmodel_drift.outcomes import Outcomes
+from creditmodel_drift.parts import Survey, find, survey
+from creditmodel_drift.scan import Scan, around_broken_parts, select, time_of
 from creditmodel_drift.window import Period
 
 __all__ = ["Estimated", "Realised", "estimated", "matured", "quality", "realised"]
 
 _KEY = {"_request_id", "_row"}
+_DIGITS = 6
+"""Decimals of a probability that is joined with its outcome: memory is bounded by them, whatever the number of rows."""
+
+_LABELS = Baseline(
+    "labels",
+    0,
+    (
+        Column("_request_id", "text", CategoryBins(values=[], counts=[0, 0])),
+        Column("_row", "number", NumberBins(edges=[], counts=[0, 0, 0])),
+        Column("_label", "number", NumberBins(edges=[], counts=[0, 0, 0])),
+    ),
+    None,
+)
+"""What a table of labels has to have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Realised:
-    """Figures on matured labels, and calibration by band of probability."""
+    """Figures on matured labels, calibration by band of probability, and what was wrong with the labels."""
 
     figures: Quality
     bands: tuple[Band, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,49 +60,64 @@ class Estimated:
     bad_rate: float
 
 
-def matured(maturity: timedelta, until: Period) -> Period:
-    """All scores old enough for their outcome to be known: an applicant who has not defaulted yet is not good yet."""
-    return Period(None, until.end - maturity)
+def matured(maturity: timedelta, until: Period, length: timedelta | None = None) -> Period:
+    """Scores old enough for their outcome to be known: an applicant who has not defaulted yet is not good yet.
+
+    `length` is how far back from there they go; all of them when it is None.
+    """
+    end = until.end - maturity
+    return Period(None if length is None else end - length, end)
 
 
 def realised(
-    connection: duckdb.DuckDBPyConnection,
-    baseline: Baseline,
-    uri: str,
-    labels_uri: str,
-    period: Period,
-    revision: str | None,
+    engine: Engine, baseline: Baseline, uri: str, labels_uri: str, period: Period, revision: str | None
 ) -> Realised:
-    """Join the scores of a period with labels by request id and row. Raises BadInput and NoUsableData."""
-    labels = _labels(connection, labels_uri)
+    """Join the scores of a period with labels by request id and row. Raises BadInput and NoUsableData.
+
+    The labels are what is kept in memory (or spilled); the log streams past them and only their rows are kept.
+    """
+    labels = _labels(labels_uri)
+    if not labels.usable:
+        return Realised(Quality(rows=0), notes=_notes(labels))
+    newest = _newest(engine, labels)
 
     def joined(found: Survey) -> Realised:
         if not found.usable:
-            return Realised(Quality(rows=0))
+            return Realised(Quality(rows=0), notes=_notes(labels))
         if absent := sorted((_KEY | {"_probability"}) - found.names):
             raise BadInput(f"quality needs the columns {', '.join(absent)}, which {uri} has not")
-        scan = open_scan(connection, found, baseline, period if "_time" in found.names else None, revision)
-        statement = (
-            f"SELECT CAST(s._probability AS DOUBLE) AS p, CAST(l.label AS DOUBLE) AS y FROM ({scan.rows}) s "
-            f"JOIN ({labels}) l ON s._request_id = l._request_id AND s._row = l._row "
-            "WHERE l.label IN (0, 1) AND s._probability BETWEEN 0 AND 1"
-        )
-        columns = connection.execute(statement).fetchnumpy()
-        probability, label = (np.asarray(columns[name], dtype=np.float64) for name in ("p", "y"))
-        return Realised(quality(probability, label), bands(probability, label))
+        chosen = select(engine, found, baseline, period if "_time" in found.names else None, revision)
+        table = engine.arrow(_join(chosen.rows, time_of(found) or "0", newest))
+        outcomes = Outcomes(*(table[name].to_numpy().astype(np.float64) for name in ("p", "n", "bad")))
+        return Realised(quality(outcomes), bands(outcomes), _notes(labels))
 
-    return around_broken_parts(connection, baseline, uri, find(uri, period, revision), joined)
+    return around_broken_parts(engine, baseline, uri, find(uri, period, revision), joined)
 
 
-def quality(probability: NDArray[np.float64], label: NDArray[np.float64]) -> Quality:
-    """Figures of probabilities of default [rows] against labels [rows], 1 = bad. Undefined ones are None."""
-    rows, bad = len(label), int(label.sum())
+def _join(rows: str, time: str, labels: str) -> str:
+    """Outcomes by probability, in SQL. Of further copies of a row the first one counts."""
+    scored = (
+        f"SELECT s._request_id, s._row, TRY_CAST(s._probability AS DOUBLE) AS p, {time} AS time FROM ({rows}) s "
+        "WHERE s._request_id IS NOT NULL"
+    )
+    each = (
+        f"SELECT arg_min(s.p, coalesce(s.time, 0)) AS p, max(l.label) AS label FROM ({scored}) s JOIN {labels} l "
+        "ON s._request_id = l.request AND TRY_CAST(s._row AS BIGINT) = l.at "
+        "WHERE s.p BETWEEN 0 AND 1 GROUP BY l.request, l.at"
+    )
+    return f"SELECT round(p, {_DIGITS}) AS p, count(*) AS n, countif(label = 1) AS bad FROM ({each}) GROUP BY 1"
+
+
+def quality(outcomes: Outcomes) -> Quality:
+    """Figures of probabilities of default and what became of the applicants. Undefined ones are None."""
+    rows, bad = int(outcomes.rows.sum()), int(outcomes.bad.sum())
     if rows == 0:
         return Quality(rows=0)
-    brier = float(np.mean((probability - label) ** 2))
+    p, goods = outcomes.probability, outcomes.rows - outcomes.bad
+    brier = float(((1 - p) ** 2 * outcomes.bad + p**2 * goods).sum() / rows)
     if bad in (0, rows):
         return Quality(rows=rows, brier=brier)
-    auc, ks = _discrimination(probability, label, 1 - label)
+    auc, ks = _discrimination(p, outcomes.bad, goods)
     return Quality(rows=rows, auc=auc, ks=ks, gini=2 * auc - 1, brier=brier)
 
 
@@ -96,11 +128,11 @@ def estimated(scan: Scan) -> Estimated | None:
     """
     if "_probability" not in scan.survey.names:
         return None
-    columns = scan.connection.execute(
-        "SELECT round(TRY_CAST(_probability AS DOUBLE), 4) AS p, CAST(count(*) AS DOUBLE) AS n "
+    table = scan.engine.arrow(
+        "SELECT round(TRY_CAST(_probability AS DOUBLE), 4) AS p, count(*) AS n "
         f"FROM ({scan.rows}) WHERE TRY_CAST(_probability AS DOUBLE) BETWEEN 0 AND 1 GROUP BY 1"
-    ).fetchnumpy()
-    p, n = (np.asarray(columns[name], dtype=np.float64) for name in ("p", "n"))
+    )
+    p, n = (table[name].to_numpy().astype(np.float64) for name in ("p", "n"))
     rows, bad = float(n.sum()), float((p * n).sum())
     if not rows:
         return None
@@ -123,17 +155,38 @@ def _discrimination(
     return auc, float(np.max(np.abs(np.cumsum(bads) / bads.sum() - np.cumsum(goods) / goods.sum())))
 
 
-def _labels(connection: duckdb.DuckDBPyConnection, uri: str) -> str:
-    """The newest label of each row, in SQL."""
-    source, parts = find(uri)
-    if not parts:
-        raise NoUsableData(f"{uri} has no .parquet or .csv file with labels")
-    table = raw_table(connection, uri, source, parts)
+def _labels(uri: str) -> Survey:
+    """The parts with labels. Raises BadInput without the columns it takes, NoUsableData without a readable part."""
+    found = survey(uri, *find(uri), _LABELS, {})
+    if not found.usable and found.corrupt:
+        name, why = next(iter(found.corrupt.items()))
+        raise NoUsableData(f"{uri}: none of {len(found.corrupt)} files with labels can be read; {name} {why}")
+    lacking = [column.name for column in _LABELS.features if found.physical[column.name] == "absent"]
+    if lacking and (found.usable or found.foreign):
+        raise BadInput(f"labels need the columns {', '.join(lacking)}, which {uri} has not")
+    if found.wrong_types:
+        name, how = next(iter(found.wrong_types.items()))
+        raise BadInput(f"labels need numbers in _row and _label and text in _request_id; {name} {how} in {uri}")
+    return found
+
+
+def _newest(engine: Engine, labels: Survey) -> str:
+    """A table of the newest label of each row, as request, at and label (0 or 1). Raises NoUsableData."""
+    # Of labels without a time of observation, and of those observed at once, a bad one counts: it is not taken back.
+    observed = f"coalesce({time_of(labels, '_observed') or '0'}, 0)"
+    label = "TRY_CAST(_label AS DOUBLE)"
+    statement = (
+        f"SELECT _request_id AS request, TRY_CAST(_row AS BIGINT) AS at, arg_max({label}, 2 * {observed} + {label}) "
+        f"AS label FROM {engine.table(labels, ('',))} WHERE {label} IN (0, 1) GROUP BY 1, 2"
+    )
     try:
-        names = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()}
-    except duckdb.Error as e:
-        raise NoUsableData(f"{uri} cannot be read: {' '.join(str(e).split())[:300]}") from e
-    if absent := sorted((_KEY | {"_label"}) - names):
-        raise BadInput(f"labels need the columns {', '.join(absent)}, which {uri} has not")
-    newest = "arg_max(_label, _observed)" if "_observed" in names else "max(_label)"
-    return f"SELECT _request_id, _row, {newest} AS label FROM {table} GROUP BY ALL"
+        return engine.keep(statement)
+    except transport_errors(EngineFailed) as e:
+        raise NoUsableData(f"{labels.uri} cannot be read: {' '.join(str(e).split())[:300]}") from e
+
+
+def _notes(labels: Survey) -> tuple[str, ...]:
+    """What a reader must know about the labels."""
+    left = labels.corrupt | labels.foreign
+    notes = [] if not left else [f"{len(left)} files with labels left out ({' '.join(next(iter(left.items())))[:200]})"]
+    return tuple(notes if labels.usable else [*notes, f"{labels.uri} has no labels yet"])

@@ -35,7 +35,7 @@ def report_json(
         "window": measured.window.model_dump(),
         "verdict": verdict.outcome,
         "reason": verdict.reason,
-        "notes": notes(checked),
+        "notes": notes(checked, insights.realised),
         "rows": verdict.rows,
         "reference_rows": verdict.reference_rows,
         "min_rows": verdict.min_rows,

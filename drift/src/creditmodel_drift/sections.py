@@ -121,7 +121,11 @@ def quality_section(realised: Realised | None, estimated: Estimated | None) -> s
 def _figures(quality: Quality) -> str:
     figures = (("AUC", quality.auc), ("KS", quality.ks), ("Gini", quality.gini), ("Brier", quality.brier))
     cells = "".join(f"<td>{name} {'not defined' if value is None else f'{value:.4f}'}" for name, value in figures)
-    return f"<table><tr>{cells}</tr></table>"
+    return (
+        f"<table><tr>{cells}</tr></table><p class='muted'>AUC: of a good and a bad applicant, how often the bad one "
+        "has the higher probability (0.5 is guessing, 1 is perfect). KS and Gini say the same on other scales. Brier: "
+        "the mean squared error of the probabilities, lower is better.</p>"
+    )
 
 
 def _calibration(bands: Sequence[Band]) -> str:

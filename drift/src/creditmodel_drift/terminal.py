@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from creditmodel_bundle.measurement import Quality
 from creditmodel_drift.check import Checked
 from creditmodel_drift.measure import notes
+from creditmodel_drift.quality import Realised
 from creditmodel_drift.verdict import ColumnVerdict, Outcome, Verdict
 
 __all__ = ["HEADLINE", "render"]
@@ -16,16 +17,16 @@ HEADLINE: dict[Outcome, str] = {"drift": "Drift", "no_drift": "No drift", "incon
 _SHOWN = 15
 
 
-def render(checked: Checked, quality: Quality | None, reports: Mapping[str, str]) -> str:
+def render(checked: Checked, outcomes: Realised | None, reports: Mapping[str, str]) -> str:
     """Headline, table of columns by falling PSI, notes on the data, quality and where the reports lie."""
     verdict = checked.verdict
     lines = [f"{HEADLINE[verdict.outcome]}: {verdict.reason}"]
     lines.append(f"{verdict.rows:,} rows against {verdict.reference_rows:,} reference rows")
     if verdict.rows:
         lines += ["", *_table(verdict)]
-    lines += [f"note: {note}" for note in notes(checked)]
-    if quality is not None:
-        lines.append(_quality(quality))
+    lines += [f"note: {note}" for note in notes(checked, outcomes)]
+    if outcomes is not None:
+        lines.append(_quality(outcomes.figures))
     lines += [f"{kind} report: {uri}" for kind, uri in reports.items()]
     return "\n".join(lines)
 

@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import duckdb
-
 from creditmodel_drift.baseline import Baseline
 from creditmodel_drift.check import Checked
+from creditmodel_drift.engine import Engine
 from creditmodel_drift.parts import Survey, find
 from creditmodel_drift.scan import Counts, around_broken_parts, open_scan
 from creditmodel_drift.verdict import Settings, Verdict, judge
@@ -31,7 +30,7 @@ class Point:
 
 
 def trend(
-    connection: duckdb.DuckDBPyConnection,
+    engine: Engine,
     baseline: Baseline,
     uri: str,
     settings: Settings,
@@ -50,12 +49,12 @@ def trend(
     def judged(found: Survey) -> tuple[Point, ...]:
         if not found.usable or "_time" not in found.names or whole.start is None:
             return ()
-        counted = open_scan(connection, found, baseline, whole, revision).counts_by(whole.start, length)
+        counted = open_scan(engine, found, baseline, whole, revision).counts_by(whole.start, length)
         return tuple(
             _point(baseline, settings, whole.start + i * length, length, counts) for i, counts in counted.items()
         )
 
-    return around_broken_parts(connection, baseline, uri, find(uri, whole, revision), judged)
+    return around_broken_parts(engine, baseline, uri, find(uri, whole, revision), judged)
 
 
 def _spans(checked: Checked) -> tuple[Period, timedelta] | None:

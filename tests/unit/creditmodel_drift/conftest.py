@@ -1,8 +1,12 @@
-"""Applicants of a small model, its bundle, and a scoring log that a test fills part by part."""
+"""Applicants of a small model, its bundle, and a scoring log that a test fills part by part.
+
+The same tests run on another engine: `make test-spark` names it in CREDITMODEL_DRIFT_ENGINE.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,8 @@ import pytest
 from creditmodel_bundle.bins import freeze_categories, freeze_numbers
 from creditmodel_bundle.contract import Bins, Category, Contract, Cutoff, Feature, Reason
 from creditmodel_bundle.manifest import CONTRACT, REFERENCE, REQUIRED, seal
+from creditmodel_drift.duck import Duck, duck
+from creditmodel_drift.engine import Engine
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 REGIONS = ("north", "south", "west")
@@ -75,6 +81,29 @@ def contract_for(reference: pa.Table) -> Contract:
         cutoffs=[Cutoff(decision="accept", min_probability=0)],
         bins=Bins(rows=reference.num_rows, features=tables, score=score),
     )
+
+
+@pytest.fixture(scope="session")
+def engine_name() -> str:
+    """The engine that the tests are to run on."""
+    return os.environ.get("CREDITMODEL_DRIFT_ENGINE", "duckdb")
+
+
+@pytest.fixture
+def local() -> Iterator[Duck]:
+    """A DuckDB in this process."""
+    with duck() as opened:
+        yield opened
+
+
+@pytest.fixture
+def engine(engine_name: str, local: Duck) -> Engine:
+    """An engine of one's own."""
+    if engine_name == "duckdb":
+        return local
+    from creditmodel_drift.spark import Spark
+
+    return Spark()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,22 @@ import pytest
 
 from creditmodel_bundle.bins import CategoryBins, NumberBins, freeze_numbers
 from creditmodel_drift.baseline import Baseline, Column, kind_of
+from creditmodel_drift.engine import Engine
 from creditmodel_drift.parts import find, survey
-from creditmodel_drift.scan import connect, open_scan
+from creditmodel_drift.scan import open_scan
+
+Count = Callable[[Path, NumberBins | CategoryBins], list[int]]
 
 
-def counted(path: Path, table: NumberBins | CategoryBins) -> list[int]:
+@pytest.fixture
+def counted(engine: Engine) -> Count:
+    return lambda path, table: count(engine, path, table)
+
+
+def count(engine: Engine, path: Path, table: NumberBins | CategoryBins) -> list[int]:
     baseline = Baseline("test", 0, (Column("x", kind_of(table), table),), None)
-    with connect() as connection:
-        found = survey(str(path), *find(str(path)), baseline, {})
-        return open_scan(connection, found, baseline).counts().bins["x"]
+    found = survey(str(path), *find(str(path)), baseline, {})
+    return open_scan(engine, found, baseline).counts().bins["x"]
 
 
 def by_rule(values: list[Any], table: NumberBins | CategoryBins) -> list[int]:
@@ -69,7 +77,9 @@ VALUES += [4.0, 4.000000001, 9.0, 1e8, 1e30, math.inf]
 
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("stored", [pa.float64(), pa.float32(), pa.int64(), pa.int8(), pa.decimal128(20, 3)])
-def test_numbers_fall_into_the_bins_that_the_rule_gives(name: str, stored: pa.DataType, tmp_path: Path) -> None:
+def test_numbers_fall_into_the_bins_that_the_rule_gives(
+    name: str, stored: pa.DataType, counted: Count, tmp_path: Path
+) -> None:
     finite = [v for v in VALUES if abs(v) < 100]
     if pa.types.is_floating(stored):
         raw: list[Any] = [*np.array(VALUES, stored.to_pandas_dtype()).tolist(), math.nan, None, None]
@@ -82,7 +92,7 @@ def test_numbers_fall_into_the_bins_that_the_rule_gives(name: str, stored: pa.Da
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_real_column_counts_into_its_own_frozen_bins_exactly(seed: int, tmp_path: Path) -> None:
+def test_a_real_column_counts_into_its_own_frozen_bins_exactly(seed: int, counted: Count, tmp_path: Path) -> None:
     random = np.random.default_rng(seed)
     values = np.round(np.exp(random.normal(size=3_000)) * (random.random(3_000) > 0.4), seed)
     table = freeze_numbers(values.tolist(), 0, 20)
@@ -90,13 +100,13 @@ def test_a_real_column_counts_into_its_own_frozen_bins_exactly(seed: int, tmp_pa
     assert counted(tmp_path / "x.parquet", table) == table.counts
 
 
-def test_text_in_a_csv_counts_as_numbers_and_what_is_none_is_out_of_range(tmp_path: Path) -> None:
+def test_text_in_a_csv_counts_as_numbers_and_what_is_none_is_out_of_range(counted: Count, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("x,y\n1,a\n2.5e0,a\n,a\nNA,a\nabc,a\n99,a\n")
     assert counted(tmp_path / "x.csv", numbers([1.0], [2.0], 0, 10)) == [1, 0, 1, 2, 2]
 
 
 @pytest.mark.parametrize("stored", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
-def test_text_categories_are_counted_by_value(stored: pa.DataType, tmp_path: Path) -> None:
+def test_text_categories_are_counted_by_value(stored: pa.DataType, counted: Count, tmp_path: Path) -> None:
     table = CategoryBins(values=["it's", 'b"', "NA"], counts=[0] * 5)
     raw = ["it's", "it's", 'b"', "NA", "other", "", None]
     pq.write_table(pa.table({"x": pa.array(raw).cast(stored)}), tmp_path / "x.parquet")
@@ -104,12 +114,14 @@ def test_text_categories_are_counted_by_value(stored: pa.DataType, tmp_path: Pat
 
 
 @pytest.mark.parametrize("stored", [pa.int8(), pa.int64(), pa.float64()])
-def test_integer_categories_are_counted_however_they_are_stored(stored: pa.DataType, tmp_path: Path) -> None:
+def test_integer_categories_are_counted_however_they_are_stored(
+    stored: pa.DataType, counted: Count, tmp_path: Path
+) -> None:
     table = CategoryBins(values=[1, 2, 9], counts=[0] * 5)
     pq.write_table(pa.table({"x": pa.array([1, 1, 2, 7, None], stored)}), tmp_path / "x.parquet")
     assert counted(tmp_path / "x.parquet", table) == [2, 1, 0, 1, 1]
 
 
-def test_a_category_named_like_a_missing_value_is_kept_in_a_csv(tmp_path: Path) -> None:
+def test_a_category_named_like_a_missing_value_is_kept_in_a_csv(counted: Count, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("x,y\nNA,1\nnull,1\nb,1\n")
     assert counted(tmp_path / "x.csv", CategoryBins(values=["NA", "b"], counts=[0] * 4)) == [1, 1, 0, 1]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
@@ -16,8 +15,9 @@ import pytest
 from creditmodel_bundle.contract import Contract
 from creditmodel_drift.baseline import Baseline, from_contract
 from creditmodel_drift.check import Checked, check
+from creditmodel_drift.duck import Duck
+from creditmodel_drift.engine import Engine
 from creditmodel_drift.errors import BadInput, NoUsableData
-from creditmodel_drift.scan import connect
 from creditmodel_drift.verdict import Settings
 from creditmodel_drift.window import Period
 
@@ -28,21 +28,15 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = Period(NOON - timedelta(hours=12), NOON + timedelta(hours=12))
 
 
-@pytest.fixture
-def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    with connect() as open_connection:
-        yield open_connection
-
-
 @pytest.fixture(scope="session")
 def baseline(contract: Contract) -> Baseline:
     return from_contract(contract)
 
 
 @pytest.fixture
-def look(connection: duckdb.DuckDBPyConnection, baseline: Baseline) -> Any:
+def look(engine: Engine, baseline: Baseline) -> Any:
     def run(uri: Path | str, period: Period | None = None, revision: str | None = None) -> Checked:
-        return check(connection, baseline, str(uri), Settings(), period, revision)
+        return check(engine, baseline, str(uri), Settings(), period, revision)
 
     return run
 
@@ -272,7 +266,7 @@ def test_one_outlier_of_1e8_does_not_hide_a_shift(log: Log, applicants: Applican
 
 
 def test_an_object_store_gives_the_same_counts_as_the_local_reader(
-    log: Log, applicants: Applicants, baseline: Baseline, connection: duckdb.DuckDBPyConnection
+    log: Log, applicants: Applicants, baseline: Baseline, local: Duck
 ) -> None:
     """The Arrow path that object stores take, on a local file system."""
     from dataclasses import replace
@@ -284,7 +278,7 @@ def test_an_object_store_gives_the_same_counts_as_the_local_reader(
     log(applicants(400, seed=2).drop_columns(["age"]), name="b")
     place = str(root(log(applicants(400, seed=2), name="c", errors=["e"] * 9 + [None] * 391)))
     found = survey(place, *find(place), baseline, {})
-    local = open_scan(connection, found, baseline, DAY).counts()
-    remote = open_scan(connection, replace(found, local=False), baseline, DAY).counts()
-    assert remote == local
+    files = open_scan(local, found, baseline, DAY).counts()
+    remote = open_scan(local, replace(found, local=False), baseline, DAY).counts()
+    assert remote == files
     assert remote.rows == 1291

@@ -32,12 +32,21 @@ def current(applicants: Applicants, tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture
-def run(bundle: tuple[Path, str], tmp_path: Path) -> Callable[..., tuple[int, Drift | Failure]]:
+def run(bundle: tuple[Path, str], engine_name: str, tmp_path: Path) -> Callable[..., tuple[int, Drift | Failure]]:
     """Runs the command on the bundle; its exit code and its measurement."""
 
     def command(*arguments: str, against: tuple[str, ...] | None = None) -> tuple[int, Drift | Failure]:
         place = tmp_path / "measurement.json"
-        code = main([*(against or ("--bundle", str(bundle[0]))), *arguments, "--measurement", str(place)])
+        code = main(
+            [
+                *(against or ("--bundle", str(bundle[0]))),
+                *arguments,
+                "--engine",
+                engine_name,
+                "--measurement",
+                str(place),
+            ]
+        )
         raw = place.read_bytes()
         assert len(raw) <= MAX_BYTES
         measured = parse(raw)
@@ -137,6 +146,17 @@ def test_a_report_that_cannot_be_stored_keeps_the_verdict_and_is_exit_2(
     assert (code, measured.verdict) == (2, "drift")
     assert measured.reason.startswith("the report could not be stored")
     assert measured.report.json_ is None
+
+
+def test_spark_without_its_packages_is_exit_2_and_names_the_extra(
+    bundle: tuple[Path, str],
+    current: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "creditmodel_drift.spark", None)
+    assert main(["--bundle", str(bundle[0]), "--current", current(), "--engine", "spark"]) == 2
+    assert "BadInput: --engine spark needs the extra creditmodel-drift[spark]" in capsys.readouterr().err
 
 
 def test_neither_bundle_nor_reference_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,10 +22,14 @@ from creditmodel_drift.calibration import bands
 from creditmodel_drift.check import check
 from creditmodel_drift.cli import main
 from creditmodel_drift.decisions import decisions
+from creditmodel_drift.duck import Duck
+from creditmodel_drift.engine import Engine
 from creditmodel_drift.keep import Mark, html_mark, prune
+from creditmodel_drift.outcomes import Outcomes
 from creditmodel_drift.parts import find, survey
 from creditmodel_drift.quality import estimated, quality
-from creditmodel_drift.scan import connect, open_scan
+from creditmodel_drift.reference import Reference
+from creditmodel_drift.scan import open_scan
 from creditmodel_drift.trend import trend
 from creditmodel_drift.verdict import Settings
 from creditmodel_drift.window import Period
@@ -50,13 +54,12 @@ def filled(log: Log, applicants: Applicants, days: int) -> str:
 
 
 def test_psi_over_time_has_a_point_for_each_span_of_the_windows_length(
-    log: Log, applicants: Applicants, baseline: Baseline
+    log: Log, applicants: Applicants, baseline: Baseline, engine: Engine
 ) -> None:
     uri = filled(log, applicants, 4)
     day = Period(NOON - timedelta(hours=12), NOON + timedelta(hours=12))
-    with connect() as connection:
-        checked = check(connection, baseline, uri, Settings(), day)
-        points = trend(connection, baseline, uri, Settings(), checked)
+    checked = check(engine, baseline, uri, Settings(), day)
+    points = trend(engine, baseline, uri, Settings(), checked)
     assert [point.end for point in points] == [day.end - timedelta(days=back) for back in (3, 2, 1, 0)]
     assert [point.verdict.rows for point in points] == [600] * 4
     assert points[-1].verdict.psi_max == checked.verdict.psi_max > points[0].verdict.psi_max
@@ -64,33 +67,32 @@ def test_psi_over_time_has_a_point_for_each_span_of_the_windows_length(
 
 
 def test_psi_over_time_without_a_window_goes_by_the_datas_own_days(
-    log: Log, applicants: Applicants, baseline: Baseline
+    log: Log, applicants: Applicants, baseline: Baseline, engine: Engine
 ) -> None:
     uri = filled(log, applicants, 3)
-    with connect() as connection:
-        points = trend(connection, baseline, uri, Settings(), check(connection, baseline, uri, Settings()))
+    points = trend(engine, baseline, uri, Settings(), check(engine, baseline, uri, Settings()))
     assert [f"{point.start:%d %H}" for point in points] == ["18 00", "19 00", "20 00"]
 
 
-def test_data_without_times_has_no_psi_over_time(applicants: Applicants, baseline: Baseline, tmp_path: Path) -> None:
+def test_data_without_times_has_no_psi_over_time(
+    applicants: Applicants, baseline: Baseline, engine: Engine, tmp_path: Path
+) -> None:
     pq.write_table(applicants(600), tmp_path / "a.parquet")
     uri = str(tmp_path / "a.parquet")
-    with connect() as connection:
-        assert trend(connection, baseline, uri, Settings(), check(connection, baseline, uri, Settings())) == ()
+    assert trend(engine, baseline, uri, Settings(), check(engine, baseline, uri, Settings())) == ()
 
 
 def test_decisions_and_the_swap_set_are_those_that_the_probabilities_give(
-    applicants: Applicants, baseline: Baseline, tmp_path: Path
+    applicants: Applicants, baseline: Baseline, engine: Engine, local: Duck, tmp_path: Path
 ) -> None:
     before, now = applicants(4_000, seed=1), applicants(3_000, seed=2, shift=1.0)
     pq.write_table(before, tmp_path / "before.parquet")
     pq.write_table(now, tmp_path / "now.parquet")
-    with connect() as connection:
-        reference, current = (
-            survey(uri, *find(uri), baseline, {})
-            for uri in (str(tmp_path / "before.parquet"), str(tmp_path / "now.parquet"))
-        )
-        found = decisions(open_scan(connection, current, baseline), reference, baseline)
+    reference, current = (
+        survey(uri, *find(uri), baseline, {})
+        for uri in (str(tmp_path / "before.parquet"), str(tmp_path / "now.parquet"))
+    )
+    found = decisions(open_scan(engine, current, baseline), Reference(baseline, reference, local))
     p, q = (1 / (1 + np.exp(-table["_log_odds"].to_numpy())) for table in (before, now))
     assert [decision.name for decision in found] == ["accept", "review", "decline"]
     assert [d.reference_share for d in found] == pytest.approx(
@@ -103,18 +105,25 @@ def test_decisions_and_the_swap_set_are_those_that_the_probabilities_give(
     assert np.mean(q >= found[2].same_share_at) == pytest.approx(np.mean(p >= 0.7), abs=0.01)
 
 
+def each(probability: np.ndarray, label: np.ndarray) -> Outcomes:
+    """Applicants by probability, as the join with labels gives them."""
+    distinct, at = np.unique(probability, return_inverse=True)
+    counts = (np.bincount(at, weights, len(distinct)).astype(float) for weights in (None, label))
+    return Outcomes(distinct, *counts)
+
+
 def test_bands_find_probabilities_that_are_too_low_and_too_high_and_clear_calibrated_ones() -> None:
     random = np.random.default_rng(3)
     true = random.beta(2, 6, 20_000)
     label = (random.random(20_000) < true).astype(float)
-    assert {band.finding for band in bands(true, label)} == {""}
-    assert {band.finding for band in bands(true / 2, label)} == {"too low"}
-    assert {band.finding for band in bands(np.minimum(true * 2, 1), label)} == {"too high"}
+    assert {band.finding for band in bands(each(true, label))} == {""}
+    assert {band.finding for band in bands(each(true / 2, label))} == {"too low"}
+    assert {band.finding for band in bands(each(np.minimum(true * 2, 1), label))} == {"too high"}
 
 
 def test_a_bands_figures_are_the_jeffreys_posteriors() -> None:
     probability, label = np.full(50, 0.1), np.array([1.0] * 3 + [0.0] * 47)
-    (band,) = bands(probability, label)
+    (band,) = bands(each(probability, label))
     posterior = beta(3.5, 47.5)
     assert (band.rows, band.bad_rate) == (50, 0.06)
     assert (band.lower, band.upper) == pytest.approx((posterior.ppf(0.025), posterior.ppf(0.975)))
@@ -124,20 +133,19 @@ def test_a_bands_figures_are_the_jeffreys_posteriors() -> None:
 def test_bands_hold_every_row_once_whatever_the_ties() -> None:
     random = np.random.default_rng(0)
     for probability in (random.random(997), np.round(random.random(997), 1), np.zeros(5), np.array([])):
-        assert sum(band.rows for band in bands(probability, np.zeros(len(probability)))) == len(probability)
+        assert sum(band.rows for band in bands(each(probability, np.zeros(len(probability))))) == len(probability)
 
 
 def test_quality_estimated_from_calibrated_probabilities_is_what_outcomes_then_show(
-    log: Log, applicants: Applicants, baseline: Baseline
+    log: Log, applicants: Applicants, baseline: Baseline, engine: Engine
 ) -> None:
     part = log(applicants(20_000, seed=4))
-    with connect() as connection:
-        checked = check(connection, baseline, str(part), Settings())
-        assert checked.scan is not None
-        found = estimated(checked.scan)
+    checked = check(engine, baseline, str(part), Settings())
+    assert checked.scan is not None
+    found = estimated(checked.scan)
     probability = pq.read_table(part)["_probability"].to_numpy()
     label = (np.random.default_rng(1).random(20_000) < probability).astype(float)
-    seen = quality(probability, label)
+    seen = quality(each(probability, label))
     assert found is not None
     assert found.figures.rows == 20_000
     assert found.bad_rate == pytest.approx(label.mean(), abs=0.01)
@@ -146,7 +154,9 @@ def test_quality_estimated_from_calibrated_probabilities_is_what_outcomes_then_s
 
 
 @pytest.fixture
-def reported(bundle: tuple[Path, str], applicants: Applicants, log: Log, tmp_path: Path) -> tuple[str, dict[str, Any]]:
+def reported(
+    bundle: tuple[Path, str], applicants: Applicants, log: Log, engine_name: str, tmp_path: Path
+) -> tuple[str, dict[str, Any]]:
     """The page and the document of the last of three days, with the outcomes of all."""
     uri = filled(log, applicants, 3)
     table = pa.concat_tables(
@@ -158,7 +168,7 @@ def reported(bundle: tuple[Path, str], applicants: Applicants, log: Log, tmp_pat
     places = [tmp_path / "r.html", tmp_path / "r.json"]
     arguments = ["--bundle", str(bundle[0]), "--current", uri, *time, "--labels", str(tmp_path / "labels.parquet")]
     arguments += ["--sample-rows", "200", "--html", str(places[0]), "--json", str(places[1])]
-    assert main(arguments) == 0
+    assert main([*arguments, "--engine", engine_name]) == 0
     return places[0].read_text(), json.loads(places[1].read_text())
 
 

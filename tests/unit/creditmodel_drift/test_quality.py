@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,9 +16,10 @@ from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.measurement import Quality
 from creditmodel_drift.baseline import Baseline, from_contract
 from creditmodel_drift.check import check
+from creditmodel_drift.engine import Engine
 from creditmodel_drift.errors import BadInput
+from creditmodel_drift.outcomes import Outcomes
 from creditmodel_drift.quality import matured, quality, realised
-from creditmodel_drift.scan import connect
 from creditmodel_drift.verdict import Settings
 from creditmodel_drift.window import Period
 
@@ -27,14 +27,15 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    with connect() as open_connection:
-        yield open_connection
-
-
-@pytest.fixture
 def baseline(contract: Contract) -> Baseline:
     return from_contract(contract)
+
+
+def outcomes(probability: np.ndarray, label: np.ndarray) -> Outcomes:
+    """As the join gives them."""
+    distinct, at = np.unique(probability, return_inverse=True)
+    weights = (None, label)
+    return Outcomes(distinct, *(np.bincount(at, w, len(distinct)).astype(float) for w in weights))
 
 
 @pytest.mark.parametrize("decimals", [1, 9])
@@ -42,7 +43,7 @@ def test_the_figures_are_those_of_scikit_learn_with_and_without_ties(decimals: i
     random = np.random.default_rng(0)
     probability = np.round(random.random(2_000), decimals)
     label = (random.random(2_000) < probability).astype(float)
-    found = quality(probability, label)
+    found = quality(outcomes(probability, label))
     goods, bads, _ = roc_curve(label, probability, drop_intermediate=False)
     assert found.auc == pytest.approx(roc_auc_score(label, probability))
     assert found.ks == pytest.approx(np.max(np.abs(bads - goods)))
@@ -51,10 +52,10 @@ def test_the_figures_are_those_of_scikit_learn_with_and_without_ties(decimals: i
 
 
 def test_without_both_outcomes_there_is_no_discrimination() -> None:
-    found = quality(np.array([0.2, 0.4]), np.array([0.0, 0.0]))
+    found = quality(outcomes(np.array([0.2, 0.4]), np.array([0.0, 0.0])))
     assert (found.rows, found.auc, found.ks, found.gini) == (2, None, None, None)
     assert found.brier == pytest.approx(0.1)
-    assert quality(np.array([]), np.array([])) == Quality(rows=0)
+    assert quality(outcomes(np.array([]), np.array([]))) == Quality(rows=0)
 
 
 def labels_for(part: Path, into: Path, rows: int, *, label: int | None = None, when: datetime = NOON) -> Path:
@@ -80,7 +81,7 @@ def test_scores_join_their_labels_and_only_old_enough_ones_count(
     log: Callable[..., Path],
     applicants: Callable[..., pa.Table],
     baseline: Baseline,
-    connection: duckdb.DuckDBPyConnection,
+    engine: Engine,
     tmp_path: Path,
 ) -> None:
     old = log(applicants(1_000, seed=1), name="old", time=NOON - timedelta(days=100))
@@ -90,7 +91,7 @@ def test_scores_join_their_labels_and_only_old_enough_ones_count(
     labels_for(old, labels / "a.parquet", 600)
     labels_for(young, labels / "b.parquet", 500)
     period = matured(timedelta(days=90), Period(None, NOON))
-    found = realised(connection, baseline, str(old.parents[2]), str(labels), period, None).figures
+    found = realised(engine, baseline, str(old.parents[2]), str(labels), period, None).figures
     assert found.rows == 600
     assert found.auc is not None
     assert found.auc > 0.65
@@ -100,14 +101,14 @@ def test_the_newest_label_of_a_row_counts(
     log: Callable[..., Path],
     applicants: Callable[..., pa.Table],
     baseline: Baseline,
-    connection: duckdb.DuckDBPyConnection,
+    engine: Engine,
     tmp_path: Path,
 ) -> None:
     part = log(applicants(300, seed=1))
     labels_for(part, tmp_path / "labels-new.parquet", 300, label=1, when=NOON + timedelta(days=9))
     labels_for(part, tmp_path / "labels-old.parquet", 300, label=0)
     found = realised(
-        connection,
+        engine,
         baseline,
         str(part.parents[2]),
         str(tmp_path / "labels-*.parquet"),
@@ -123,23 +124,23 @@ def test_labels_without_a_key_are_refused_by_name(
     log: Callable[..., Path],
     applicants: Callable[..., pa.Table],
     baseline: Baseline,
-    connection: duckdb.DuckDBPyConnection,
+    engine: Engine,
     tmp_path: Path,
 ) -> None:
     part = log(applicants(300, seed=1))
     pq.write_table(pa.table({"id": [1], "_label": [0]}), tmp_path / "labels.parquet")
     with pytest.raises(BadInput, match="labels need the columns _request_id, _row"):
-        realised(connection, baseline, str(part.parents[2]), str(tmp_path / "labels.parquet"), Period(None, NOON), None)
+        realised(engine, baseline, str(part.parents[2]), str(tmp_path / "labels.parquet"), Period(None, NOON), None)
 
 
 def test_a_sample_of_the_window_stays_its_own_after_quality_looked_at_older_scores(
     log: Callable[..., Path],
     applicants: Callable[..., pa.Table],
     baseline: Baseline,
-    connection: duckdb.DuckDBPyConnection,
+    engine: Engine,
     tmp_path: Path,
 ) -> None:
-    """Both scans have copied rows, and so tables of their own on the one connection."""
+    """Both scans have copied rows, and so tables of their own on the one engine."""
     requests = [f"r{i}" for i in range(300)]
     old = log(applicants(300, seed=1), name="old", time=NOON - timedelta(days=100), requests=requests)
     log(applicants(300, seed=1), name="copy", time=NOON - timedelta(days=100), requests=requests)
@@ -147,10 +148,8 @@ def test_a_sample_of_the_window_stays_its_own_after_quality_looked_at_older_scor
         log(applicants(200, seed=2), name=name, requests=[f"n{i}" for i in range(200)])
     labels = labels_for(old, tmp_path / "labels.parquet", 300)
     day = Period(NOON - timedelta(hours=1), NOON + timedelta(hours=1))
-    checked = check(connection, baseline, str(old.parents[2]), Settings(), day)
-    assert (
-        realised(connection, baseline, str(old.parents[2]), str(labels), Period(None, NOON), None).figures.rows == 300
-    )
+    checked = check(engine, baseline, str(old.parents[2]), Settings(), day)
+    assert realised(engine, baseline, str(old.parents[2]), str(labels), Period(None, NOON), None).figures.rows == 300
     assert checked.scan is not None
     sample = checked.scan.sample(1_000, 0)
     assert sorted(sample["limit"].to_pylist()) == sorted(applicants(200, seed=2)["limit"].to_pylist())
@@ -160,7 +159,7 @@ def test_a_broken_part_costs_its_own_rows_and_no_more(
     log: Callable[..., Path],
     applicants: Callable[..., pa.Table],
     baseline: Baseline,
-    connection: duckdb.DuckDBPyConnection,
+    engine: Engine,
     tmp_path: Path,
 ) -> None:
     part = log(applicants(300, seed=1), name="good")
@@ -169,4 +168,4 @@ def test_a_broken_part_costs_its_own_rows_and_no_more(
     whole = bad.read_bytes()
     bad.write_bytes(whole[:4] + b"\xff" * (len(whole) // 2) + whole[4 + len(whole) // 2 :])
     later = Period(None, NOON + timedelta(days=1))
-    assert realised(connection, baseline, str(part.parents[2]), str(labels), later, None).figures.rows == 300
+    assert realised(engine, baseline, str(part.parents[2]), str(labels), later, None).figures.rows == 300
