@@ -259,4 +259,7 @@ def main(argv: Sequence[str]) -> int:
     except (InstanceError, OSError) as error:
         print(f"creditmodel-sandbox: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("creditmodel-sandbox: interrupted", file=sys.stderr)
+        return 130
     return 0

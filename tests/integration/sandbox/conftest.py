@@ -93,11 +93,30 @@ class Pods:
         status: JSON = self.wait(name, lambda s: conditions(s).get("Ready", {}).get("status") == "True")["status"]
         return status
 
-    def wait_gone(self, name: str, seconds: float = 20) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 20) -> None:
+        """Until the condition holds."""
         deadline = time.monotonic() + seconds
-        while self.api.request("GET", f"{self.path}/pods/{name}").code != 404:
+        while not condition():
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.03)
+
+    def wait_gone(self, name: str) -> None:
+        self.until(lambda: self.api.request("GET", f"{self.path}/pods/{name}").code == 404)
+
+    def wait_log(self, name: str, text: str) -> None:
+        """Until the container has written the text, as one that is ready for what comes."""
+        self.wait_phase(name, "Running")
+        self.until(lambda: text in self.logs(name))
+
+    def wait_event(self, name: str, reason: str, message: str = "") -> None:
+        """Until there is such an Event about the pod."""
+
+        def told() -> bool:
+            events = self.api.get(f"{self.path}/events")["items"]
+            about = [e for e in events if (e["involvedObject"]["name"], e["reason"]) == (name, reason)]
+            return any(message in event["message"] for event in about)
+
+        self.until(told)
 
     def delete(self, name: str, **options: Any) -> None:
         self.api.delete(f"{self.path}/pods/{name}", {"apiVersion": "v1", "kind": "DeleteOptions", **options})

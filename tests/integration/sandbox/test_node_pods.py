@@ -283,8 +283,7 @@ def test_the_other_probes_wait_for_startup(pods: Any) -> None:
     startup = {"exec": {"command": ["test", "-e", "/state/up"]}, "periodSeconds": 1, "failureThreshold": 30}
     liveness = {"exec": {"command": ["test", "-e", "/state/up"]}, "periodSeconds": 1, "failureThreshold": 1}
     web(pods, "p", startupProbe=startup, livenessProbe=liveness)
-    pods.wait_phase("p", "Running")
-    time.sleep(1.5)
+    pods.wait_event("p", "Unhealthy", "Startup probe failed")
     shown = pods.get("p")["status"]["containerStatuses"][0]
     assert (shown["started"], shown["ready"], shown["restartCount"]) == (False, False, 0)
     (pods.node.directory / "pods" / pods.get("p")["metadata"]["uid"] / "volumes" / "state" / "up").touch()
@@ -301,17 +300,16 @@ def test_deletion_asks_first_and_waits_for_the_answer(pods: Any) -> None:
     volume = {"name": "out", "hostPath": {"path": str(out), "type": "DirectoryOrCreate"}}
     pods.create("p", "sh", "-c", script, container=container, volumes=[volume])
     pods.wait_phase("p", "Running")
-    while not (out / "up").exists():
-        time.sleep(0.02)
+    pods.until((out / "up").exists)
     pods.delete("p")
     pods.wait_gone("p")
     assert (out / "said").read_text() == "done\n"
 
 
 def test_a_container_that_does_not_listen_is_killed_after_the_grace_period(pods: Any) -> None:
-    pods.create("p", "sh", "-c", "trap '' TERM; while :; do sleep 0.05; done", terminationGracePeriodSeconds=1)
-    pods.wait_phase("p", "Running")
-    time.sleep(0.2)
+    deaf = "trap '' TERM; echo deaf; while :; do sleep 0.05; done"
+    pods.create("p", "sh", "-c", deaf, terminationGracePeriodSeconds=1)
+    pods.wait_log("p", "deaf")
     began = time.monotonic()
     pods.delete("p")
     pods.wait_gone("p")
@@ -326,8 +324,7 @@ def test_a_prestop_hook_runs_before_the_container_is_asked_to_end(pods: Any) -> 
     container = {"lifecycle": hook, "volumeMounts": [{"name": "out", "mountPath": "/out"}]}
     pods.create("p", "sh", "-c", script, container=container, volumes=[volume])
     pods.wait_phase("p", "Running")
-    while not (out / "up").exists():
-        time.sleep(0.02)
+    pods.until((out / "up").exists)
     pods.delete("p")
     pods.wait_gone("p")
     assert (out / "order").read_text() == "hook,term"
@@ -354,12 +351,8 @@ def test_events_tell_what_happened(pods: Any) -> None:
     pods.create("p", "true")
     pods.create("q", "true", container={"image": "nginx"})
     pods.wait_phase("p", "Succeeded")
-    deadline = time.monotonic() + 10
-    found: set[tuple[str, str]] = set()
-    while not {("p", "Started"), ("q", "Failed")} <= found:
-        events = pods.api.get(f"{pods.path}/events")["items"]
-        found = {(e["involvedObject"]["name"], e["reason"]) for e in events}
-        assert time.monotonic() < deadline, found
+    pods.wait_event("p", "Started")
+    pods.wait_event("q", "Failed")
 
 
 def test_a_log_that_is_followed_ends_with_the_container(pods: Any) -> None:
@@ -372,12 +365,15 @@ def test_use_of_cpu_and_memory_is_told(pods: Any) -> None:
     pods.create("p", "python", "-c", "b = bytearray(50 << 20)\nwhile True: pass")
     pods.wait_phase("p", "Running")
     port = pods.api.get(f"/api/v1/nodes/{pods.node.name}")["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
-    time.sleep(1.0)
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats/summary", timeout=10) as response:
-        summary = json.load(response)
-    pod = next(p for p in summary["pods"] if p["podRef"]["namespace"] == pods.namespace)
-    assert pod["containers"][0]["cpu"]["usageNanoCores"] > 100_000_000
-    assert pod["memory"]["workingSetBytes"] > 50 << 20
+
+    def is_told() -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats/summary", timeout=10) as response:
+            summary = json.load(response)
+        pod = next(p for p in summary["pods"] if p["podRef"]["namespace"] == pods.namespace)
+        busy = pod["containers"][0]["cpu"]["usageNanoCores"] > 100_000_000
+        return bool(busy and pod["memory"]["workingSetBytes"] > 50 << 20)
+
+    pods.until(is_told)
 
 
 WHOAMI = (
@@ -417,9 +413,9 @@ def test_a_service_account_token_is_mounted_and_opens_the_api(pods: Any) -> None
 
 
 def test_a_shorter_grace_period_given_later_is_honoured(pods: Any) -> None:
-    pods.create("p", "sh", "-c", "trap '' TERM; while :; do sleep 0.05; done", terminationGracePeriodSeconds=300)
-    pods.wait_phase("p", "Running")
-    time.sleep(0.2)
+    deaf = "trap '' TERM; echo deaf; while :; do sleep 0.05; done"
+    pods.create("p", "sh", "-c", deaf, terminationGracePeriodSeconds=300)
+    pods.wait_log("p", "deaf")
     pods.delete("p")
     began = time.monotonic()
     pods.delete("p", gracePeriodSeconds=1)
@@ -433,7 +429,4 @@ def test_the_processes_of_a_pod_that_is_removed_by_force_end_too(pods: Any) -> N
     uid = pods.get("p")["metadata"]["uid"]
     pods.delete("p", gracePeriodSeconds=0)
     pods.wait_gone("p")
-    deadline = time.monotonic() + 15
-    while (pods.node.directory / "pods" / uid).exists():  # removed when the last process is gone
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    pods.until(lambda: not (pods.node.directory / "pods" / uid).exists())  # removed when the last process is gone

@@ -196,7 +196,7 @@ def test_an_address_is_never_given_to_two_pods_at_once(pods: Any) -> None:
     pods.delete("done")
     pods.wait_gone("done")
     pods.create("c", "sleep", "1000")
-    time.sleep(0.5)
+    pods.wait_event("c", "FailedCreatePodSandBox", "every address of 127.247.0.0/30 is in use")
     assert pods.get("c")["status"]["phase"] == "Pending"
     pods.delete("a")
     pods.wait_phase("c", "Running")

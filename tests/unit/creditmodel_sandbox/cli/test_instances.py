@@ -22,7 +22,15 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
     """Runs the command with a state directory of the test's own; whatever it leaves running is stopped."""
-    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    own = tmp_path / "home" / ".kube" / "config"
+    own.parent.mkdir(parents=True)
+    own.write_text("the user's own")
+    environment = {
+        **os.environ,
+        "XDG_STATE_HOME": str(tmp_path),
+        "HOME": str(tmp_path / "home"),
+        "KUBECONFIG": str(own),
+    }
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -33,6 +41,8 @@ def run(tmp_path: Path) -> Iterator[Run]:
     yield command
     for record in tmp_path.glob("creditmodel-sandbox/*/instance.json"):
         command("down", "--name", record.parent.name)
+    assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == [own]
+    assert own.read_text() == "the user's own"
 
 
 def read(tmp_path: Path, name: str) -> Any:
@@ -149,6 +159,18 @@ def test_an_up_that_is_killed_leaves_nothing_that_down_does_not_end(run: Run, tm
         up.kill()
     assert run("status", "--name", "one").returncode == 1
     assert run("down", "--name", "one").returncode == 0
+    assert of_this_test(tmp_path) == []
+
+
+def test_an_up_that_is_interrupted_stops_what_it_began(run: Run, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "creditmodel_sandbox.cli", "up", "--name", "one"]
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as up:
+        until(lambda: bool(of_this_test(tmp_path)))
+        up.send_signal(signal.SIGINT)
+        assert up.stderr is not None
+        assert "Traceback" not in up.stderr.read()
+    assert up.returncode == 130
     assert of_this_test(tmp_path) == []
 
 
