@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from creditmodel_sandbox.apiserver.crd import CRD_FINALIZER, CRD_STORAGE, accept_names, check_definition
-from creditmodel_sandbox.apiserver.defaults import apply_defaults, containers
+from creditmodel_sandbox.apiserver.defaults import containers
 from creditmodel_sandbox.apiserver.errors import ApiError, FieldError, Invalid, invalid_value, required
 from creditmodel_sandbox.apiserver.resources import Resource
 from creditmodel_sandbox.apiserver.rules import check_kind, check_metadata
@@ -20,12 +20,12 @@ __all__ = [
     "allocate",
     "begin_delete",
     "check",
-    "default",
     "grace_period",
     "holds",
     "prepare_create",
     "prepare_update",
     "relevant",
+    "start",
 ]
 
 JSON = dict[str, Any]
@@ -109,13 +109,12 @@ def prepare_update(resource: Resource, new: JSON, old: JSON) -> None:
             pass
 
 
-def default(resource: Resource, obj: JSON) -> None:
-    """Fill in the defaults that a built-in kind's schema does not tell."""
+def start(resource: Resource, obj: JSON) -> None:
+    """Give a built-in object the structs that Go writes even when they are empty."""
     if resource.custom is None:
         for name in ("spec", "status"):
             if name in resource.node.properties:
-                obj.setdefault(name, {})  # Go writes a struct even when it is empty
-        apply_defaults(resource.storage, obj)
+                obj.setdefault(name, {})
 
 
 def relevant(resource: Resource, errors: list[FieldError]) -> list[FieldError]:

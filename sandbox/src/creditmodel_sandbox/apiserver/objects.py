@@ -14,6 +14,7 @@ import msgspec
 
 from creditmodel_sandbox.apiserver import admission, kinds, limits, ssa
 from creditmodel_sandbox.apiserver.crd import CRD_FINALIZER, CRD_STORAGE, serve_definition
+from creditmodel_sandbox.apiserver.defaults import apply_defaults
 from creditmodel_sandbox.apiserver.errors import (
     Invalid,
     already_exists,
@@ -347,8 +348,10 @@ class Objects:
             raise bad_request(f"{_unreadable(resource)}: {what}")
 
     def _complete(self, resource: Resource, obj: JSON) -> None:
+        kinds.start(resource, obj)
         fill(resource.node, obj)
-        kinds.default(resource, obj)
+        if resource.custom is None:
+            apply_defaults(resource.storage, obj)
 
     def _validate(self, resource: Resource, obj: JSON, old: JSON | None) -> None:
         before = MISSING if old is None else old

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
+import yaml
 
 from creditmodel_sandbox.apiserver.schema import Node
 
@@ -175,9 +176,13 @@ def builtin_definitions() -> JSON:
     """The published schemas of Kubernetes 1.36, by definition name."""
     package = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema" / "v1.36.0-local"
     definitions: JSON = json.loads((package / "_definitions.json").read_bytes())["$defs"]
-    # Published as defaults in OpenAPI; the JSON schemas leave them out, and the merge keys of port lists need them.
-    for name in ("ContainerPort", "ServicePort"):
-        definitions[f"io.k8s.api.core.v1.{name}"]["properties"]["protocol"]["default"] = "TCP"
+    left_out = yaml.load(Path(__file__).with_name("schemas.yaml").read_bytes(), yaml.CSafeLoader)
+    for name, fields in left_out.items():
+        definition = definitions[f"io.k8s.api.{name}"]
+        for field_name, facts in fields.items():
+            if facts.pop("required", False):
+                definition["required"] = [*definition.get("required", ()), field_name]
+            definition["properties"][field_name] |= facts
     return definitions
 
 
@@ -226,7 +231,7 @@ def _resolve(schema: JSON) -> Node:
     if reference is None:
         return _LazyNode(schema)
     target = reference.rsplit("/", 1)[1]
-    about = {key: value for key, value in schema.items() if key.startswith("x-")}
+    about = {key: value for key, value in schema.items() if key.startswith("x-") or key == "default"}
     if not about:
         return builtin_node(target)
     return _LazyNode({**builtin_definitions()[target], **about})

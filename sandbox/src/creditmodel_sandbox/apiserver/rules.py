@@ -49,16 +49,6 @@ MAX_DATA = 1024 * 1024
 IMMUTABLE = "field is immutable"
 
 
-def _at_least(path: str, value: Any, least: int = 0) -> Errors:
-    if isinstance(value, int) and value < least:
-        yield invalid_value(path, value, f"must be greater than or equal to {least}")
-
-
-def _one_of(path: str, value: Any, *allowed: str) -> Errors:
-    if value is not None and value not in allowed:
-        yield unsupported_value(path, value, allowed)
-
-
 def _forbidden(path: str, text: str) -> FieldError:
     return FieldError(path, "FieldValueForbidden", f"Forbidden: {text}")
 
@@ -135,14 +125,6 @@ def _owners(owners: Sequence[JSON]) -> Errors:
 
 
 def _pod_spec(spec: JSON, path: str) -> Errors:
-    if not spec.get("containers"):
-        yield required(f"{path}.containers")
-    yield from _one_of(f"{path}.restartPolicy", spec.get("restartPolicy"), "Always", "OnFailure", "Never")
-    yield from _one_of(
-        f"{path}.dnsPolicy", spec.get("dnsPolicy"), "ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"
-    )
-    yield from _at_least(f"{path}.terminationGracePeriodSeconds", spec.get("terminationGracePeriodSeconds"))
-    yield from _at_least(f"{path}.activeDeadlineSeconds", spec.get("activeDeadlineSeconds"), 1)
     volumes = [volume.get("name", "") for volume in spec.get("volumes") or ()]
     yield from _distinct(f"{path}.volumes", "name", volumes)
     names: list[str] = []
@@ -162,27 +144,16 @@ def _distinct(path: str, key: str, values: list[Any]) -> Errors:
 
 
 def _container(container: JSON, path: str, volumes: set[str]) -> Errors:
-    yield from [required(f"{path}.name")] if not container.get("name") else _label(f"{path}.name", container["name"])
-    if not container.get("image"):
-        yield required(f"{path}.image")
-    yield from _one_of(f"{path}.imagePullPolicy", container.get("imagePullPolicy"), "Always", "IfNotPresent", "Never")
-    yield from _one_of(
-        f"{path}.terminationMessagePolicy", container.get("terminationMessagePolicy"), "File", "FallbackToLogsOnError"
-    )
+    if container.get("name"):
+        yield from _label(f"{path}.name", container["name"])
     for index, mount in enumerate(container.get("volumeMounts") or ()):
         where = f"{path}.volumeMounts[{index}]"
         if mount.get("name") not in volumes:
             yield FieldError(f"{where}.name", "FieldValueNotFound", f"Not found: {show(mount.get('name', ''))}")
-        if not mount.get("mountPath"):
-            yield required(f"{where}.mountPath")
     yield from _distinct(
         f"{path}.volumeMounts", "mountPath", [m.get("mountPath") for m in container.get("volumeMounts") or ()]
     )
-    for index, port in enumerate(container.get("ports") or ()):
-        yield from _port(f"{path}.ports[{index}].containerPort", port.get("containerPort", 0))
     for index, variable in enumerate(container.get("env") or ()):
-        if not variable.get("name"):
-            yield required(f"{path}.env[{index}].name")
         if variable.get("value") and variable.get("valueFrom"):
             text = "may not be specified when `value` is not empty"
             yield invalid_value(f"{path}.env[{index}].valueFrom", variable["valueFrom"], text)
@@ -203,8 +174,6 @@ def _probe(probe: JSON, path: str, name: str) -> Errors:
         yield required(path, "must specify a handler type")
     for extra in handlers[1:]:
         yield _forbidden(f"{path}.{extra}", "may not specify more than 1 handler type")
-    for field in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
-        yield from _at_least(f"{path}.{field}", probe.get(field))
     if name != "readinessProbe" and probe.get("successThreshold", 1) != 1:
         yield invalid_value(f"{path}.successThreshold", probe["successThreshold"], "must be 1")
 
@@ -270,13 +239,10 @@ def _selected_template(spec: JSON, kind: str) -> Errors:
 
 def _deployment(obj: JSON, old: JSON | None) -> Errors:
     spec = obj["spec"]
-    for name in ("replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"):
-        yield from _at_least(f"spec.{name}", spec.get(name))
     if spec.get("progressDeadlineSeconds", 600) <= spec.get("minReadySeconds", 0):
         text = "must be greater than minReadySeconds"
         yield invalid_value("spec.progressDeadlineSeconds", spec["progressDeadlineSeconds"], text)
     strategy = spec["strategy"]
-    yield from _one_of("spec.strategy.type", strategy["type"], "Recreate", "RollingUpdate")
     rolling = strategy.get("rollingUpdate")
     if strategy["type"] == "Recreate" and rolling is not None:
         yield _forbidden("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'")
@@ -290,16 +256,12 @@ def _deployment(obj: JSON, old: JSON | None) -> Errors:
 
 
 def _replica_set(obj: JSON, old: JSON | None) -> Errors:
-    yield from _at_least("spec.replicas", obj["spec"].get("replicas"))
     yield from _selected_template(obj["spec"], "replica set")
     if old is not None:
         yield from _unchanged("spec.selector", obj["spec"].get("selector"), old["spec"].get("selector"))
 
 
 def _job_spec(spec: JSON, path: str) -> Errors:
-    for name in ("parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"):
-        yield from _at_least(f"{path}.{name}", spec.get(name))
-    yield from _one_of(f"{path}.completionMode", spec.get("completionMode"), "Indexed", "NonIndexed")
     template = spec["template"]["spec"]
     yield from _pod_spec(template, f"{path}.template.spec")
     if template.get("restartPolicy") not in ("OnFailure", "Never"):
@@ -329,13 +291,8 @@ def _understood(path: str, text: str, parse: Callable[[str], object]) -> Errors:
 
 def _cron_job(obj: JSON, _old: JSON | None) -> Errors:
     spec = obj["spec"]
-    if not spec.get("schedule"):
-        yield required("spec.schedule")
-    else:
+    if spec.get("schedule"):
         yield from _understood("spec.schedule", spec["schedule"], Schedule.parse)
-    yield from _one_of("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), "Allow", "Forbid", "Replace")
-    for name in ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"):
-        yield from _at_least(f"spec.{name}", spec.get(name))
     if spec.get("timeZone") == "":
         yield invalid_value("spec.timeZone", "", "must be nil or non-empty string")
     yield from _understood("spec.timeZone", spec.get("timeZone", "UTC"), time_zone)
@@ -346,14 +303,9 @@ def _cron_job(obj: JSON, _old: JSON | None) -> Errors:
 
 def _autoscaler(obj: JSON, _old: JSON | None) -> Errors:
     spec = obj["spec"]
-    yield from _at_least("spec.maxReplicas", spec.get("maxReplicas", 0), 1)
-    yield from _at_least("spec.minReplicas", spec.get("minReplicas"), 1)
     if spec.get("maxReplicas", 0) < spec["minReplicas"]:
         text = "must be greater than or equal to `minReplicas`"
         yield invalid_value("spec.maxReplicas", spec.get("maxReplicas", 0), text)
-    for name in ("kind", "name"):
-        if not spec["scaleTargetRef"].get(name):
-            yield required(f"spec.scaleTargetRef.{name}")
 
 
 def _budget(obj: JSON, _old: JSON | None) -> Errors:
@@ -368,11 +320,9 @@ def _budget(obj: JSON, _old: JSON | None) -> Errors:
 def _service(obj: JSON, old: JSON | None) -> Errors:
     spec = obj["spec"]
     ports = spec.get("ports") or []
-    yield from _one_of("spec.type", spec["type"], "ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
     if not ports and spec["type"] != "ExternalName" and spec.get("clusterIP") != "None":
         yield required("spec.ports")
     for index, port in enumerate(ports):
-        yield from _port(f"spec.ports[{index}].port", port.get("port", 0))
         if isinstance(port["targetPort"], int):
             yield from _port(f"spec.ports[{index}].targetPort", port["targetPort"])
         if len(ports) > 1 and not port.get("name"):
@@ -405,7 +355,6 @@ def _role_binding(obj: JSON, old: JSON | None) -> Errors:
 
 
 def _endpoint_slice(obj: JSON, old: JSON | None) -> Errors:
-    yield from _one_of("addressType", obj["addressType"], "FQDN", "IPv4", "IPv6")
     if old is not None:
         yield from _unchanged("addressType", obj["addressType"], old["addressType"])
 

@@ -324,21 +324,24 @@ def _own_errors(node: Node, value: Any, path: str) -> Iterator[FieldError]:
         case str():
             yield from _string_errors(node, value, path)
         case int() | float() if not isinstance(value, bool):
-            yield from _range_errors(node, value, path)
-            yield from _number_errors(node.limits, value, path)
+            yield from _builtin_bounds(node.limits, value, path) if node.builtin else _number_errors(node, value, path)
         case _:
             pass
 
 
 def _count_errors(node: Node, value: Any, path: str, suffix: str, noun: str) -> Iterator[FieldError]:
     least, most = node.limits.get(f"min{suffix}"), node.limits.get(f"max{suffix}")
-    if least is not None and len(value) < least:
+    if least is not None and len(value) < least and node.builtin:
+        yield required(path)
+    elif least is not None and len(value) < least:
         yield invalid_value(path, len(value), f"{path} in body should have at least {least} {noun}")
     if most is not None and len(value) > most:
         yield FieldError(path, "FieldValueTooMany", f"Too many: {len(value)}: must have at most {most} {noun}")
 
 
 def _duplicates(node: Node, value: list[Any], path: str) -> Iterator[FieldError]:
+    if node.builtin:  # not every list of a built-in kind must keep to its published keys: env may name one twice
+        return
     seen: list[Any] = []
     for index, item in enumerate(value):
         if node.list_type == "map":
@@ -356,7 +359,9 @@ def _duplicates(node: Node, value: list[Any], path: str) -> Iterator[FieldError]
 
 def _string_errors(node: Node, value: str, path: str) -> Iterator[FieldError]:
     limits = node.limits
-    if len(value) < limits.get("minLength", 0):
+    if len(value) < limits.get("minLength", 0) and node.builtin:
+        yield required(path)
+    elif len(value) < limits.get("minLength", 0):
         yield invalid_value(path, value, f"{path} in body should be at least {limits['minLength']} chars long")
     if "maxLength" in limits and len(value) > limits["maxLength"]:
         text = f"Too long: may not be more than {limits['maxLength']} bytes"
@@ -371,14 +376,20 @@ def _string_errors(node: Node, value: str, path: str) -> Iterator[FieldError]:
 _BITS = {"int32": 31, "int64": 63}
 
 
-def _range_errors(node: Node, value: float, path: str) -> Iterator[FieldError]:
+def _builtin_bounds(limits: JSON, value: float, path: str) -> Iterator[FieldError]:
+    """The same for a built-in kind, in the words of its validation."""
+    least, most = limits.get("minimum", value), limits.get("maximum", value)
+    if not least <= value <= most:
+        text = f"between {least} and {most}, inclusive" if "maximum" in limits else f"greater than or equal to {least}"
+        yield invalid_value(path, value, f"must be {text}")
+
+
+def _number_errors(node: Node, value: float, path: str) -> Iterator[FieldError]:
+    limits = node.limits
     bits = _BITS.get(node.format or "int64", 63)
     if node.type == "integer" and not -(2**bits) <= value < 2**bits:
         kind = f"with format {node.format}" if node.format else "(default format)"
         yield invalid_value("<nil>", "", f"Checked value must be of type integer {kind} in {path}")
-
-
-def _number_errors(limits: JSON, value: float, path: str) -> Iterator[FieldError]:
     if "minimum" in limits:
         least, strict = limits["minimum"], limits.get("exclusiveMinimum")
         if value < least or (strict and value == least):
