@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
+
+import jsonpatch
 
 from creditmodel_sandbox.apiserver.errors import ApiError, bad_request
 from creditmodel_sandbox.apiserver.schema import Node
@@ -33,72 +34,12 @@ def json_patch(target: Any, operations: Any) -> Any:
     """The target with each operation done in order; it is changed in place."""
     if not isinstance(operations, list):
         raise bad_request("a JSON patch is a list of operations")
-    holder = {"": target}
-    for operation in operations:
-        try:
-            _operate(holder, operation)
-        except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-            raise _refused(operation, f"doc is missing path or value ({error!r})") from error
-    return holder[""]
-
-
-def _refused(operation: Any, why: str) -> ApiError:
-    shown = (
-        f"{operation.get('op')} operation on {operation.get('path')}" if isinstance(operation, dict) else "operation"
-    )
-    details = {"causes": [{"reason": "UnexpectedServerResponse", "message": f"{shown} failed: {why}"}]}
-    message = f"the server rejected our request due to an error in our request: {shown} failed: {why}"
-    return ApiError(422, "Invalid", message, details)
-
-
-def _operate(holder: JSON, operation: JSON) -> None:
-    parent, last = _locate(holder, operation["path"])
-    match operation["op"]:
-        case "add":
-            _insert(parent, last, operation["value"])
-        case "remove":
-            _take(parent, last)
-        case "replace":
-            _take(parent, last)
-            _insert(parent, last, operation["value"])
-        case "move":
-            _insert(parent, last, _take(*_locate(holder, operation["from"])))
-        case "copy":
-            source, name = _locate(holder, operation["from"])
-            _insert(parent, last, deepcopy(source[name]))
-        case "test":
-            if parent[last] != operation.get("value"):
-                raise _refused(operation, "test failed")
-        case unknown:
-            raise bad_request(f"unknown JSON patch operation {unknown!r}")
-
-
-def _locate(holder: JSON, pointer: str) -> tuple[Any, Any]:
-    """The container that a pointer leads into, and the key or index in it."""
-    steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")]
-    node: Any = holder
-    for step in steps[:-1]:
-        node = node[_index(node, step)]
-    return node, _index(node, steps[-1])
-
-
-def _index(node: Any, step: str) -> Any:
-    if not isinstance(node, list):
-        return step
-    return len(node) if step == "-" else int(step)
-
-
-def _insert(parent: Any, last: Any, value: Any) -> None:
-    if isinstance(parent, list):
-        if not 0 <= last <= len(parent):
-            raise IndexError(last)
-        parent.insert(last, value)
-    else:
-        parent[last] = value
-
-
-def _take(parent: Any, last: Any) -> Any:
-    return parent.pop(last)
+    try:
+        return jsonpatch.apply_patch(target, operations, in_place=True)
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, AttributeError) as error:
+        details = {"causes": [{"reason": "UnexpectedServerResponse", "message": str(error)}]}
+        message = f"the server rejected our request due to an error in our request: {error}"
+        raise ApiError(422, "Invalid", message, details) from error
 
 
 # Strategic merge patch

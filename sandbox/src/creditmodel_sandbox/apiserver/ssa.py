@@ -1,13 +1,13 @@
 """Server-side apply and field ownership.
 
-A set of fields is kept as it is published (FieldsV1): nested dicts keyed `f:<name>`, `k:{<keys>}`, `v:<value>`, where
-`.` marks the path itself and an empty dict a leaf. All set operations work on that form.
+A field is a path of steps as FieldsV1 writes them: `f:<name>`, `k:{<keys>}`, `v:<value>`. What a manager owns is a set
+of fields, published as nested dicts in which `.` marks a field that has others below it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -16,10 +16,13 @@ from creditmodel_sandbox.apiserver.resources import Resource
 from creditmodel_sandbox.apiserver.schema import MISSING, Node, item_key
 from creditmodel_sandbox.notation import format_time
 
-__all__ = ["Fields", "apply", "fields_of", "track"]
+__all__ = ["apply", "read_fields", "show_path", "track", "write_fields"]
 
 JSON = dict[str, Any]
-Fields = dict[str, Any]
+Path = tuple[str, ...]
+Fields = set[Path]
+Tree = dict[str, Any]
+"""Fields in their published form."""
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _UNOWNED = (
@@ -40,71 +43,39 @@ _EMPTY: Node = Node({})
 # Sets of fields
 
 
-def union(left: Fields, right: Fields) -> Fields:
-    """Fields in either. A leaf next to children becomes their `.`."""
-    if not left or not right:
-        if left == right:
-            return {}
-        found = left or right
-        return found if "." in found else {".": {}, **found}
-    return {
-        key: union(left[key], right[key]) if key in left and key in right else left.get(key, right.get(key))
-        for key in sorted({*left, *right})
-    }
-
-
-def _join(left: Fields, right: Fields) -> Fields:
-    """Union of two whole sets, where an empty one has no fields instead of being a leaf."""
-    return union(left, right) if left and right else left or right
-
-
-def combine(left: Fields, right: Fields, keep_common: bool) -> Fields | None:
-    """The intersection (`keep_common`) or the difference of two sets; None when it is empty."""
-    left_is, right_is = _member(left), _member(right)
-    member = left_is and (right_is == keep_common)
-    children: Fields = {}
-    for key, below in left.items():
+def read_fields(tree: Tree, at: Path = ()) -> Fields:
+    """The fields of a published set."""
+    found: Fields = set()
+    for key, below in tree.items():
         if key == ".":
-            continue
-        absent = None if keep_common else below
-        found = combine(below, right[key], keep_common) if key in right else absent
-        if found is not None:
-            children[key] = found
-    if member:
-        return {".": {}, **children} if children else {}
-    return children or None
+            found.add(at)
+        elif below:
+            found |= read_fields(below, (*at, key))
+        else:
+            found.add((*at, key))
+    return found
 
 
-def _member(fields: Fields) -> bool:
-    return not fields or "." in fields
+def write_fields(fields: Fields) -> Tree:
+    """The published form of a set."""
+    tree: Tree = {}
+    for path in sorted(fields):
+        node = tree
+        for depth, key in enumerate(path):
+            if key not in node:
+                if path[:depth] in fields:
+                    node["."] = {}
+                node[key] = {}
+            node = node[key]
+    return tree
 
 
-def difference(left: Fields, right: Fields) -> Fields:
-    return _whole(left, right, keep_common=False)
+def show_path(path: Path) -> str:
+    """A field as a person reads it: `.spec.containers[name="a"].image`."""
+    return "".join(map(_show_step, path))
 
 
-def intersection(left: Fields, right: Fields) -> Fields:
-    return _whole(left, right, keep_common=True)
-
-
-def _whole(left: Fields, right: Fields, keep_common: bool) -> Fields:
-    if not left or not right:
-        return {} if keep_common else left
-    return combine(left, right, keep_common) or {}
-
-
-def paths(fields: Fields, prefix: str = "") -> Iterator[str]:
-    """Each member as a person reads it: `.spec.containers[name="a"].image`."""
-    for key, below in fields.items():
-        if key == ".":
-            continue
-        path = prefix + _step(key)
-        if _member(below):
-            yield path
-        yield from paths(below, path)
-
-
-def _step(key: str) -> str:
+def _show_step(key: str) -> str:
     kind, text = key.split(":", 1)
     if kind == "f":
         return f".{text}"
@@ -118,7 +89,7 @@ def _step(key: str) -> str:
 
 
 def _items(node: Node, value: list[Any]) -> Iterator[tuple[str, Any]]:
-    """The items of a map or set list, each with its key in a set of fields."""
+    """The items of a map or set list, each with its step in a path."""
     for index, item in enumerate(value):
         if node.list_type == "map":
             keys = item_key(node, item)
@@ -131,27 +102,25 @@ def _items(node: Node, value: list[Any]) -> Iterator[tuple[str, Any]]:
             yield "v:" + json.dumps(item, separators=(",", ":")), item
 
 
-def fields_of(node: Node | None, value: Any) -> Fields:
-    """The set of fields that a value gives, below the value's own path."""
+def _fields_of(node: Node | None, value: Any, at: Path = ()) -> Iterator[Path]:
+    """The fields that a value gives.
+
+    An entry of a map and an item of a list are fields themselves, and so is what is empty or atomic; a struct is one
+    only through what it contains.
+    """
     node = node or _EMPTY
-    if isinstance(value, dict) and not node.atomic():
-        found: Fields = {}
+    if value and isinstance(value, dict) and not node.atomic():
         for name, item in value.items():
-            below = fields_of(node.child(name), item)
-            # An entry of a map is itself a field; a struct's field is one only through what it contains.
-            if below and name not in node.properties and isinstance(node.extra, Node):
-                below = {".": {}, **below}
-            found[f"f:{name}"] = below
-        return found
-    if isinstance(value, list) and node.list_type in ("map", "set"):
-        if not value:
-            return {}
-        return {key: _with_self(fields_of(node.items, item)) for key, item in _items(node, value)}
-    return {}
-
-
-def _with_self(below: Fields) -> Fields:
-    return {".": {}, **below} if below else {}
+            path = (*at, f"f:{name}")
+            if isinstance(node.extra, Node) and name not in node.properties:
+                yield path
+            yield from _fields_of(node.child(name), item, path)
+    elif value and isinstance(value, list) and node.list_type in ("map", "set"):
+        for key, item in _items(node, value):
+            yield (*at, key)
+            yield from _fields_of(node.items, item, (*at, key))
+    else:
+        yield at
 
 
 class Changes(NamedTuple):
@@ -162,27 +131,24 @@ class Changes(NamedTuple):
     removed: Fields
 
 
-def compare(node: Node | None, old: Any, new: Any) -> Changes:
-    """The fields below a value that differ."""
-    node = node or _EMPTY
-    pairs = _pairs(node, old, new)
-    changed: Fields = {}
-    removed: Fields = {}
-    for key, child, before, after in pairs:
+def _compare(node: Node | None, old: Any, new: Any) -> Changes:
+    changes = Changes(set(), set())
+    _note_changes(node, old, new, (), changes)
+    return changes
+
+
+def _note_changes(node: Node | None, old: Any, new: Any, at: Path, changes: Changes) -> None:
+    for key, child, before, after in _pairs(node or _EMPTY, old, new):
+        path = (*at, key)
         if after is MISSING:
-            removed[key] = _with_self(fields_of(child, before))
+            changes.removed.update([path, *_fields_of(child, before, path)])
         elif before is MISSING:
-            changed[key] = _with_self(fields_of(child, after))
+            changes.changed.update([path, *_fields_of(child, after, path)])
         elif before != after:
             if _granular(child, before, after):
-                below = compare(child, before, after)
-                if below.changed:
-                    changed[key] = below.changed
-                if below.removed:
-                    removed[key] = below.removed
+                _note_changes(child, before, after, path, changes)
             else:
-                changed[key] = {}
-    return Changes(changed, removed)
+                changes.changed.add(path)
 
 
 def _granular(node: Node | None, before: Any, after: Any) -> bool:
@@ -202,27 +168,23 @@ def _pairs(node: Node, old: Any, new: Any) -> Iterator[tuple[str, Node | None, A
             yield key, node.items, before.get(key, MISSING), after.get(key, MISSING)
 
 
-def strip(fields: Fields, subresource: str, resource: Resource) -> Fields:
+def _owned(fields: Iterable[Path], subresource: str, resource: Resource) -> Fields:
     """Without what nobody owns: the object's identity, and what the endpoint does not write."""
-    kept = {key: below for key, below in fields.items() if key not in ("f:apiVersion", "f:kind")}
+    return {path for path in fields if path and _can_be_owned(path, subresource, resource)}
+
+
+def _can_be_owned(path: Path, subresource: str, resource: Resource) -> bool:
     if subresource == "status":
-        kept = {key: below for key, below in kept.items() if key == "f:status"}
-    elif resource.has_status:
-        kept.pop("f:status", None)
-    meta = kept.get("f:metadata")
-    if meta is not None:
-        owned = {key: below for key, below in meta.items() if key[2:] not in _UNOWNED and key != "."}
-        if owned:
-            kept["f:metadata"] = owned
-        else:
-            del kept["f:metadata"]
-    return kept
+        return path[0] == "f:status"
+    if path[0] == "f:metadata":
+        return len(path) > 1 and path[1][2:] not in _UNOWNED
+    return path[0] not in ("f:apiVersion", "f:kind") and not (path[0] == "f:status" and resource.has_status)
 
 
 # From sets back to objects
 
 
-def remove(node: Node | None, value: Any, gone: Fields, kept: Fields) -> Any:
+def remove(node: Node | None, value: Any, gone: Tree, kept: Tree) -> Any:
     """The value without the fields of a set; MISSING when that leaves it empty.
 
     An item or entry goes as a whole, with what nobody owns in it, unless `kept` names something below it.
@@ -244,7 +206,7 @@ def remove(node: Node | None, value: Any, gone: Fields, kept: Fields) -> Any:
     return value
 
 
-def _remove_item(node: Node, item: Any, gone: Fields | None, kept: Fields) -> Any:
+def _remove_item(node: Node, item: Any, gone: Tree | None, kept: Tree) -> Any:
     if gone is None:
         return item
     if not isinstance(item, dict) or not gone:
@@ -298,56 +260,59 @@ def _merge_lists(node: Node, live: list[Any], config: list[Any]) -> list[Any]:
 # Managers
 
 
-def _same(entry: JSON, manager: str, operation: str, subresource: str, api_version: str | None) -> bool:
-    found = (entry.get("manager"), entry.get("operation"), entry.get("subresource", ""))
-    return found == (manager, operation, subresource) and api_version in (None, entry.get("apiVersion"))
+class Owner(NamedTuple):
+    """An entry of managedFields, and its fields."""
+
+    entry: JSON
+    fields: Fields
+
+    def without(self, gone: Fields) -> Owner:
+        """The owner after it lost fields; one that loses nothing stays as it is."""
+        left = self.fields - gone
+        return self if left == self.fields else Owner({**self.entry, "fieldsV1": write_fields(left)}, left)
+
+    def is_named(self, manager: str, operation: str, subresource: str) -> bool:
+        found = (self.entry.get("manager"), self.entry.get("operation"), self.entry.get("subresource", ""))
+        return found == (manager, operation, subresource)
 
 
-def _entry(manager: str, operation: str, resource: Resource, subresource: str, fields: Fields) -> JSON:
+def _owners(obj: JSON) -> list[Owner]:
+    entries = obj.get("metadata", {}).get("managedFields") or ()
+    return [Owner(entry, read_fields(entry["fieldsV1"])) for entry in entries if entry.get("fieldsV1")]
+
+
+def _new_owner(manager: str, operation: str, resource: Resource, subresource: str, fields: Fields) -> Owner:
     entry = {
-        "manager": manager, "operation": operation, "apiVersion": resource.api_version,
-        "time": format_time(), "fieldsType": "FieldsV1", "fieldsV1": fields,
+        "manager": manager, "operation": operation, "apiVersion": resource.api_version, "time": format_time(),
+        "fieldsType": "FieldsV1", "fieldsV1": write_fields(fields),
     }  # fmt: skip
-    return entry | ({"subresource": subresource} if subresource else {})
+    return Owner(entry | ({"subresource": subresource} if subresource else {}), fields)
 
 
-def _without(entries: Sequence[JSON], gone: Fields) -> list[JSON]:
-    """Entries that lose fields; one that loses all of them goes. An entry that loses nothing stays as it is."""
-    result = []
-    for entry in entries:
-        left = difference(entry["fieldsV1"], gone) if gone else entry["fieldsV1"]
-        if left:
-            result.append(entry if left == entry["fieldsV1"] else {**entry, "fieldsV1": left})
-    return result
-
-
-def _managed(obj: JSON) -> list[JSON]:
-    return [entry for entry in obj.get("metadata", {}).get("managedFields") or () if entry.get("fieldsV1")]
-
-
-def _sorted(entries: list[JSON]) -> list[JSON]:
+def _entries(owners: Iterable[Owner]) -> list[JSON]:
+    """managedFields as published. An owner that lost everything goes."""
+    entries = [owner.entry for owner in owners if owner.fields]
     return sorted(entries, key=lambda entry: (entry["operation"], entry.get("time", ""), entry["manager"]))
 
 
 def track(old: JSON, new: JSON, resource: Resource, manager: str, subresource: str) -> list[JSON]:
     """managedFields after a create or update: the manager owns what it changed, and everyone loses what is gone."""
-    changes = compare(resource.node, _base(old, resource), new)
-    changed, removed = (strip(fields, subresource, resource) for fields in changes)
+    changes = _compare(resource.node, _base(old, resource), new)
+    changed, removed = (_owned(fields, subresource, resource) for fields in changes)
     given = new.get("metadata", {}).get("managedFields")
-    before = [] if given == [{}] else _managed(new) or _managed(old)
+    before = [] if given == [{}] else _owners(new) or _owners(old)
     if not changed and not removed:
-        return before
-    others, mine = [], None
-    for entry in before:
-        if _same(entry, manager, "Update", subresource, resource.api_version):
-            mine = entry
-        else:
-            others.append(entry)
-    owned = _join(difference(mine["fieldsV1"], removed) if mine else {}, changed)
-    rest = _without(others, _join(removed, changed))
-    if mine and owned == mine["fieldsV1"]:
-        return _sorted([*rest, mine])
-    return _sorted([*rest, _entry(manager, "Update", resource, subresource, owned)] if owned else rest)
+        return _entries(before)
+    mine = next((owner for owner in before if _is_updater(owner, resource, manager, subresource)), None)
+    rest = [owner.without(removed | changed) for owner in before if owner is not mine]
+    fields = (mine.fields - removed if mine else set()) | changed
+    if mine is None or fields != mine.fields:
+        mine = _new_owner(manager, "Update", resource, subresource, fields)
+    return _entries([*rest, mine])
+
+
+def _is_updater(owner: Owner, resource: Resource, manager: str, subresource: str) -> bool:
+    return owner.is_named(manager, "Update", subresource) and owner.entry.get("apiVersion") == resource.api_version
 
 
 def _base(old: JSON, resource: Resource) -> JSON:
@@ -365,31 +330,33 @@ def apply(
     Raises 409 when another manager owns a field that would change, unless `force`.
     """
     node = resource.node
-    applied = strip(fields_of(node, config), subresource, resource)
-    before = _managed(live)
-    mine = next((entry for entry in before if _same(entry, manager, "Apply", subresource, None)), None)
-    others = [entry for entry in before if entry is not mine]
+    applied = _owned(_fields_of(node, config), subresource, resource)
+    before = _owners(live)
+    mine = next((owner for owner in before if owner.is_named(manager, "Apply", subresource)), None)
+    others = [owner for owner in before if owner is not mine]
     if live and not before:
-        unclaimed = strip(fields_of(node, live), subresource, resource)
-        others = [_entry("before-first-apply", "Update", resource, subresource, unclaimed)]
-    merged = merge(node, live, config)
-    dropped = difference(mine["fieldsV1"], applied) if mine else {}
-    kept: Fields = {}
-    for entry in others:
-        kept = _join(kept, entry["fieldsV1"])
-    dropped = difference(dropped, kept)
-    if dropped:
-        merged = merge(node, remove(node, deepcopy(merged), dropped, kept), config)
-    changes = compare(node, live or {"metadata": {}}, merged)
-    changed = strip(changes.changed, subresource, resource)
-    conflicts = [(entry, found) for entry in others if (found := intersection(entry["fieldsV1"], changed))]
+        unclaimed = _owned(_fields_of(node, live), subresource, resource)
+        others = [_new_owner("before-first-apply", "Update", resource, subresource, unclaimed)]
+    merged = _merged(node, live, config, applied, mine, others)
+    changes = _compare(node, live or {"metadata": {}}, merged)
+    changed, removed = (_owned(fields, subresource, resource) for fields in changes)
+    conflicts = [(owner.entry, found) for owner in others if (found := owner.fields & changed)]
     if conflicts and not force and not (manager == "kubectl" and _was_applied(live, conflicts, node)):
         raise _conflict(conflicts)
     _follow_annotation(merged, config, manager)
-    rest = _without(others, _join(strip(changes.removed, subresource, resource), changed))
-    if mine and mine["fieldsV1"] == applied and mine["apiVersion"] == resource.api_version:
-        return merged, _sorted([*rest, mine])
-    return merged, _sorted([*rest, _entry(manager, "Apply", resource, subresource, applied)] if applied else rest)
+    if mine is None or mine.fields != applied or mine.entry["apiVersion"] != resource.api_version:
+        mine = _new_owner(manager, "Apply", resource, subresource, applied)
+    return merged, _entries([*(owner.without(removed | changed) for owner in others), mine])
+
+
+def _merged(node: Node, live: JSON, config: JSON, applied: Fields, mine: Owner | None, others: Sequence[Owner]) -> JSON:
+    """The live object with the configuration, and without what its manager applied before and nobody else owns."""
+    found: JSON = merge(node, live, config)
+    kept = set().union(*(owner.fields for owner in others))
+    dropped = (mine.fields if mine else set()) - applied - kept
+    if dropped:
+        found = merge(node, remove(node, deepcopy(found), write_fields(dropped), write_fields(kept)), config)
+    return found
 
 
 def _was_applied(live: JSON, conflicts: Sequence[tuple[JSON, Fields]], node: Node) -> bool:
@@ -397,8 +364,8 @@ def _was_applied(live: JSON, conflicts: Sequence[tuple[JSON, Fields]], node: Nod
     text = (live.get("metadata", {}).get("annotations") or {}).get(LAST_APPLIED)
     if text is None:
         return False
-    before = fields_of(node, json.loads(text))
-    return not any(difference(fields, before) for _, fields in conflicts)
+    before = set(_fields_of(node, json.loads(text)))
+    return all(fields <= before for _, fields in conflicts)
 
 
 def _follow_annotation(merged: JSON, config: JSON, manager: str) -> None:
@@ -410,7 +377,7 @@ def _follow_annotation(merged: JSON, config: JSON, manager: str) -> None:
 
 
 def _conflict(conflicts: Sequence[tuple[JSON, Fields]]) -> ApiError:
-    found = [(_describe(entry), path) for entry, fields in conflicts for path in paths(fields)]
+    found = [(_describe(entry), show_path(path)) for entry, fields in conflicts for path in sorted(fields)]
     causes = [
         {"reason": "FieldManagerConflict", "message": f"conflict with {who}", "field": path} for who, path in found
     ]

@@ -108,17 +108,13 @@ def test_a_json_patch_that_cannot_be_done_is_invalid(operation: Any) -> None:
     assert caught.value.code == 422
 
 
-LEAF: dict[str, Any] = {}
-
-
-def test_sets_of_fields_follow_set_algebra() -> None:
-    left = {"f:a": {"f:b": LEAF, "f:c": LEAF}, "f:d": LEAF}
-    right = {"f:a": {"f:b": LEAF}, "f:e": LEAF}
-    assert ssa.difference(left, right) == {"f:a": {"f:c": LEAF}, "f:d": LEAF}
-    assert ssa.intersection(left, right) == {"f:a": {"f:b": LEAF}}
-    assert ssa.union(left, right) == {"f:a": {"f:b": LEAF, "f:c": LEAF}, "f:d": LEAF, "f:e": LEAF}
-    assert ssa.union({"f:a": LEAF}, {"f:a": {"f:b": LEAF}}) == {"f:a": {".": LEAF, "f:b": LEAF}}
-    assert list(ssa.paths({"f:a": {'k:{"name":"x"}': {".": LEAF, "f:v": LEAF}}})) == ['.a[name="x"]', '.a[name="x"].v']
+def test_fields_are_read_and_written_as_they_are_published() -> None:
+    item = 'k:{"name":"x"}'
+    tree: dict[str, Any] = {"f:a": {item: {".": {}, "f:v": {}}, "f:b": {}}, "f:d": {}}
+    fields = {("f:a", item), ("f:a", item, "f:v"), ("f:a", "f:b"), ("f:d",)}
+    assert ssa.read_fields(tree) == fields
+    assert ssa.write_fields(fields) == tree
+    assert [ssa.show_path(path) for path in sorted(fields)] == [".a.b", '.a[name="x"]', '.a[name="x"].v', ".d"]
 
 
 def test_rules_are_checked_against_the_types_of_a_schema() -> None:
