@@ -115,6 +115,16 @@ class ApiServer:
         full = f"{path}?fieldManager={manager}&force={str(force).lower()}{query}"
         return self.request("PATCH", full, body, "application/apply-patch+yaml")
 
+    def make_namespace(self, name: str) -> None:
+        """A namespace with the account that its pods need, which a controller may have made.
+
+        Where there is none, pods mount no token, for that takes the certificate that a controller publishes.
+        """
+        self.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        account: JSON = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+        account["automountServiceAccountToken"] = False
+        assert self.request("POST", f"/api/v1/namespaces/{name}/serviceaccounts", account).code in (201, 409)
+
     def _succeed(self, answer: Answer) -> Any:
         assert answer.code < 400, answer.body
         return answer.body
@@ -217,15 +227,9 @@ def given_cluster() -> ApiServer | None:
 
 @pytest.fixture
 def namespace(apiserver: ApiServer) -> Iterator[str]:
-    """The name of a new namespace, deleted afterwards. Pods need its account, which a controller may have made.
-
-    Where the test makes it, pods mount no token, for that takes the certificate that a controller publishes.
-    """
+    """The name of a new namespace, deleted afterwards."""
     name = f"test-{secrets.token_hex(4)}"
-    apiserver.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    account: JSON = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
-    account["automountServiceAccountToken"] = False
-    assert apiserver.request("POST", f"/api/v1/namespaces/{name}/serviceaccounts", account).code in (201, 409)
+    apiserver.make_namespace(name)
     yield name
     apiserver.request("DELETE", f"/api/v1/namespaces/{name}")
 

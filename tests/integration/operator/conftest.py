@@ -340,7 +340,7 @@ def grounds(
     @contextmanager
     def make() -> Iterator[Ground]:
         name = f"test-{secrets.token_hex(4)}"
-        apiserver.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        apiserver.make_namespace(name)
         starter = Starter(apiserver.kubeconfig, name, tmp_path_factory.mktemp(name))
         try:
             yield Ground(apiserver, name, starter)
