@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -156,6 +157,25 @@ def test_deleting_works_while_no_operator_runs(ground: Ground) -> None:
     assert ground.server.request("GET", f"{ground.path('CreditModel')}/credit").code == 404
 
 
+def test_waiting_for_ready_is_true_to_the_generation_that_was_applied(
+    ground: Ground, kubectl: Callable[..., str]
+) -> None:
+    wait = ("wait", "creditmodel/credit", "--for=condition=Ready", "-n", ground.namespace)
+    ground.apply("v1")
+    assert ground.status == {"observedGeneration": -1}
+    assert "timed out" in kubectl(*wait, "--timeout=1s", fails=True)
+    operator = ground.start()
+    ground.ready("v1")
+    kubectl(*wait, "--timeout=20s")
+    operator.kill()
+    ground.apply("v2")
+    assert ground.conditions["Ready"] == "True"
+    assert "timed out" in kubectl(*wait, "--timeout=1s", fails=True)
+    ground.start()
+    ground.ready("v2")
+    kubectl(*wait, "--timeout=20s")
+
+
 def test_setting_spec_back_takes_no_job_and_one_move_of_the_selector(ground: Ground) -> None:
     ground.start()
     ground.apply("v1")
@@ -272,3 +292,14 @@ def test_an_operator_waits_for_the_crd(start_apiserver: Callable[..., ApiServer]
     process.terminate()
     assert process.wait(30) == 0
     process.stderr.close()
+
+
+def test_kubectl_explains_the_gates_in_sentences(crd: None, kubectl: Callable[..., str]) -> None:
+    explained = kubectl("explain", "creditmodel.spec.gates", "--recursive=false")
+    for field in ("parity", "benchmark", "quality", "approval"):
+        assert re.search(rf"^  {field}\s+<Object>", explained, re.MULTILINE), explained
+    assert "What a model must pass before it takes a request." in explained
+    assert "must reach" not in explained  # a field's own words are one level down
+    assert "RBAC" in kubectl("explain", "modelapproval")
+    for path, word in (("benchmark.minSpeedup", "95 % interval"), ("approval.required", "ModelApproval")):
+        assert word in " ".join(kubectl("explain", f"creditmodel.spec.gates.{path}").split())
