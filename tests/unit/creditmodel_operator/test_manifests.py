@@ -73,12 +73,12 @@ def test_the_sample_approval_is_for_the_sample_model_and_shows_every_field() -> 
     assert paths(approval["spec"]) == schema_paths(schema_of(ModelApprovalSpec))
 
 
-def test_the_sample_accounts_are_the_ones_that_the_sample_names() -> None:
-    samples = ROOT / "manifests" / "samples"
-    accounts = list(yaml.safe_load_all((samples / "service-accounts.yaml").read_text()))
-    spec = yaml.safe_load((samples / "creditmodel.yaml").read_text())["spec"]
+def test_the_accounts_of_a_model_namespace_are_the_ones_that_the_sample_names() -> None:
+    text = (ROOT / "manifests" / "components" / "model-namespace" / "service-accounts.yaml").read_text()
+    accounts = list(yaml.safe_load_all(text))
+    spec = yaml.safe_load((ROOT / "manifests" / "samples" / "creditmodel.yaml").read_text())["spec"]
     named = {spec[part]["serviceAccountName"] for part in ("serving", "jobs")}
-    assert {account["metadata"]["name"] for account in accounts} == named
+    assert {account["metadata"]["name"] for account in accounts} == named | {"creditmodel-training"}
     for account in accounts:
         kubernetes_validate.validate(account, "1.36", strict=True)
 

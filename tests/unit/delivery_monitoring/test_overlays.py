@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from kubernetes_validate import validate
+
+from creditmodel_operator import names
 
 ROOT = Path(__file__).resolve().parents[3]
 BUILT_IN = ("v1", "apps/v1", "policy/v1", "networking.k8s.io/v1", "rbac.authorization.k8s.io/v1")
@@ -87,3 +90,75 @@ def test_what_is_not_allowed_is_denied_in_the_operators_namespace(prod: list[dic
     policy = one(prod, "NetworkPolicy", "default-deny")
     assert policy["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     assert policy["metadata"]["namespace"] == one(prod, "Deployment")["metadata"]["namespace"]
+
+
+@pytest.fixture(scope="module")
+def models() -> list[dict[str, Any]]:
+    """A namespace of CreditModels."""
+    return rendered("models")
+
+
+def selects(policy: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a NetworkPolicy is for pods with these labels."""
+    wanted: dict[str, str] = policy["spec"]["podSelector"].get("matchLabels", {})
+    return wanted.items() <= labels.items()
+
+
+def labelled(component: str) -> dict[str, str]:
+    """The labels of a pod that the operator makes."""
+    return names.child_labels("loans", component, revision="loans-0123456789")
+
+
+def test_everything_of_a_model_namespace_lies_in_it_and_is_valid(models: list[dict[str, Any]]) -> None:
+    (namespace,) = (document for document in models if document["kind"] == "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    rest = [document for document in models if document is not namespace]
+    assert {document["metadata"]["namespace"] for document in rest} == {namespace["metadata"]["name"]}
+
+
+def test_a_model_namespace_denies_and_then_lets_requests_in_to_serving_pods_only(models: list[dict[str, Any]]) -> None:
+    policies = [document for document in models if document["kind"] == "NetworkPolicy"]
+    assert one(models, "NetworkPolicy", "default-deny")["spec"] == {
+        "podSelector": {},
+        "policyTypes": ["Ingress", "Egress"],
+    }
+    admitting = [policy for policy in policies if policy["spec"].get("ingress")]
+    assert [selects(p, labelled("serving")) for p in admitting] == [True]
+    assert not any(selects(p, labelled(c)) for p in admitting for c in ("gate", "drift", "training"))
+    (rule,) = admitting[0]["spec"]["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": "http"}]
+    assert all(peer["namespaceSelector"]["matchLabels"] for peer in rule["from"]), (
+        "an empty selector is every namespace"
+    )
+
+
+@pytest.mark.parametrize("component", ["serving", "gate", "drift", "training"])
+def test_pods_of_the_operator_reach_names_and_tls_and_never_the_nodes_metadata(
+    component: str, models: list[dict[str, Any]]
+) -> None:
+    policies = [document for document in models if document["kind"] == "NetworkPolicy"]
+    rules = [rule for p in policies if selects(p, labelled(component)) for rule in p["spec"].get("egress", [])]
+    assert {port["port"] for rule in rules for port in rule["ports"]} == {53, 80, 443}
+    metadata = ip_address("169.254.169.254")
+    for rule in rules:
+        blocks = [peer["ipBlock"] for peer in rule.get("to", [])]
+        reached = [b for b in blocks if metadata in ip_network(b["cidr"]) and not excepted(b, metadata)]
+        assert not reached
+        assert blocks or {port["port"] for port in rule["ports"]} == {53}
+
+
+def excepted(block: dict[str, Any], address: IPv4Address | IPv6Address) -> bool:
+    return any(address in ip_network(other) for other in block.get("except", []))
+
+
+def test_the_pipeline_may_do_what_its_action_does_and_neither_delete_nor_approve(models: list[dict[str, Any]]) -> None:
+    role, binding = one(models, "Role", "creditmodel-deployer"), one(models, "RoleBinding", "creditmodel-deployers")
+    assert role["rules"] == [
+        {
+            "apiGroups": ["creditmodel.dev"],
+            "resources": ["creditmodels"],
+            "verbs": ["get", "list", "watch", "create", "patch"],
+        }
+    ]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"][0]["name"] in (ROOT / "terraform" / "modules" / "cluster" / "main.tf").read_text()
