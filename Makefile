@@ -131,9 +131,12 @@ bench-sandbox: $(READY) ## start, requests, watches, memory and idling of the sa
 images: ## build the three images with docker, podman or buildah
 	TORCH_INDEX_URL="$(TORCH_INDEX_URL)" .ci/images
 
-.PHONY: check-monitoring
-check-monitoring: $(READY) ## promtool's checks and unit tests of the alerts
+.PHONY: check-monitoring mutate-alerts
+check-monitoring: $(READY) ## the alerts' unit tests, and a real Prometheus on a sandbox in which one fires
 	PATH="$(abspath $(BIN)):$$PATH" .ci/check-rules
+	PYTHONPATH=tests/lint:tests/e2e $(BIN)/python tests/monitoring/live.py
+mutate-alerts: $(READY) ## whether the alerts' unit tests notice a change of any limit, window or selector
+	$(BIN)/python tests/monitoring/mutate.py
 
 .PHONY: clean
 clean: ## remove the environment and every cache

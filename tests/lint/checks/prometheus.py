@@ -26,6 +26,7 @@ from creditmodel_operator.client import ApiFailure
 from creditmodel_operator.conditions import TYPES
 
 __all__ = [
+    "VARIABLES",
     "Exposed",
     "alerts",
     "dashboard_queries",
