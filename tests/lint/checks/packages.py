@@ -39,19 +39,29 @@ Wanted = tuple[str, frozenset[str], str]
 
 
 def licences(root: Path) -> Outcome:
-    """Every package that a distribution needs, directly or not, and whose licence is not allowed."""
+    """Every package that a distribution needs, directly or not, and whose licence is not allowed.
+
+    Of extras, those that are installed here.
+    """
     found: list[str] = []
-    for name, why in sorted(_needed(root).items()):
+    for name, why in sorted(_needed(root, extras=False).items()):
         try:
-            licence = _licence(distribution(name))
+            found += _licence_errors(name, why)
         except PackageNotFoundError:
             found.append(f"{why}: {name} is not installed; run make setup")
-        else:
-            if not allowed(licence):
-                found.append(
-                    f"{why}: {name} is under {licence!r}, which is not on the list in tests/lint/checks/packages.py"
-                )
-    return Outcome(tuple(found))
+    absent: list[str] = []
+    for name, why in sorted(_needed(root, extras=True).items() - _needed(root, extras=False).items()):
+        try:
+            found += _licence_errors(name, why)
+        except PackageNotFoundError:
+            absent.append(name)
+    return Outcome(tuple(found), f"of extras not installed here: {', '.join(absent)}" if absent else "")
+
+
+def _licence_errors(name: str, why: str) -> list[str]:
+    licence = _licence(distribution(name))
+    said = f"{why}: {name} is under {licence!r}, which is not on the list in tests/lint/checks/packages.py"
+    return [] if allowed(licence) else [said]
 
 
 def pins(root: Path) -> Outcome:
@@ -59,7 +69,7 @@ def pins(root: Path) -> Outcome:
     pinned = {canonicalize_name(r.name): r for r in _lines(root / "constraints.txt")}
     loose = [f"constraints.txt: {r} does not pin one version" for r in pinned.values() if not _exact(r)]
     tools = _closure([(r.name, frozenset(r.extras), "requirements-dev.txt") for r in _tools(root)])
-    needed = tools | _needed(root)
+    needed = tools | _needed(root, extras=True)
     missing = [f"{why}: {name} has no version in constraints.txt" for name, why in needed.items() if name not in pinned]
     return Outcome((*loose, *sorted(missing)))
 
@@ -80,13 +90,13 @@ def _licence(found: Distribution) -> str:
     return " OR ".join(SPDX.get(text, text) for text in texts)
 
 
-def _needed(root: Path) -> dict[str, str]:
+def _needed(root: Path, *, extras: bool) -> dict[str, str]:
     """Everything that the distributions need, by name, with the pyproject.toml that asks for it."""
     found: dict[str, str] = {}
     for path in files(root, "*/pyproject.toml"):
         project = tomllib.loads(path.read_text())["project"]
-        optional = project.get("optional-dependencies", {}).values()
-        lines = [Requirement(line) for group in (project["dependencies"], *optional) for line in group]
+        groups = [project["dependencies"], *(project.get("optional-dependencies", {}).values() if extras else ())]
+        lines = [Requirement(line) for group in groups for line in group]
         asked = [(r.name, frozenset(r.extras), str(path.relative_to(root))) for r in lines if _applies(r, frozenset())]
         found = _closure(asked) | found
     return found

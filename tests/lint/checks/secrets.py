@@ -19,7 +19,6 @@ TOKENS = (
     "ArtifactoryDetector",
     "AWSKeyDetector",
     "AzureStorageKeyDetector",
-    "BasicAuthDetector",
     "DiscordBotTokenDetector",
     "GitHubTokenDetector",
     "JwtTokenDetector",
@@ -30,7 +29,7 @@ TOKENS = (
     "StripeDetector",
     "TwilioKeyDetector",
 )
-GUESSES = ("KeywordDetector", "Base64HighEntropyString", "HexHighEntropyString")
+GUESSES = ("BasicAuthDetector", "KeywordDetector", "Base64HighEntropyString", "HexHighEntropyString")
 """Not in Python, where ruff looks for passwords (S105 to S107), and not in tests, which are full of such strings."""
 HARMLESS = (
     r"(?i)sha256",
