@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import field as dataclass_field
+from typing import TYPE_CHECKING, Any
 
 from creditmodel_sandbox.notation import QuantityError, parse_quantity
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["ConfigError", "Paths", "Sources", "command", "expand", "field", "quantity", "resource_field", "variables"]
+__all__ = ["ConfigError", "Materials", "Paths", "Sources", "command", "expand", "quantity", "variables"]
 
 _REFERENCE = re.compile(r"\$(\$|\([^()$]*\))")
 _FIELD_KEY = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
@@ -28,11 +29,63 @@ class ConfigError(Exception):
     """The container cannot be set up as the pod asks; shown as CreateContainerConfigError."""
 
 
-class Sources(Protocol):
-    """Where ConfigMaps and Secrets come from."""
+@dataclass(frozen=True)
+class Materials:
+    """ConfigMaps and Secrets of the pod's namespace by (kind, name), and tokens by (audience, seconds)."""
+
+    objects: Mapping[tuple[str, str], Mapping[str, bytes]] = dataclass_field(default_factory=dict)
+    tokens: Mapping[tuple[str, int], bytes] = dataclass_field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the values of one pod come from. `fields` has podIP, podIPs, hostIP, hostIPs and nodeName; `allocatable`
+    is what the node has.
+    """
+
+    pod: Mapping[str, Any]
+    materials: Materials
+    fields: Mapping[str, str]
+    allocatable: Mapping[str, str]
 
     def data(self, kind: str, name: str) -> Mapping[str, bytes] | None:
         """Keys and contents of a ConfigMap or Secret in the pod's namespace; None when there is no such object."""
+        return self.materials.objects.get((kind, name))
+
+    def field(self, path: str) -> str:
+        """A downward API field."""
+        metadata, spec = self.pod["metadata"], self.pod["spec"]
+        if match := _FIELD_KEY.fullmatch(path):
+            return str((metadata.get(match[1]) or {}).get(match[2], ""))
+        match path:
+            case "metadata.name" | "metadata.namespace" | "metadata.uid":
+                return str(metadata[path.removeprefix("metadata.")])
+            case "metadata.labels" | "metadata.annotations":
+                entries = metadata.get(path.removeprefix("metadata.")) or {}
+                return "\n".join(f'{key}="{_escaped(value)}"' for key, value in sorted(entries.items()))
+            case "spec.serviceAccountName":
+                return str(spec.get("serviceAccountName", "default"))
+            case "spec.nodeName" | "status.podIP" | "status.podIPs" | "status.hostIP" | "status.hostIPs":
+                return self.fields[path.rpartition(".")[2]]
+            case _:
+                raise ConfigError(f"fieldRef {path} is not a field of the downward API")
+
+    def resource(self, ref: Mapping[str, Any], container: Mapping[str, Any] | None = None) -> str:
+        """A resourceFieldRef (of `container` unless it names one), rounded up to its divisor; a missing limit is what
+        the node has.
+        """
+        named = (c for c in self.pod["spec"]["containers"] if c["name"] == ref.get("containerName"))
+        where, _, name = str(ref["resource"]).partition(".")
+        given = (next(named, container) or {}).get("resources") or {}
+        amount = (given.get(where) or {}).get(name)
+        if amount is None and where == "limits":
+            amount = self.allocatable.get(name, "0")
+        divisor = quantity(ref.get("divisor") or "1") or 1.0
+        return str(math.ceil(round(quantity(amount or "0") / divisor, 6)))
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 @dataclass(frozen=True)
@@ -72,50 +125,7 @@ def quantity(text: str | float) -> float:
         raise ConfigError(f'"{text}" is not a quantity') from e
 
 
-def field(pod: Mapping[str, Any], path: str, node: Mapping[str, str]) -> str:
-    """A downward API field. `node` has podIP, podIPs, hostIP, hostIPs and nodeName."""
-    metadata, spec = pod["metadata"], pod["spec"]
-    if match := _FIELD_KEY.fullmatch(path):
-        return str((metadata.get(match[1]) or {}).get(match[2], ""))
-    match path:
-        case "metadata.name" | "metadata.namespace" | "metadata.uid":
-            return str(metadata[path.removeprefix("metadata.")])
-        case "metadata.labels" | "metadata.annotations":
-            entries = metadata.get(path.removeprefix("metadata.")) or {}
-            return "\n".join(f'{key}="{_escaped(value)}"' for key, value in sorted(entries.items()))
-        case "spec.serviceAccountName":
-            return str(spec.get("serviceAccountName", "default"))
-        case "spec.nodeName":
-            return node["nodeName"]
-        case "status.podIP" | "status.podIPs" | "status.hostIP" | "status.hostIPs":
-            return node[path.removeprefix("status.")]
-        case _:
-            raise ConfigError(f"fieldRef {path} is not a field of the downward API")
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def resource_field(container: Mapping[str, Any], ref: Mapping[str, Any], allocatable: Mapping[str, str]) -> str:
-    """A resourceFieldRef, rounded up to its divisor; a missing limit is what the node has."""
-    where, _, name = str(ref["resource"]).partition(".")
-    given = container.get("resources") or {}
-    amount = (given.get(where) or {}).get(name)
-    if amount is None and where == "limits":
-        amount = allocatable.get(name, "0")
-    divisor = quantity(ref.get("divisor") or "1") or 1.0
-    return str(math.ceil(round(quantity(amount or "0") / divisor, 6)))
-
-
-def variables(
-    pod: Mapping[str, Any],
-    container: Mapping[str, Any],
-    sources: Sources,
-    node: Mapping[str, str],
-    allocatable: Mapping[str, str],
-    given: Mapping[str, str],
-) -> dict[str, str]:
+def variables(container: Mapping[str, Any], sources: Sources, given: Mapping[str, str]) -> dict[str, str]:
     """The container's variables in order, before mount paths are replaced. `given` is the runtime's own."""
     known = dict(given)
     for source in container.get("envFrom") or []:
@@ -124,7 +134,7 @@ def variables(
         if "valueFrom" not in entry:
             known[entry["name"]] = expand(entry.get("value") or "", known)
             continue
-        value = _from_reference(pod, container, entry["valueFrom"], sources, node, allocatable)
+        value = _from_reference(container, entry["valueFrom"], sources)
         if value is not None:
             known[entry["name"]] = value
     return known
@@ -141,19 +151,11 @@ def _from_object(source: Mapping[str, Any], sources: Sources) -> dict[str, str]:
     return {}
 
 
-def _from_reference(
-    pod: Mapping[str, Any],
-    container: Mapping[str, Any],
-    source: Mapping[str, Any],
-    sources: Sources,
-    node: Mapping[str, str],
-    allocatable: Mapping[str, str],
-) -> str | None:
+def _from_reference(container: Mapping[str, Any], source: Mapping[str, Any], sources: Sources) -> str | None:
     if ref := source.get("fieldRef"):
-        return field(pod, ref["fieldPath"], node)
+        return sources.field(ref["fieldPath"])
     if ref := source.get("resourceFieldRef"):
-        owner = next((c for c in pod["spec"]["containers"] if c["name"] == ref.get("containerName")), container)
-        return resource_field(owner, ref, allocatable)
+        return sources.resource(ref, container)
     for key, kind in (("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")):
         if ref := source.get(key):
             return _from_key(kind, ref, sources)

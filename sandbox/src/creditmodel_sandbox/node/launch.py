@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from creditmodel_sandbox.node import environment, private, volumes
-from creditmodel_sandbox.node.environment import Paths
+from creditmodel_sandbox.node.environment import Paths, Sources
 from creditmodel_sandbox.node.lifecycle import Record
 from creditmodel_sandbox.node.logs import LogPump, tail
 from creditmodel_sandbox.node.private import PrivateRun
 from creditmodel_sandbox.node.probes import Place, Prober
 from creditmodel_sandbox.node.process import Process
-from creditmodel_sandbox.node.volumes import Materials
 
 __all__ = ["PodContext", "Run", "began", "launch", "log_path", "user_of", "working_directory"]
 
@@ -39,15 +38,11 @@ def log_path(directory: Path, uid: str, container: str, restart: int) -> Path:
 class PodContext:
     """What the containers of one pod share when they start."""
 
-    pod: Obj
+    sources: Sources
     directory: Path
     logs: Path
     identity: str
-    materials: Materials
     volumes: Mapping[str, Path]
-    fields: Mapping[str, str]
-    """Of the downward API: podIP, hostIP, nodeName, …"""
-    allocatable: Mapping[str, str]
     given: Mapping[str, str]
     """Variables of every container."""
     session: Any
@@ -92,7 +87,7 @@ class Run:
 def launch(context: PodContext, container: Obj, record: Record, restart: int, bin_dir: Path) -> Run:
     """Start the container's process. Raises ConfigError or StartError, with nothing left running."""
     given = {"PATH": f"{bin_dir}:{SYSTEM_PATH}", **context.given}
-    known = environment.variables(context.pod, container, context.materials, context.fields, context.allocatable, given)
+    known = environment.variables(container, context.sources, given)
     mounts = volumes.mounts(container, context.volumes, known)
     message_path = context.directory / "containers" / record.name / "termination-log"
     paths = Paths({container.get("terminationMessagePath") or TERMINATION_LOG: message_path, **mounts})
@@ -104,7 +99,7 @@ def launch(context: PodContext, container: Obj, record: Record, restart: int, bi
     container_id = uuid.uuid4().hex
     place = Place(
         container=container,
-        ip=context.fields["podIP"],
+        ip=context.sources.fields["podIP"],
         mark=f"{context.identity}/{container_id}",
         env=home | {name: value if name in given else paths.substitute(value) for name, value in known.items()},
         cwd=working_directory(container, paths, own["work"]),
@@ -114,7 +109,7 @@ def launch(context: PodContext, container: Obj, record: Record, restart: int, bi
         session=context.session,
         private=PrivateRun(message_path.with_name("run"), mounts).prepare() if private.possible() else None,
     )
-    pump = LogPump(log_path(context.logs, context.pod["metadata"]["uid"], record.name, restart))
+    pump = LogPump(log_path(context.logs, context.sources.pod["metadata"]["uid"], record.name, restart))
     try:
         process = Process.start(
             argv, env=place.env, cwd=place.cwd, mark=place.mark, output=pump.sink, user=user, group=group,
@@ -127,7 +122,7 @@ def launch(context: PodContext, container: Obj, record: Record, restart: int, bi
 
 def user_of(context: PodContext, container: Obj, needed: list[Path]) -> tuple[int | None, int | None]:
     """User and group to run as: only root can change them, and only to one that can reach what it needs."""
-    both = {**(context.pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
+    both = {**(context.sources.pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
     user = both.get("runAsUser")
     if not user or os.geteuid() != 0:
         return None, None

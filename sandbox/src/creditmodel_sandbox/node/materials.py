@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from creditmodel_sandbox.client import ApiError, Client, ClientError, Resource
-from creditmodel_sandbox.node.environment import ConfigError
-from creditmodel_sandbox.node.volumes import Materials, data_of, references, token_requests
+from creditmodel_sandbox.node.environment import ConfigError, Materials
+from creditmodel_sandbox.node.volumes import data_of, references, token_requests
 
 __all__ = ["Fetcher"]
 

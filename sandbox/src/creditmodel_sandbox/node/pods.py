@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from creditmodel_sandbox.client import ApiError, Client, ClientError, Informer, Obj
 from creditmodel_sandbox.node import lifecycle, volumes
-from creditmodel_sandbox.node.environment import ConfigError
+from creditmodel_sandbox.node.environment import ConfigError, Materials, Sources
 from creditmodel_sandbox.node.images import ImageError, Images
 from creditmodel_sandbox.node.launch import PodContext, Run, began, launch, log_path
 from creditmodel_sandbox.node.lifecycle import Facts, Record, rfc3339, seconds_of
@@ -26,7 +26,6 @@ from creditmodel_sandbox.node.materials import Fetcher
 from creditmodel_sandbox.node.probes import Outcome, Prober, attempt
 from creditmodel_sandbox.node.process import StartError
 from creditmodel_sandbox.node.statuses import PODS, RecordFile, StatusWriter
-from creditmodel_sandbox.node.volumes import Materials
 
 if TYPE_CHECKING:
     import aiohttp
@@ -322,8 +321,7 @@ class PodWorker:
                 self._take_address()
             self._materials = await self._fetcher.fetch(self.pod)
             if self._volumes is None:
-                place, fields = self.directory / "volumes", self._fields()
-                self._volumes = volumes.prepare(self.pod, place, self._materials, fields, self.host.allocatable)
+                self._volumes = volumes.prepare(self._sources(), self.directory / "volumes")
         except (ConfigError, OSError, OverflowError) as e:
             self._mount_at, self._mount_pause = now + self._mount_pause, min(self._mount_pause * 2, LONGEST_MOUNT_PAUSE)
             self._event("Warning", "FailedMount" if self._facts.pod_ip else "FailedCreatePodSandBox", str(e))
@@ -340,26 +338,23 @@ class PodWorker:
         self._stale = False
         try:
             self._materials = await self._fetcher.fetch(self.pod)
-            place, fields = self.directory / "volumes", self._fields()
-            volumes.refresh(self.pod, place, self._materials, fields, self.host.allocatable)
+            volumes.refresh(self._sources(), self.directory / "volumes")
         except (ConfigError, OSError, ClientError) as e:
             self._event("Warning", "FailedMount", f"a volume could not be brought up to date: {e}")
 
-    def _fields(self) -> dict[str, str]:
+    def _sources(self) -> Sources:
         ip, host = self._facts.pod_ip, self.host.address
-        return {"podIP": ip, "podIPs": ip, "hostIP": host, "hostIPs": host, "nodeName": self.host.name}
+        fields = {"podIP": ip, "podIPs": ip, "hostIP": host, "hostIPs": host, "nodeName": self.host.name}
+        return Sources(self.pod, self._materials, fields, self.host.allocatable)
 
     def _context(self) -> PodContext:
         host = self.host
         return PodContext(
-            pod=self.pod,
+            sources=self._sources(),
             directory=self.directory,
             logs=host.directory,
             identity=host.identity,
-            materials=self._materials,
             volumes=self._volumes or {},
-            fields=self._fields(),
-            allocatable=host.allocatable,
             given={"HOSTNAME": self.pod["spec"].get("hostname") or self.name, **host.api},
             session=host.session,
             warn=lambda reason, message, container: self._event("Warning", reason, message, container),

@@ -1,6 +1,6 @@
 """Volumes: what a pod mounts, as directories below the pod's own.
 
-`Materials` is what a pod needs from the API, fetched beforehand; the rest is synchronous. Files of ConfigMaps, Secrets,
+What a pod needs from the API is fetched beforehand; all this is synchronous. Files of ConfigMaps, Secrets,
 the downward API and tokens are replaced all at once when they change: a new directory is written, then the symbolic
 link `..data` is moved to it, as the kubelet does.
 """
@@ -11,32 +11,20 @@ import base64
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from creditmodel_sandbox.node import environment
-from creditmodel_sandbox.node.environment import ConfigError
+from creditmodel_sandbox.node.environment import ConfigError, Sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Materials", "data_of", "mounts", "prepare", "references", "refresh", "token_requests"]
+__all__ = ["data_of", "mounts", "prepare", "references", "refresh", "token_requests"]
 
 _PROJECTED = ("configMap", "secret", "downwardAPI", "projected")
 Files = dict[str, tuple[bytes, int]]
 """Relative path to content and mode."""
-
-
-@dataclass(frozen=True)
-class Materials:
-    """ConfigMaps and Secrets of the pod's namespace by (kind, name), and tokens by (audience, seconds)."""
-
-    objects: Mapping[tuple[str, str], Mapping[str, bytes]] = field(default_factory=dict)
-    tokens: Mapping[tuple[str, int], bytes] = field(default_factory=dict)
-
-    def data(self, kind: str, name: str) -> Mapping[str, bytes] | None:
-        return self.objects.get((kind, name))
 
 
 def data_of(obj: Mapping[str, Any]) -> dict[str, bytes]:
@@ -82,17 +70,12 @@ def _token_key(source: Mapping[str, Any]) -> tuple[str, int]:
     return source.get("audience", ""), int(source.get("expirationSeconds", 3600))
 
 
-def prepare(
-    pod: Mapping[str, Any],
-    directory: Path,
-    materials: Materials,
-    node: Mapping[str, str],
-    allocatable: Mapping[str, str],
-) -> dict[str, Path]:
+def prepare(sources: Sources, directory: Path) -> dict[str, Path]:
     """Make every volume of the pod, and return the real path of each. ConfigError says what cannot be mounted."""
-    group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
+    spec = sources.pod["spec"]
+    group = (spec.get("securityContext") or {}).get("fsGroup")
     paths = {}
-    for volume in pod["spec"].get("volumes") or []:
+    for volume in spec.get("volumes") or []:
         place = directory / volume["name"]
         if "hostPath" in volume:
             paths[volume["name"]] = _host_path(volume["name"], volume["hostPath"])
@@ -101,7 +84,7 @@ def prepare(
             place.mkdir(parents=True, exist_ok=True)
             place.chmod(0o777)
         elif any(kind in volume for kind in _PROJECTED):
-            _replace(place, _files(pod, volume, materials, node, allocatable))
+            _replace(place, _files(volume, sources))
         else:
             kind = next((key for key in volume if key != "name"), "an empty source")
             raise ConfigError(
@@ -114,16 +97,10 @@ def prepare(
     return paths
 
 
-def refresh(
-    pod: Mapping[str, Any],
-    directory: Path,
-    materials: Materials,
-    node: Mapping[str, str],
-    allocatable: Mapping[str, str],
-) -> bool:
+def refresh(sources: Sources, directory: Path) -> bool:
     """Bring the projected volumes up to date, in place; say whether any changed."""
-    volumes = [v for v in pod["spec"].get("volumes") or [] if any(kind in v for kind in _PROJECTED)]
-    changes = [_replace(directory / v["name"], _files(pod, v, materials, node, allocatable)) for v in volumes]
+    volumes = [v for v in sources.pod["spec"].get("volumes") or [] if any(kind in v for kind in _PROJECTED)]
+    changes = [_replace(directory / volume["name"], _files(volume, sources)) for volume in volumes]
     return any(changes)
 
 
@@ -158,48 +135,36 @@ def _host_path(name: str, source: Mapping[str, Any]) -> Path:
     return path
 
 
-def _files(
-    pod: Mapping[str, Any],
-    volume: Mapping[str, Any],
-    materials: Materials,
-    node: Mapping[str, str],
-    allocatable: Mapping[str, str],
-) -> Files:
+def _files(volume: Mapping[str, Any], sources: Sources) -> Files:
     """What a projected volume holds now."""
     if projected := volume.get("projected"):
-        sources, mode = projected.get("sources") or [], projected.get("defaultMode")
+        parts, mode = projected.get("sources") or [], projected.get("defaultMode")
     else:
-        sources, mode = [volume], next(volume[kind].get("defaultMode") for kind in _PROJECTED if kind in volume)
+        parts, mode = [volume], next(volume[kind].get("defaultMode") for kind in _PROJECTED if kind in volume)
     files: Files = {}
-    for source in sources:
-        for path, (content, own_mode) in _source_files(pod, source, materials, node, allocatable).items():
+    for part in parts:
+        for path, (content, own_mode) in _part_files(part, sources).items():
             if path.startswith("/") or ".." in path.split("/"):
                 raise ConfigError(f'volume "{volume["name"]}": the path "{path}" leaves the volume')
             files[path] = content, own_mode if own_mode is not None else (0o644 if mode is None else mode)
     return files
 
 
-def _source_files(
-    pod: Mapping[str, Any],
-    source: Mapping[str, Any],
-    materials: Materials,
-    node: Mapping[str, str],
-    allocatable: Mapping[str, str],
-) -> dict[str, tuple[bytes, int | None]]:
+def _part_files(part: Mapping[str, Any], sources: Sources) -> dict[str, tuple[bytes, int | None]]:
     for key, kind in (("configMap", "ConfigMap"), ("secret", "Secret")):
-        if ref := source.get(key):
-            return _object_files(kind, ref, materials)
-    if downward := source.get("downwardAPI"):
+        if ref := part.get(key):
+            return _object_files(kind, ref, sources)
+    if downward := part.get("downwardAPI"):
         items = downward.get("items") or []
-        return {i["path"]: (_downward(pod, i, node, allocatable).encode(), i.get("mode")) for i in items}
-    if token := source.get("serviceAccountToken"):
-        return {token["path"]: (materials.tokens[_token_key(token)], None)}
-    raise ConfigError(f"a projected volume of {', '.join(source)} is not supported by the sandbox's node")
+        return {item["path"]: (_downward(item, sources).encode(), item.get("mode")) for item in items}
+    if token := part.get("serviceAccountToken"):
+        return {token["path"]: (sources.materials.tokens[_token_key(token)], None)}
+    raise ConfigError(f"a projected volume of {', '.join(part)} is not supported by the sandbox's node")
 
 
-def _object_files(kind: str, ref: Mapping[str, Any], materials: Materials) -> dict[str, tuple[bytes, int | None]]:
+def _object_files(kind: str, ref: Mapping[str, Any], sources: Sources) -> dict[str, tuple[bytes, int | None]]:
     name = ref.get("name") or ref.get("secretName", "")
-    data = materials.data(kind, name)
+    data = sources.data(kind, name)
     if data is None:
         if ref.get("optional"):
             return {}
@@ -212,14 +177,9 @@ def _object_files(kind: str, ref: Mapping[str, Any], materials: Materials) -> di
     return {i["path"]: (data[i["key"]], i.get("mode")) for i in ref["items"] if i["key"] in data}
 
 
-def _downward(
-    pod: Mapping[str, Any], item: Mapping[str, Any], node: Mapping[str, str], allocatable: Mapping[str, str]
-) -> str:
-    if ref := item.get("fieldRef"):
-        return environment.field(pod, ref["fieldPath"], node)
-    ref = item["resourceFieldRef"]
-    container = next(c for c in pod["spec"]["containers"] if c["name"] == ref.get("containerName"))
-    return environment.resource_field(container, ref, allocatable)
+def _downward(item: Mapping[str, Any], sources: Sources) -> str:
+    ref = item.get("fieldRef")
+    return sources.field(ref["fieldPath"]) if ref else sources.resource(item["resourceFieldRef"])
 
 
 def _replace(place: Path, files: Files) -> bool:

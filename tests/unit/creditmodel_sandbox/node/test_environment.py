@@ -8,15 +8,14 @@ import pytest
 
 from creditmodel_sandbox.node.environment import (
     ConfigError,
+    Materials,
     Paths,
+    Sources,
     command,
     expand,
-    field,
     quantity,
-    resource_field,
     variables,
 )
-from creditmodel_sandbox.node.volumes import Materials
 
 PATHS = Paths({"/data": Path("/real/d"), "/data/deep": Path("/other"), "/dev/termination-log": Path("/real/msg")})
 NODE = {"podIP": "127.1.0.1", "podIPs": "127.1.0.1", "hostIP": "127.0.0.1", "hostIPs": "127.0.0.1", "nodeName": "n"}
@@ -85,31 +84,32 @@ def test_a_wrong_quantity_is_named() -> None:
 
 def test_downward_fields(pod: Any) -> None:
     p = pod(labels={"a": "1", "b": '2"'}, serviceAccountName="sa")
+    sources = Sources(p, Materials(), NODE, {})
     found = {
-        path: field(p, path, NODE)
+        path: sources.field(path)
         for path in ("metadata.name", "metadata.namespace", "metadata.uid", "metadata.labels['a']", "metadata.labels",
                      "metadata.annotations['none']", "spec.nodeName", "spec.serviceAccountName", "status.podIP",
                      "status.hostIP")
     }  # fmt: skip
     assert list(found.values()) == ["p", "ns", "uid-p", "1", 'a="1"\nb="2\\""', "", "n", "sa", "127.1.0.1", "127.0.0.1"]
     with pytest.raises(ConfigError, match=r"spec.hostname"):
-        field(p, "spec.hostname", NODE)
+        sources.field("spec.hostname")
 
 
-def test_a_resource_is_rounded_up_to_its_divisor_and_a_missing_limit_is_the_nodes() -> None:
-    container = {"resources": {"limits": {"cpu": "1500m"}, "requests": {"memory": "64Mi"}}}
-    allocatable = {"memory": "1Gi"}
-    assert resource_field(container, {"resource": "limits.cpu"}, allocatable) == "2"
-    assert resource_field(container, {"resource": "limits.cpu", "divisor": "1m"}, allocatable) == "1500"
-    assert resource_field(container, {"resource": "requests.memory", "divisor": "1Mi"}, allocatable) == "64"
-    assert resource_field(container, {"resource": "limits.memory", "divisor": "1Mi"}, allocatable) == "1024"
+def test_a_resource_is_rounded_up_to_its_divisor_and_a_missing_limit_is_the_nodes(pod: Any) -> None:
+    container = {"name": "c", "resources": {"limits": {"cpu": "1500m"}, "requests": {"memory": "64Mi"}}}
+    sources = Sources(pod(containers=[container]), Materials(), NODE, {"memory": "1Gi"})
+    assert sources.resource({"resource": "limits.cpu"}, container) == "2"
+    assert sources.resource({"resource": "limits.cpu", "divisor": "1m", "containerName": "c"}) == "1500"
+    assert sources.resource({"resource": "requests.memory", "divisor": "1Mi"}, container) == "64"
+    assert sources.resource({"resource": "limits.memory", "divisor": "1Mi"}, container) == "1024"
 
 
 def _variables(pod: Any, container: Mapping[str, Any], **objects: Mapping[str, bytes]) -> dict[str, str]:
     materials = Materials(
         {("ConfigMap" if name.startswith("c") else "Secret", name): data for name, data in objects.items()}
     )
-    return variables(pod(), container, materials, NODE, {"memory": "1Gi"}, {"PATH": "/bin"})
+    return variables(container, Sources(pod(), materials, NODE, {"memory": "1Gi"}), {"PATH": "/bin"})
 
 
 def test_variables_come_in_order_and_later_ones_may_use_earlier_ones(pod: Any) -> None:

@@ -6,20 +6,17 @@ from typing import Any
 
 import pytest
 
-from creditmodel_sandbox.node.environment import Paths
+from creditmodel_sandbox.node.environment import Materials, Paths, Sources
 from creditmodel_sandbox.node.launch import PodContext, user_of, working_directory
 
 
 def context(pod: Any, directory: Path, warnings: list[str], **security: Any) -> PodContext:
     return PodContext(
-        pod=pod(securityContext=security),
+        sources=Sources(pod(securityContext=security), Materials(), {}, {}),
         directory=directory,
         logs=directory,
         identity="n",
-        materials=None,  # type: ignore[arg-type]  # not looked at
         volumes={},
-        fields={},
-        allocatable={},
         given={},
         session=None,
         warn=lambda reason, message, container: warnings.append(f"{reason} {container}: {message}"),

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from creditmodel_sandbox.node.environment import ConfigError
-from creditmodel_sandbox.node.volumes import Materials, data_of, mounts, prepare, references, refresh, token_requests
+from creditmodel_sandbox.node.environment import ConfigError, Materials, Sources
+from creditmodel_sandbox.node.volumes import data_of, mounts, prepare, references, refresh, token_requests
 
 NODE = {"podIP": "127.1.0.1", "nodeName": "n"}
 CONFIG = {"name": "c", "configMap": {"name": "cm"}}
 
 
 def _prepare(pod: Any, directory: Path, *volumes: Any, **objects: Any) -> dict[str, Path]:
-    return prepare(pod(volumes=list(volumes)), directory, _materials(**objects), NODE, {"cpu": "2"})
+    return prepare(Sources(pod(volumes=list(volumes)), _materials(**objects), NODE, {"cpu": "2"}), directory)
 
 
 def _materials(**objects: Any) -> Materials:
@@ -33,8 +33,8 @@ def test_an_update_replaces_all_files_at_once_and_removes_what_is_gone(pod: Any,
     place = _prepare(pod, tmp_path, CONFIG, cm={"a": b"1", "b": b"1"})["c"]
     before = (place / "..data").resolve()
     p = pod(volumes=[CONFIG])
-    assert not refresh(p, tmp_path, _materials(cm={"a": b"1", "b": b"1"}), NODE, {})
-    assert refresh(p, tmp_path, _materials(cm={"a": b"2", "c": b"2"}), NODE, {})
+    assert not refresh(Sources(p, _materials(cm={"a": b"1", "b": b"1"}), NODE, {}), tmp_path)
+    assert refresh(Sources(p, _materials(cm={"a": b"2", "c": b"2"}), NODE, {}), tmp_path)
     assert sorted(path.name for path in place.iterdir() if not path.name.startswith("..")) == ["a", "c"]
     assert (place / "a").read_bytes() == b"2"
     assert not before.exists()
@@ -57,7 +57,7 @@ def test_projected_sources_share_a_directory(pod: Any, tmp_path: Path) -> None:
     ]
     p = pod(labels={"a": "1"}, volumes=[{"name": "v", "projected": {"sources": sources}}])
     materials = Materials({("ConfigMap", "cm"): {"x": b"1"}}, {("", 600): b"secret"})
-    place = prepare(p, tmp_path, materials, NODE, {})["v"]
+    place = prepare(Sources(p, materials, NODE, {}), tmp_path)["v"]
     assert [(place / name).read_text() for name in ("x", "labels", "token")] == ["1", 'a="1"', "secret"]
     assert token_requests(p) == {("", 600)}
 
