@@ -17,7 +17,7 @@ import yaml
 from checks.common import BIN, Outcome, files
 from creditmodel_operator.api import crd as generated
 from creditmodel_sandbox.apiserver.crd import check_definition, custom_resources
-from creditmodel_sandbox.apiserver.schema import prune, validate
+from creditmodel_sandbox.apiserver.schema import MISSING, judge, prune, validate
 
 __all__ = ["crds", "manifests"]
 
@@ -126,7 +126,8 @@ def _custom_errors(root: Path, obj: JSON) -> list[str]:
         return [f"no CRD serves {obj['apiVersion']} {obj['kind']}"]
     stored = json.loads(json.dumps(obj, default=str))
     unknown = [f"{path}: no such field" for path in prune(resource.node, stored)]
-    return unknown + [str(error) for error in validate(resource.node, stored)]
+    errors = validate(resource.node, stored)
+    return unknown + [str(error) for error in (*errors, *judge(resource.node, stored, MISSING, errors))]
 
 
 @cache
