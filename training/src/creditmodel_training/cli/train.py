@@ -1,6 +1,7 @@
 """creditmodel-train: train a credit-scoring network and write its bundle.
 
-`creditmodel-train retrain` trains a challenger for a model that serves; it has a --help of its own.
+`creditmodel-train retrain` trains a challenger for a model that serves, `creditmodel-train signal` asks somebody else
+to. Both have a --help of their own.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ import json
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from creditmodel_training.cli.retrain import main as retrain
 from creditmodel_training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0 bundle written, 2 bad input."""
     given = sys.argv[1:] if argv is None else argv
-    if given and given[0] == "retrain":
-        return retrain(given[1:])
+    if given and given[0] in ("retrain", "signal"):
+        return _part(given[0])(given[1:])
     arguments = _parser().parse_args(given)
     try:
         return _run(arguments)
@@ -45,6 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("creditmodel-train: interrupted, no bundle was written", file=sys.stderr)
         return 130
+
+
+def _part(command: str) -> Callable[[Sequence[str]], int]:
+    """A command of its own; what it needs is loaded for it alone."""
+    from creditmodel_training.cli import retrain, signal
+
+    return {"retrain": retrain.main, "signal": signal.main}[command]
 
 
 def _run(arguments: argparse.Namespace) -> int:
