@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import http.client
 import json
+import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -202,10 +207,13 @@ def test_real_drift_sets_the_retraining_condition(
     kubectl: Kubectl, bundles: Bundles, ours: Cluster, spec: dict[str, Any]
 ) -> None:
     with endpoint(kubectl, NAME, ours.work / "forward.log") as address:
-        later = models.applicants("uci-credit-default@2005-09", ours.work / "september.json")
+        later, labels = models.labelled("uci-credit-default@2005-09", ours.work / "september.json")
+        keys = []
         for start in range(0, len(later), 250):
             answer = score(address, later[start : start + 250])
             assert answer["model"]["digest"] == models.digest(bundles.v3)
+            keys += [(answer["request_id"], row) for row in range(len(answer["results"]))]
+    models.write_outcomes(models.uri(ours.work / "live" / "outcomes"), keys, labels)
     log = spec["serving"]["scoringLog"]["uri"]
     until(lambda: models.is_logged(log, answer["request_id"]), "the scoring log to hold the last of them", 60)
     for number in range(2):
@@ -221,6 +229,107 @@ def test_real_drift_sets_the_retraining_condition(
     assert events[0].get("count", 1) <= 1
 
 
+def test_a_job_retrains_on_what_became_of_the_applicants_and_offers_the_new_model(
+    kubectl: Kubectl, bundles: Bundles, ours: Cluster, spec: dict[str, Any]
+) -> None:
+    episode = status(kubectl)["retraining"]["episode"]
+    spec["drift"]["labels"] = {"uri": models.uri(ours.work / "live" / "outcomes"), "maturityDays": 0}
+    output = models.uri(ours.work / "live" / "retrained")
+    options = ["--epochs", "60", "--interactions", "0"]
+    retraining = {"policy": "Job", "job": {"output": {"uri": output}, "args": options}}
+    apply(kubectl, bundles.v3, {**spec, "retraining": retraining})
+    until(lambda: status(kubectl)["retraining"].get("candidate"), "a candidate", TIMEOUT)
+    found = status(kubectl)["retraining"]
+    assert (found["episode"], found["trigger"]["state"]) == (episode, "Succeeded")
+    assert found["candidate"]["uri"] == f"{output}/{NAME}-{episode}"
+    judged = found["candidate"]["evaluation"]
+    assert judged["rows"] > 1500
+    assert judged["challenger"]["auc"] > judged["champion"]["auc"] - 0.02 > 0.7
+    assert kubectl.get("creditmodel", NAME)["spec"]["model"]["digest"] == models.digest(bundles.v3)
+    jobs = kubectl.get("jobs", "--selector", "app.kubernetes.io/component=training")["items"]
+    assert [job["metadata"]["name"] for job in jobs] == [f"{NAME}-training-{episode}"]
+
+
+def test_the_offered_change_of_spec_puts_the_new_model_through_every_gate(
+    kubectl: Kubectl, bundles: Bundles, spec: dict[str, Any]
+) -> None:
+    candidate = status(kubectl)["retraining"]["candidate"]["digest"]
+    limits = {**spec, "gates": {"quality": {"minAUC": 0.6, "maxAUCDrop": 0.02}}}
+    apply(kubectl, bundles.v3, {**limits, "retraining": kubectl.get("creditmodel", NAME)["spec"]["retraining"]})
+    events = [event for event in kubectl.get("events")["items"] if event["reason"] == "RetrainingCandidate"]
+    assert len(events) == 1
+    _, _, command = events[0]["message"].partition("put it forward: kubectl ")
+    kubectl(*shlex.split(command))
+    until(lambda: status(kubectl)["active"]["digest"] == candidate, "the retrained model to serve", TIMEOUT)
+    found = wait(kubectl, "Ready")
+    assert conditions(found)["QualityPassed"] == "True"
+    assert "on the same hold-out" in message(found, "QualityPassed")
+    assert conditions(found)["RetrainingRequired"] == "False"
+    assert "retraining" not in found
+
+
+RECEIVER = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        names = ("webhook-id", "webhook-timestamp", "webhook-signature", "Content-Type")
+        print("\\x1f".join([*(self.headers[name] for name in names), body]), flush=True)
+        self.send_response(202)
+        self.end_headers()
+http.server.HTTPServer((sys.argv[1], 8080), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def receiver(kubectl: Kubectl) -> str:
+    """The URL of a pod that prints every request that it is sent."""
+    container = {
+        "name": "receiver",
+        "image": os.environ.get("CREDITMODEL_JOBS_IMAGE", "creditmodel-jobs:dev"),
+        "command": ["python3", "-c", RECEIVER, "$(POD_IP)"],
+        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "receiver"}, "spec": {"containers": [container]}}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hook"}, "stringData": {"key": "s3cret"}}
+    kubectl.apply(secret, pod)
+    kubectl.wait("pod/receiver", "Ready", TIMEOUT)
+    return f"http://{kubectl.get('pod', 'receiver')['status']['podIP']}:8080/"
+
+
+def test_decay_of_quality_is_told_to_a_webhook_once_and_signed(
+    kubectl: Kubectl, ours: Cluster, spec: dict[str, Any], receiver: str
+) -> None:
+    model = kubectl.get("creditmodel", NAME)["spec"]["model"]
+    labels = {"uri": spec["drift"]["labels"]["uri"], "maturityDays": 0, "minAUC": 0.99}
+    with endpoint(kubectl, NAME, ours.work / "forward.log") as address:
+        applicants, outcomes = models.labelled("uci-credit-default@2005-09", ours.work / "again.json")
+        answer = score(address, applicants[:800])
+        keys = [(answer["request_id"], row) for row in range(800)]
+    models.write_outcomes(labels["uri"], keys, outcomes[:800])
+    until(lambda: models.is_logged(spec["serving"]["scoringLog"]["uri"], answer["request_id"]), "the log", 60)
+    webhook = {"url": receiver, "insecure": True, "secretRef": {"name": "hook"}}
+    retraining = {"triggers": ["Quality"], "cooldown": "0m", "webhook": webhook}
+    resource = models.credit_model(NAME, ours.work, **spec | {"drift": spec["drift"] | {"labels": labels}})
+    resource["spec"] |= {"model": model, "retraining": retraining}
+    kubectl.apply(resource)
+    for number in range(2):
+        kubectl("create", "job", f"--from=cronjob/{NAME}-drift", f"quality-{number}")
+        kubectl.wait(f"job/quality-{number}", "Complete", TIMEOUT)
+    found = wait(kubectl, "RetrainingRequired")
+    assert conditions(found)["QualityDegraded"] == "True"
+    until(lambda: status(kubectl)["retraining"]["trigger"]["state"] == "Succeeded", "the delivery", TIMEOUT)
+    (line,) = kubectl("logs", "receiver").splitlines()
+    name, stamp, signature, kind, body = line.split("\x1f")
+    event = json.loads(body)
+    assert event["id"] == name == found["retraining"]["episode"]
+    assert event["data"]["digest"] == model["digest"]
+    assert event["data"]["evidence"]["quality"]["auc"] < 0.99
+    assert kind.startswith("application/cloudevents+json")
+    expected = hmac.new(b"s3cret", f"{name}.{stamp}.{body}".encode(), hashlib.sha256).digest()
+    assert signature == f"v1,{base64.b64encode(expected).decode()}"
+
+
 @pytest.mark.parametrize(
     ("section", "sentence"),
     [
@@ -229,6 +338,8 @@ def test_real_drift_sets_the_retraining_condition(
         ({"serving": {"replicas": {"min": 3, "max": 2}}}, "min"),
         ({"drift": {"schedule": "tomorrow", "current": {"uri": "s3://logs"}}}, "schedule must be"),
         ({"gates": {"parity": {"rtol": -1}}}, "rtol"),
+        ({"retraining": {"policy": "Job"}}, "policy Job needs retraining.job"),
+        ({"retraining": {"webhook": {"url": "http://hook/"}}}, "insecure: true"),
     ],
 )
 def test_a_malformed_credit_model_is_refused_with_a_sentence(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -29,10 +30,12 @@ __all__ = [
     "damage",
     "digest",
     "is_logged",
+    "labelled",
     "publish",
     "sign",
     "train",
     "uri",
+    "write_outcomes",
 ]
 
 MODEL = "credit-default"
@@ -55,6 +58,23 @@ def applicants(data: str, target: Path, rows: int | None = None) -> list[dict[st
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     found: list[dict[str, Any]] = json.loads(target.read_text())["applicants"]
     return found
+
+
+def labelled(data: str, target: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """Applicants of a data set whom no model has learned from, and what became of them: 1 for a default."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    command = [console_script("creditmodel-data"), "export", data, "--labels", "--out", str(target)]
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    found: list[dict[str, Any]] = json.loads(target.read_text())["applicants"]
+    return found, [applicant.pop("_label") for applicant in found]
+
+
+def write_outcomes(place: str, keys: list[tuple[str, int]], labels: list[int]) -> None:
+    """A table of outcomes: what became of each row of each request."""
+    requests, rows = zip(*keys, strict=True)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.table({"_request_id": requests, "_row": rows, "_label": labels}), buffer)
+    write_bytes(f"{place}/part-0.parquet", buffer.getvalue().to_pybytes())
 
 
 def damage(source: Path, target: Path, version: str) -> Path:

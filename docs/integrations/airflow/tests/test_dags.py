@@ -10,31 +10,9 @@ from typing import Any
 
 import pytest
 
-from conftest import BIN, DIGEST, EPISODE, HERE, Cluster
+from conftest import BIN, DIGEST, EPISODE, Cluster
 
 pytestmark = pytest.mark.usefixtures("airflow_db")
-
-
-@pytest.fixture(scope="module")
-def dags(airflow_db: None) -> dict[str, Any]:
-    from airflow.dag_processing.dagbag import DagBag
-
-    bag = DagBag(str(HERE / "dags"))
-    assert bag.import_errors == {}
-    return dict(bag.dags)
-
-
-@pytest.fixture(scope="module")
-def synced(dags: dict[str, Any]) -> dict[str, Any]:
-    """The DAGs as a scheduler would know them."""
-    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-    from airflow.models.dagbundle import DagBundleModel
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        session.merge(DagBundleModel(name="creditmodel-tests"))
-    sync_bag_to_db(DagBag(str(HERE / "dags")), "creditmodel-tests", None)
-    return dags
 
 
 def states(run: Any) -> dict[str, str]:

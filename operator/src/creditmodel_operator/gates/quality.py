@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from creditmodel_bundle.documents import Incumbent
 from creditmodel_bundle.measurement import EvaluationSummary, Measurement
 from creditmodel_operator import reasons
 from creditmodel_operator.api.spec import Quality
@@ -57,8 +58,7 @@ def _floors(found: EvaluationSummary, limits: Quality) -> Iterator[tuple[str, Nu
 def _drops(found: EvaluationSummary, limits: Quality, champion: Champion | None) -> Iterator[tuple[str, Number]]:
     if champion is None or champion.evaluation is None:
         return
-    before = champion.evaluation
-    other = "" if before.holdout_sha256 == found.holdout_sha256 else ", on different hold-outs"
+    before, other = _beside(found, champion.digest, champion.evaluation)
     pairs = (("auc", found.auc, before.auc, limits.max_auc_drop), ("ks", found.ks, before.ks, limits.max_ks_drop))
     for name, value, old, limit in pairs:
         if limit is not None:
@@ -66,6 +66,15 @@ def _drops(found: EvaluationSummary, limits: Quality, champion: Champion | None)
             below = f"{drop:.4f} below {champion.revision}'s {old:.4f}{other}"
             text = f"{name.upper()} {value:.4f} is {below}, at most {limit:g}"
             yield text, Number(name=f"{name}Drop", value=drop, limit=limit)
+
+
+def _beside(
+    found: EvaluationSummary, champion: str, known: EvaluationSummary
+) -> tuple[EvaluationSummary | Incumbent, str]:
+    """The champion's figures that these may be compared with: on the same rows where both were judged on them."""
+    if found.champion is not None and found.champion.digest == champion:
+        return found.champion, " on the same hold-out"
+    return known, "" if known.holdout_sha256 == found.holdout_sha256 else ", on different hold-outs"
 
 
 QUALITY = Gate(name="quality", condition="QualityPassed", judge=_judge)
