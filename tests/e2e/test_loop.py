@@ -263,7 +263,8 @@ def test_the_offered_change_of_spec_puts_the_new_model_through_every_gate(
     until(lambda: status(kubectl)["active"]["digest"] == candidate, "the retrained model to serve", TIMEOUT)
     found = wait(kubectl, "Ready")
     assert conditions(found)["QualityPassed"] == "True"
-    assert "on the same hold-out" in message(found, "QualityPassed")
+    judged = [event["message"] for event in kubectl.get("events")["items"] if event["reason"] == "QualityPassed"]
+    assert any("on the same hold-out" in text for text in judged), judged
     assert conditions(found)["RetrainingRequired"] == "False"
     assert "retraining" not in found
 

@@ -270,6 +270,35 @@ def test_the_job_is_what_spec_asks_for(world: World) -> None:
     assert rules[0] == {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2]}}
 
 
+@pytest.mark.parametrize(
+    ("against", "auc", "passed", "words"),
+    [
+        ("v1", 0.70, "True", "on the same hold-out"),
+        ("v1", 0.66, "False", "on the same hold-out"),
+        ("v9", 0.70, "False", "on different hold-outs"),
+        (None, 0.70, "False", "on different hold-outs"),
+    ],
+)
+def test_a_retrained_challenger_is_compared_on_its_own_hold_out(
+    world: World, against: str | None, auc: float, passed: str, words: str
+) -> None:
+    """v1 reached 0.77 on what it was made from; on recent applicants it reaches 0.69."""
+    world.promote("v1", gates={"quality": {"maxAUCDrop": 0.02}})
+    world.spec("v2", gates={"quality": {"maxAUCDrop": 0.02}})
+    world.reconcile()
+    (job,) = world.jobs("artifact", running=True)
+    incumbent = {"champion": FIGURES | {"auc": 0.69, "digest": digest_of(against)}} if against else {}
+    measured = world.good(job)
+    measured["evaluation"] |= {"auc": auc, "holdout_sha256": "recent", **incumbent}
+    world.run_jobs(artifact=measured)
+    world.reconcile()
+    for _ in range(2):
+        world.run_jobs()
+        world.reconcile()
+    found = world.condition("QualityPassed")
+    assert (found["status"], words in found["message"]) == (passed, True), found
+
+
 # -- policy Signal
 
 

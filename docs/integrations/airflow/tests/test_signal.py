@@ -91,5 +91,5 @@ def test_a_wrong_password_and_an_unknown_dag_are_final(synced: dict[str, Any], a
     code, said = signal(api_server, tmp_path, **wrong)
     assert (code, said["error"]["reason"]) == (2, "Rejected")
     assert "HTTP 401" in said["error"]["message"]
-    code, said = signal(api_server, tmp_path, **{"token": PASSWORD})
+    code, said = signal(api_server, tmp_path, token=PASSWORD)
     assert (code, said["error"]["reason"]) == (2, "Rejected")
