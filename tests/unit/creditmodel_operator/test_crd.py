@@ -127,7 +127,7 @@ RULE_CASES = [
     (".spec.retraining.job.env[]", {"name": "A", "value": "1"}, {"name": "A"}),
     (".spec.retraining.job.env[]", {"name": "A", "secretKeyRef": {}}, {"name": "A", "value": "", "secretKeyRef": {}}),
     (".spec.retraining.webhook.url", "https://hooks.example.com/a?b=c", "ftp://hooks"),
-    (".spec.retraining.webhook.url", "http://hook.ns.svc:8080", "https://user:password@hooks"),
+    (".spec.retraining.webhook.url", "http://hook.ns.svc:8080", "https://user@hooks"),
     (".spec.retraining.webhook.dagId", "retrain_credit.v2", "../variables"),
     (".spec.retraining.webhook", WEBHOOK, WEBHOOK | {"url": "http://hooks"}),
     (".spec.retraining.webhook", WEBHOOK | {"url": "http://hooks", "insecure": True}, WEBHOOK | {"format": "Airflow"}),
