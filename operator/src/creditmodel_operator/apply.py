@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from creditmodel_operator import api, names
-from creditmodel_operator.client import Client, Conflict, Gone, Refused, partial
+from creditmodel_operator.client import Client, Conflict, Gone, Refused, Taken, partial
+from creditmodel_operator.conditions import events
 from creditmodel_operator.metrics import GATES
 from creditmodel_operator.observed import Model
-from creditmodel_operator.plan import Action, Apply, Event, Plan
+from creditmodel_operator.plan import Apply, Claim, Delete, Event, Plan
 from creditmodel_operator.report import refused
 from creditmodel_operator.store import Key, Store
 
@@ -31,12 +32,17 @@ async def carry_out(plan: Plan, model: Model, client: Client, store: Store) -> b
     changed = False
     try:
         for action in plan.actions:
-            changed |= await _act(action, key, client, store)
+            if isinstance(action, Claim):
+                await _claim(action, model, client)
+            else:
+                changed |= await _act(action, key, client, store)
     except Refused as e:
         planned = plan.status if plan.status is not None else model.status
-        told = refused(model, planned, str(e), datetime.now(UTC))
+        told = refused(model, planned, str(e), datetime.now(UTC), taken=isinstance(e, Taken))
         if told != model.status:
             await _write_status(told, model, client, store)
+            for event in events(model.status.get("conditions") or (), told["conditions"]):
+                await _emit(event, model, client)
         raise
     if plan.status is not None:
         changed |= await _write_status(plan.status, model, client, store)
@@ -46,7 +52,26 @@ async def carry_out(plan: Plan, model: Model, client: Client, store: Store) -> b
     return changed
 
 
-async def _act(action: Action, key: Key, client: Client, store: Store) -> bool:
+async def _claim(claim: Claim, model: Model, client: Client) -> None:
+    """Raises Taken where the name is somebody else's, Conflict where a deleted CreditModel's child has yet to go."""
+    meta = model.meta
+    try:
+        found = await client.get(claim.kind, meta.namespace, claim.name)
+    except Gone:
+        return
+    owners = found["metadata"].get("ownerReferences") or ()
+    if any(owner["uid"] == meta.uid for owner in owners):
+        return
+    name = f"{claim.kind} {meta.namespace}/{claim.name}"
+    if any((owner["kind"], owner["name"]) == (api.KIND, meta.name) for owner in owners):
+        raise Conflict(f"{name} belongs to a deleted CreditModel of this name, and is about to go")
+    raise Taken(
+        f"{name} exists and is not this CreditModel's, so it is left alone: delete or rename it, or give the "
+        "CreditModel another name. It is looked at again every two minutes"
+    )
+
+
+async def _act(action: Apply | Delete, key: Key, client: Client, store: Store) -> bool:
     namespace, name = key
     log = {"key": f"{namespace}/{name}"}
     if isinstance(action, Apply):

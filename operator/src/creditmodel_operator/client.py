@@ -4,6 +4,7 @@ ApiFailure            the API server said no, or did not answer
 ├── Gone              the object is not there (404)
 ├── Conflict          somebody else was faster, or it exists already (409)
 ├── Refused           the request is wrong, and will be wrong again (400, 403, 422, …)
+│   └── Taken         an object of that name is there, and is somebody else's
 ├── Fenced            this replica may not write any more: another one may hold the Lease
 └── Unavailable       try again later (429, 5xx, no answer); `retry_after` says how much later
 """
@@ -31,6 +32,7 @@ __all__ = [
     "Fenced",
     "Gone",
     "Refused",
+    "Taken",
     "Unavailable",
     "configuration",
     "partial",
@@ -78,6 +80,10 @@ class Refused(ApiFailure):
 
 class Fenced(ApiFailure):
     """This replica may not write any more; nothing was sent."""
+
+
+class Taken(Refused):
+    """An object of that name is there, and is somebody else's."""
 
 
 class Unavailable(ApiFailure):
@@ -147,6 +153,10 @@ class Client:
         """Delete the very object that was seen; its dependants go after it. Raises Gone if it went before."""
         body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         await self._request("DELETE", _path(kind, namespace, name), body)
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest:
+        """The object. Raises Gone where there is none."""
+        return await self._request("GET", _path(kind, namespace, name))
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object. Raises Conflict if there is one of that name."""

@@ -25,7 +25,7 @@ from creditmodel_operator.fleet import Fleet, fleet
 from creditmodel_operator.gates import Champion, Subject
 from creditmodel_operator.narrow import present
 from creditmodel_operator.observed import Model, Observed
-from creditmodel_operator.plan import Action, Apply, Delete, Event, Plan, annotate
+from creditmodel_operator.plan import Action, Apply, Claim, Delete, Event, Plan, annotate
 from creditmodel_operator.report import Findings, invalid, status
 from creditmodel_operator.retraining import Retraining, obsolete_triggers, retrain
 from creditmodel_operator.retraining import events as retraining_events
@@ -148,6 +148,8 @@ def _records(owner: Owner, found: Findings, observed: Observed) -> Iterator[Acti
 def _work(spec: CreditModelSpec, found: Findings, observed: Observed) -> Iterator[Action]:
     """What serves comes first: a Job can wait, an applicant cannot."""
     yield from found.rollout.actions
+    if found.evaluation.found[0].create is not None and not observed.services:
+        yield Claim("Service", names.service(found.fleet.owner.name))  # before anything is measured in vain
     for gate in found.evaluation.found:
         if gate.create is not None:
             yield Apply(gate.create)
@@ -163,7 +165,10 @@ def _drift_job(spec: CreditModelSpec, rollout: Rollout, observed: Observed) -> I
         yield from (Delete("CronJob", item.meta.name, item.meta.uid) for item in observed.cronjobs)
         return
     wanted = marked(drift_cronjob(rollout.champion, spec.drift, observed.images.jobs, spec.jobs.service_account_name))
-    if differs(wanted, observed.children.get(("CronJob", wanted["metadata"]["name"]))):
+    live = observed.children.get(("CronJob", wanted["metadata"]["name"]))
+    if live is None:
+        yield Claim("CronJob", wanted["metadata"]["name"])
+    if differs(wanted, live):
         yield Apply(wanted)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from creditmodel_operator import names
 from creditmodel_operator.children.common import Manifest
 
-__all__ = ["Action", "Apply", "Delete", "Event", "Plan", "annotate", "scale"]
+__all__ = ["Action", "Apply", "Claim", "Delete", "Event", "Plan", "annotate", "scale"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,18 @@ class Delete:
     uid: str
 
 
-Action = Apply | Delete
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Make sure that a name is free, or the CreditModel's own: server-side apply would take over whatever has it.
+
+    The watches show only what carries the operator's labels, so this has to be asked for.
+    """
+
+    kind: str
+    name: str
+
+
+Action = Apply | Delete | Claim
 
 
 @dataclass(frozen=True, slots=True)

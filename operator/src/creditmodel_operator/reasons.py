@@ -28,6 +28,7 @@ __all__ = [
     "INVALID_SPEC",
     "LIMIT_EXCEEDED",
     "MALFORMED_MEASUREMENT",
+    "NAME_TAKEN",
     "NOT_CONFIGURED",
     "NOT_EVALUATED",
     "NOT_STARTED",
@@ -85,6 +86,8 @@ SUSPENDED: Final = "Suspended"
 """spec.suspend is true."""
 APPLY_REFUSED: Final = "ApplyRefused"
 """The API server refuses an object that has to be written: a quota, a policy, or a value that it does not take."""
+NAME_TAKEN: Final = "NameTaken"
+"""An object that has to be written has the name of one that is somebody else's, which is left alone."""
 INVALID_SPEC: Final = "InvalidSpec"
 """The operator cannot read spec: CRD and operator are of different versions."""
 

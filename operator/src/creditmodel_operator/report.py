@@ -364,14 +364,22 @@ def _seconds(at: datetime | None) -> str | None:
     return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def refused(model: Model, planned: Mapping[str, Any], problem: str, now: datetime) -> dict[str, Any]:
-    """The status when the API server refuses what has to be written: what was found, without what was not done."""
+def refused(
+    model: Model, planned: Mapping[str, Any], problem: str, now: datetime, *, taken: bool = False
+) -> dict[str, Any]:
+    """The status when what has to be written is refused: what was found, without what was not done.
+
+    `taken`: a name is somebody else's, which only a person can mend.
+    """
+    reason = reasons.NAME_TAKEN if taken else reasons.APPLY_REFUSED
     conditions = {c["type"]: c for c in planned.get("conditions") or ()}
     aspects = {name: Aspect(name, c["status"], c["reason"], c["message"]) for name, c in conditions.items()}
-    missing = {name: Aspect(name, "Unknown", reasons.APPLY_REFUSED, problem) for name in TYPES if name not in aspects}
+    missing = {name: Aspect(name, "Unknown", reason, problem) for name in TYPES if name not in aspects}
     aspects |= missing
-    aspects["Ready"] = Aspect("Ready", "False", reasons.APPLY_REFUSED, problem)
-    aspects["Reconciling"] = Aspect("Reconciling", "True", reasons.APPLY_REFUSED, problem)
+    aspects["Ready"] = Aspect("Ready", "False", reason, problem)
+    aspects["Reconciling"] = Aspect("Reconciling", truth(not taken), reason, problem)
+    if taken:
+        aspects["Stalled"] = Aspect("Stalled", "True", reason, problem)
     generation = model.meta.generation
     dates = dated(aspects.values(), model.status.get("conditions") or (), generation, now)
     before = {key: model.status[key] for key in ("active", "history", "replicas") if key in model.status}

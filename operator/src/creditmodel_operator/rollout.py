@@ -23,7 +23,7 @@ from creditmodel_operator.compare import contains, differs, marked
 from creditmodel_operator.fleet import Fleet, Live
 from creditmodel_operator.narrow import present
 from creditmodel_operator.observed import Job, Observed, Pod
-from creditmodel_operator.plan import Action, Apply, Delete, annotate, scale
+from creditmodel_operator.plan import Action, Apply, Claim, Delete, annotate, scale
 from creditmodel_operator.revision import Revision
 
 __all__ = ["Challenge", "Rollout", "Stage", "roll", "timestamp"]
@@ -296,6 +296,8 @@ class _Pass:
         for manifest in manifests:
             wanted = marked(manifest)
             live = self.observed.children.get((manifest["kind"], manifest["metadata"]["name"]))
+            if live is None:
+                yield Claim(manifest["kind"], manifest["metadata"]["name"])
             if differs(wanted, live):
                 yield Apply(wanted)
 

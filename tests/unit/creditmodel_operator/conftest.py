@@ -15,7 +15,7 @@ import pytest
 from creditmodel_operator import names
 from creditmodel_operator.decide import decide, parse_spec
 from creditmodel_operator.observed import Approval, Images, Observed, view
-from creditmodel_operator.plan import Action, Apply, Event, Plan
+from creditmodel_operator.plan import Action, Apply, Claim, Event, Plan
 
 JSON = dict[str, Any]
 START = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -329,7 +329,9 @@ class World:
         live["metadata"]["generation"] += spec
 
     def _act(self, action: Action) -> None:
-        if isinstance(action, Apply):
+        if isinstance(action, Claim):
+            assert (action.kind, action.name) not in self.objects, "claims what it can see"
+        elif isinstance(action, Apply):
             self._apply(action)
         elif (action.kind, action.name) in self.objects:
             assert self.objects[action.kind, action.name]["metadata"]["uid"] == action.uid

@@ -16,7 +16,7 @@ from creditmodel_operator.api import CreditModelSpec, ModelApprovalSpec, crd
 from creditmodel_operator.api.schema import schema_of
 from creditmodel_operator.cli import parser
 from creditmodel_operator.client import KINDS
-from creditmodel_operator.plan import Action, Apply
+from creditmodel_operator.plan import Action, Apply, Claim
 from creditmodel_operator.watching import WATCHED
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def needed(world: World) -> dict[tuple[str, str], set[str]]:
         verbs[resource(kind)] |= {"list", "watch"}
 
     def wrote(action: Action) -> None:
-        verbs[resource(action.kind)] |= {"create", "patch"} if isinstance(action, Apply) else {"delete"}
+        claimed = {"get"} if isinstance(action, Claim) else {"delete"}
+        verbs[resource(action.kind)] |= {"create", "patch"} if isinstance(action, Apply) else claimed
 
     world.watcher = wrote
     live(world)
