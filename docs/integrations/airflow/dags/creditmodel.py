@@ -18,23 +18,33 @@ from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Param, PokeReturnValue, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
-from kubernetes.client import CustomObjectsApi, V1PersistentVolumeClaimVolumeSource, V1Volume, V1VolumeMount
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from kubernetes.client import (
+    CustomObjectsApi,
+    V1EnvFromSource,
+    V1PersistentVolumeClaimVolumeSource,
+    V1SecretEnvSource,
+    V1Volume,
+    V1VolumeMount,
+)
 
 GROUP, VERSION, PLURAL = "creditmodel.dev", "v1alpha1", "creditmodels"
 CONNECTION = os.environ.get("CREDITMODEL_CONNECTION", "kubernetes_default")
 CLAIM = os.environ.get("CREDITMODEL_BUNDLES_CLAIM")
 """Name of the claim that holds bundles, mounted at BUNDLES; without one BUNDLES is a path that the node offers."""
 BUNDLES = os.environ.get("CREDITMODEL_BUNDLES", "/bundles")
+"""Where new bundles go: a URI (s3://, gs://, file://), or a path on the claim or the node."""
+SECRET = os.environ.get("CREDITMODEL_STORE_SECRET")
+"""Secret whose keys become the pod's environment: credentials of the object store."""
+ACCOUNT = os.environ.get("CREDITMODEL_SERVICE_ACCOUNT", "default")
 PROPOSALS = os.environ.get("CREDITMODEL_PROPOSALS", "/opt/airflow/proposals")
 IMAGE = os.environ.get("CREDITMODEL_JOBS_IMAGE", "creditmodel-jobs:dev")
-DATA = os.environ.get("CREDITMODEL_TRAINING_DATA", "uci-credit-default@2005-09")
 POLL_SECONDS = int(os.environ.get("CREDITMODEL_POLL_SECONDS", "60"))
 
-# A pod that is started again after it has written its bundle has only to verify it.
+# What the operator's own training Job runs. A pod that is started again after it has written its bundle reports that.
 TRAIN = (
-    'test -e "$OUT/manifest.json" || creditmodel-train --data "$DATA" --out "$OUT" --name "$NAME" --version "$VERSION" '
-    '${OPTIONS:-} && exec creditmodel-bundle verify "$OUT" --measurement "$MEASUREMENT"'
+    'exec creditmodel-train retrain --bundle "$CHAMPION" --digest "$DIGEST" --current "$CURRENT" --labels "$LABELS" '
+    '--maturity-days "$MATURITY" --episode "$EPISODE" --out "$OUT" --measurement "$MEASUREMENT" ${OPTIONS:-}'
 )
 
 
@@ -53,13 +63,24 @@ def episode_of(model: Mapping[str, Any]) -> dict[str, str] | None:
         "episode": retraining["episode"],
         "digest": retraining["digest"],
         "why": f"{required.get('reason', '')}: {required.get('message', '')}",
+        "champion": status["active"]["uri"],
     }
 
 
-def proposal(episode: Mapping[str, str], measurement: Mapping[str, Any], bundle: str) -> dict[str, Any]:
+def material_of(model: Mapping[str, Any]) -> dict[str, str]:
+    """Where recent applicants and their outcomes lie: what a challenger learns from besides the reference."""
+    drift = model["spec"].get("drift", {})
+    if "labels" not in drift:
+        raise AirflowFailException(f"{model['metadata']['name']} has no spec.drift.labels: nothing new can be learned")
+    labels = drift["labels"]
+    days = str(labels.get("maturityDays", 365))
+    return {"current": drift["current"]["uri"], "labels": labels["uri"], "maturity": days}
+
+
+def proposal(episode: Mapping[str, str], measurement: Mapping[str, Any]) -> dict[str, Any]:
     """The change of spec that makes the new bundle a challenger, and what it rests on. A JSON merge patch."""
-    if measurement.get("kind") != "artifact" or "error" in measurement:
-        raise AirflowException(f"the training pod left no verified bundle: {measurement}")
+    if measurement.get("kind") != "training" or "error" in measurement:
+        raise AirflowException(f"the training pod left no new bundle: {measurement}")
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "CreditModel",
@@ -67,8 +88,8 @@ def proposal(episode: Mapping[str, str], measurement: Mapping[str, Any], bundle:
         "episode": episode["episode"],
         "why": episode["why"],
         "replaces": episode["digest"],
-        "evaluation": measurement["evaluation"],
-        "patch": {"spec": {"model": {"uri": f"file://{bundle}", "digest": measurement["digest"]}}},
+        "evaluation": {key: measurement[key] for key in ("holdout", "champion", "challenger")},
+        "patch": {"spec": {"model": {"uri": measurement["uri"], "digest": measurement["candidate"]}}},
     }
 
 
@@ -110,9 +131,6 @@ def _identity(episode: Mapping[str, str]) -> dict[str, str]:
         "namespace": Param("default", type="string"),
         "name": Param(type="string", minLength=1),
         "episode": Param("", type="string", description="Only this episode; any that is open when empty."),
-        "data": Param(
-            DATA, type="string", description="Reference plus recent labelled rows, as creditmodel-train has it."
-        ),
         "options": Param("", type="string", pattern=r"^(--[a-z]+( [A-Za-z0-9.=,_-]+)? ?)*$"),
     },
 )
@@ -127,10 +145,12 @@ def creditmodel_retrain() -> None:
         episode = episode_of(model)
         if params["episode"] and (episode is None or episode["episode"] != params["episode"]):
             raise AirflowSkipException(f"episode {params['episode']} of {params['name']} is over")
-        return PokeReturnValue(is_done=episode is not None, xcom_value=episode)
+        if episode is None:
+            return PokeReturnValue(is_done=False)
+        return PokeReturnValue(is_done=True, xcom_value=episode | material_of(model))
 
     episode = retraining_required()
-    out = f"{BUNDLES}/{{{{ params.name }}}}/{{{{ ti.xcom_pull('retraining_required')['episode'] }}}}"
+    out = f"{BUNDLES}/{{{{ params.name }}}}-{_of('episode')}"
     train = KubernetesPodOperator(
         task_id="train",
         kubernetes_conn_id=CONNECTION,
@@ -140,12 +160,12 @@ def creditmodel_retrain() -> None:
         cmds=["/bin/sh", "-euc", TRAIN],
         env_vars={
             "OUT": out,
-            "DATA": "{{ params.data }}",
-            "NAME": "{{ params.name }}",
-            "VERSION": "{{ ti.xcom_pull('retraining_required')['episode'] }}",
             "OPTIONS": "{{ params.options }}",
             "MEASUREMENT": "/dev/termination-log",
+            **{key.upper(): _of(key) for key in ("champion", "digest", "current", "labels", "maturity", "episode")},
         },
+        env_from=[V1EnvFromSource(secret_ref=V1SecretEnvSource(name=SECRET))] if SECRET else [],
+        service_account_name=ACCOUNT,
         volumes=_volumes(),
         volume_mounts=_mounts(),
         labels={"app.kubernetes.io/component": "training", "app.kubernetes.io/instance": "{{ params.name }}"},
@@ -159,15 +179,20 @@ def creditmodel_retrain() -> None:
     )
 
     @task
-    def propose(episode: dict[str, str], bundle: str, ti: Any = None) -> dict[str, Any]:
+    def propose(episode: dict[str, str], ti: Any = None) -> dict[str, Any]:
         measurement = ti.xcom_pull(task_ids="train", key="measurement") or {}
-        found = proposal(episode, measurement, bundle)
+        found = proposal(episode, measurement)
         place = Path(PROPOSALS) / f"{episode['namespace']}-{episode['name']}-{episode['episode']}.json"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(json.dumps(found, indent=2) + "\n")
         return found
 
-    episode >> train >> propose(episode, out)
+    episode >> train >> propose(episode)
+
+
+def _of(key: str) -> str:
+    """What the sensor found, as a template."""
+    return f"{{{{ ti.xcom_pull('retraining_required')['{key}'] }}}}"
 
 
 def _volumes() -> list[V1Volume]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import BIN, DIGEST, EPISODE, Cluster
+from conftest import BIN, EPISODE, Cluster
 
 pytestmark = pytest.mark.usefixtures("airflow_db")
 
@@ -38,9 +38,10 @@ def test_an_open_episode_is_trained_and_proposed_and_nothing_is_written_to_the_r
     assert place.name == f"default-small-{EPISODE}.json"
     proposed = json.loads(place.read_text())
     model = proposed["patch"]["spec"]["model"]
-    assert model["uri"] == f"file://{os.environ['CREDITMODEL_BUNDLES']}/small/{EPISODE}"
-    assert proposed["replaces"] == DIGEST != model["digest"]
-    assert 0.5 < proposed["evaluation"]["auc"] < 1
+    assert model["uri"] == f"file://{os.environ['CREDITMODEL_BUNDLES']}/small-{EPISODE}"
+    assert proposed["replaces"] == cluster.digest != model["digest"]
+    for judged in ("champion", "challenger"):
+        assert 0.5 < proposed["evaluation"][judged]["auc"] < 1
     assert cluster.kubectl("get", "creditmodel", "small", "-o", "json") == before
     patched = cluster.kubectl(
         "patch",
@@ -93,7 +94,16 @@ def test_a_pod_that_left_no_bundle_proposes_nothing() -> None:
 
     from creditmodel import proposal
 
-    error = {"kind": "artifact", "error": {"reason": "Corrupt", "message": "a file is missing"}}
+    error = {"kind": "training", "error": {"reason": "DataError", "message": "too few"}}
     for measurement in ({}, error):
-        with pytest.raises(AirflowException, match="left no verified bundle"):
-            proposal({"namespace": "n", "name": "m", "episode": "e", "digest": "d", "why": ""}, measurement, "/b")
+        with pytest.raises(AirflowException, match="left no new bundle"):
+            proposal({"namespace": "n", "name": "m", "episode": "e", "digest": "d", "why": ""}, measurement)
+
+
+def test_a_model_without_outcomes_fails_with_what_is_missing() -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from creditmodel import material_of
+
+    with pytest.raises(AirflowFailException, match=r"small has no spec\.drift\.labels"):
+        material_of({"metadata": {"name": "small"}, "spec": {"drift": {"current": {"uri": "s3://log"}}}})
