@@ -240,6 +240,10 @@ def ruled(rule: str) -> JSON:
         ({"type": "object", "x-kubernetes-validations": [{"rule": "1 + 1"}]}, "must evaluate to a bool"),
         (ruled("self.size < 3 && self.sise > 1"), "undefined field 'sise'"),
         (ruled("self.size == 'three'"), "found no matching overload"),
+        (
+            {"type": "array", "maxItems": 3, "items": ruled("self.size == oldSelf.size")},
+            "oldSelf cannot be used on the uncorrelatable portion of the schema",
+        ),
         ({"type": "object", "properties": {"a": {}}}, "type: Required value"),
         ({"type": "object", "properties": {"a": {"type": "text"}}}, 'Unsupported value: "text"'),
         ({"type": "array"}, "items: Required value"),

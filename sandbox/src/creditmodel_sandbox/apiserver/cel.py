@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import cache
 from itertools import pairwise
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_bindings, ext_encoders, ext_math, ext_optional, ext_strings
@@ -58,9 +58,27 @@ def _holds(function: Callable[[str], Any], text: str) -> bool:
     return True
 
 
+_SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
+
+
+def _semver(text: str) -> JSON:
+    if not _SEMVER.fullmatch(text):
+        raise ValueError(f"{text!r} is not a semantic version")
+    return {"semver": text}
+
+
+def _version(value: JSON) -> tuple[Any, ...]:
+    """The parts of a semantic version in their order of precedence: a pre-release comes before its release."""
+    found = _SEMVER.fullmatch(value["semver"])
+    major, minor, patch, early = found.groups() if found else ("0", "0", "0", None)
+    words = [(0, int(word), "") if word.isdigit() else (1, 0, word) for word in (early or "").split(".")]
+    return int(major), int(minor), int(patch), early is None, words
+
+
 def _compare(left: JSON, right: JSON) -> int:
-    difference = _amount(left) - _amount(right)
-    return (difference > 0) - (difference < 0)
+    order: Callable[[JSON], Any] = _amount if "quantity" in left else _version
+    first, second = order(left), order(right)
+    return int(first > second) - int(first < second)
 
 
 def _of(left: JSON, right: Any, sign: int) -> JSON:
@@ -84,12 +102,33 @@ def _ip(text: str) -> JSON:
 
 
 def _cidr(text: str) -> JSON:
-    return {"cidr": str(ipaddress.ip_network(text))}
+    if "/" not in text:
+        raise ValueError(f"{text!r} is not a range of addresses")
+    return {"cidr": str(ipaddress.ip_interface(text))}
+
+
+def _network(value: Any) -> Any:
+    """The range of a CIDR, given as a text or as a value."""
+    return ipaddress.ip_interface(value["cidr"] if isinstance(value, dict) else value).network
 
 
 def _contains(network: JSON, address: Any) -> bool:
     text = address["ip"] if isinstance(address, dict) else address
-    return ipaddress.ip_address(text) in ipaddress.ip_network(network["cidr"])
+    return ipaddress.ip_address(text) in _network(network)
+
+
+def _covers(network: JSON, other: Any) -> bool:
+    inner, outer = _network(other), _network(network)
+    return inner.version == outer.version and bool(inner.subnet_of(outer))
+
+
+def _is(kind: str) -> Callable[[JSON], bool]:
+    return lambda address: bool(getattr(ipaddress.ip_address(address["ip"]), f"is_{kind}"))
+
+
+def _is_global_unicast(address: JSON) -> bool:
+    found = ipaddress.ip_address(address["ip"])
+    return not (found.is_multicast or found.is_loopback or found.is_link_local or found.is_unspecified)
 
 
 def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
@@ -142,15 +181,28 @@ _FUNCTIONS: list[tuple[str, bool, Any, list[Any], Callable[..., Any]]] = [
     ("getHost", True, T.STRING, [_MAP], _url_part(lambda u: u.netloc.rpartition("@")[2])),
     ("getHostname", True, T.STRING, [_MAP], _url_part(lambda u: u.hostname)),
     ("getPort", True, T.STRING, [_MAP], _url_part(lambda u: str(u.port or ""))),
+    ("getQuery", True, T.Map(T.STRING, T.List(T.STRING)), [_MAP], lambda u: parse_qs(urlsplit(u["url"]).query)),
     ("getEscapedPath", True, T.STRING, [_MAP], _url_part(lambda u: u.path)),
     ("ip", False, _MAP, [T.STRING], _ip),
     ("isIP", False, T.BOOL, [T.STRING], lambda text: _holds(ipaddress.ip_address, text)),
     ("family", True, T.INT, [_MAP], lambda a: ipaddress.ip_address(a["ip"]).version),
-    ("isLoopback", True, T.BOOL, [_MAP], lambda a: ipaddress.ip_address(a["ip"]).is_loopback),
+    ("ip.isCanonical", False, T.BOOL, [T.STRING], lambda text: str(ipaddress.ip_address(text)) == text),
+    ("isLoopback", True, T.BOOL, [_MAP], _is("loopback")),
+    ("isUnspecified", True, T.BOOL, [_MAP], _is("unspecified")),
+    ("isLinkLocalUnicast", True, T.BOOL, [_MAP], _is("link_local")),
+    ("isGlobalUnicast", True, T.BOOL, [_MAP], _is_global_unicast),
     ("cidr", False, _MAP, [T.STRING], _cidr),
-    ("isCIDR", False, T.BOOL, [T.STRING], lambda text: "/" in text and _holds(ipaddress.ip_network, text)),
+    ("isCIDR", False, T.BOOL, [T.STRING], lambda text: _holds(_cidr, text)),
     ("containsIP", True, T.BOOL, [_MAP, T.DYN], _contains),
-    ("prefixLength", True, T.INT, [_MAP], lambda c: ipaddress.ip_network(c["cidr"]).prefixlen),
+    ("containsCIDR", True, T.BOOL, [_MAP, T.DYN], _covers),
+    ("masked", True, _MAP, [_MAP], lambda c: {"cidr": str(_network(c))}),
+    ("ip", True, _MAP, [_MAP], lambda c: _ip(c["cidr"].partition("/")[0])),
+    ("semver", False, _MAP, [T.STRING], _semver),
+    ("isSemver", False, T.BOOL, [T.STRING], lambda text: _holds(_semver, text)),
+    ("major", True, T.INT, [_MAP], lambda v: _version(v)[0]),
+    ("minor", True, T.INT, [_MAP], lambda v: _version(v)[1]),
+    ("patch", True, T.INT, [_MAP], lambda v: _version(v)[2]),
+    ("prefixLength", True, T.INT, [_MAP], lambda c: _network(c).prefixlen),
 ]  # fmt: skip
 
 
@@ -320,8 +372,13 @@ class CelRule(Rule):
         self._program, self._message_program = compile_rule(source, _untyped())
         self._reason: str = source.get("reason", "FieldValueInvalid")
         self._field: str = source.get("fieldPath", "")
-        self.transition = bool(re.search(r"\boldSelf\b", self._source))
+        self.transition = self.looks_back(source)
         self._needs_old = self.transition and not source.get("optionalOldSelf")
+
+    @staticmethod
+    def looks_back(source: JSON) -> bool:
+        """Whether a rule compares with the old value."""
+        return bool(re.search(r"\boldSelf\b", source["rule"]))
 
     def check(self, node: Node, value: Any, old: Any, path: str) -> list[FieldError]:
         if self._needs_old and old is MISSING:

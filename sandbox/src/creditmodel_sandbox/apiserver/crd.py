@@ -183,8 +183,11 @@ def _column_errors(column: JSON, path: str) -> Errors:
         yield invalid_value(f"{path}.jsonPath", column.get("jsonPath"), str(error))
 
 
-def _schema_errors(schema: JSON, path: str) -> Errors:
-    """Whether a schema is structural, and its rules can be compiled."""
+def _schema_errors(schema: JSON, path: str, blind: str = "") -> Errors:
+    """Whether a schema is structural, and its rules can be compiled.
+
+    `blind` is the list above it, if there is one, whose items have no identity and so no old value.
+    """
     yield from _type_errors(schema, path)
     for word in _REFUSED:
         if word in schema:
@@ -196,13 +199,15 @@ def _schema_errors(schema: JSON, path: str) -> Errors:
         yield required(f"{path}.items", "must be specified")
     if schema.get("x-kubernetes-list-type") == "map":
         yield from _map_list_errors(schema, path)
-    yield from _rule_errors(schema, path)
+    yield from _rule_errors(schema, path, blind)
     for name, child in (schema.get("properties") or {}).items():
         if not (name == "metadata" and path.endswith("openAPIV3Schema")):
-            yield from _schema_errors(child, f"{path}.properties[{name}]")
-    for word in ("items", "additionalProperties"):
-        if isinstance(schema.get(word), dict):
-            yield from _schema_errors(schema[word], f"{path}.{word}")
+            yield from _schema_errors(child, f"{path}.properties[{name}]", blind)
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from _schema_errors(schema["additionalProperties"], f"{path}.additionalProperties", blind)
+    if isinstance(schema.get("items"), dict):
+        keyed = schema.get("x-kubernetes-list-type") == "map"
+        yield from _schema_errors(schema["items"], f"{path}.items", blind or ("" if keyed else path))
 
 
 def _type_errors(schema: JSON, path: str) -> Errors:
@@ -213,11 +218,15 @@ def _type_errors(schema: JSON, path: str) -> Errors:
         yield unsupported_value(f"{path}.type", schema["type"], _TYPES)
 
 
-def _rule_errors(schema: JSON, path: str) -> Errors:
+def _rule_errors(schema: JSON, path: str, blind: str) -> Errors:
     for index, complaint in enumerate(check_rules(schema, root=path.endswith("openAPIV3Schema"))):
         if complaint:
             rule = schema["x-kubernetes-validations"][index]["rule"]
             yield invalid_value(f"{path}.x-kubernetes-validations[{index}].rule", rule, complaint)
+    for index, rule in enumerate(schema.get("x-kubernetes-validations") or ()):
+        if blind and CelRule.looks_back(rule):
+            text = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {blind}"
+            yield invalid_value(f"{path}.x-kubernetes-validations[{index}].rule", rule["rule"], text)
 
 
 def _map_list_errors(schema: JSON, path: str) -> Errors:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from creditmodel_sandbox.apiserver import patch, ssa
+from creditmodel_sandbox.apiserver.cel import CelRule
 from creditmodel_sandbox.apiserver.cel_types import check_rules
 from creditmodel_sandbox.apiserver.errors import ApiError
 from creditmodel_sandbox.apiserver.jsonpath import JsonPathError, compile_path
 from creditmodel_sandbox.apiserver.rules import check_kind
+from creditmodel_sandbox.apiserver.schema import MISSING, Node
 from creditmodel_sandbox.apiserver.tables import human_age
 
 
@@ -115,6 +117,24 @@ def test_fields_are_read_and_written_as_they_are_published() -> None:
     assert ssa.read_fields(tree) == fields
     assert ssa.write_fields(fields) == tree
     assert [ssa.show_path(path) for path in sorted(fields)] == [".a.b", '.a[name="x"]', '.a[name="x"].v', ".d"]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "semver('1.2.3').isLessThan(semver('1.10.0')) && semver('1.0.0-rc.1').isLessThan(semver('1.0.0'))",
+        "semver('1.0.0-rc.2').compareTo(semver('1.0.0-rc.10')) == -1",
+        "!isSemver('1.0') && semver('1.2.3').minor() == 2",
+        "quantity('1Ki').compareTo(quantity('1024')) == 0 && quantity('1').isGreaterThan(quantity('999m'))",
+        "cidr('10.0.0.0/8').containsCIDR('10.1.0.0/16') && !cidr('10.1.0.0/16').containsCIDR(cidr('10.0.0.0/8'))",
+        "cidr('10.1.2.3/8').masked() == cidr('10.0.0.0/8') && cidr('10.1.2.3/8').ip() == ip('10.1.2.3')",
+        "cidr('10.0.0.0/8').containsIP('10.9.9.9') && !isCIDR('10.0.0.0') && cidr('::/64').prefixLength() == 64",
+        "ip.isCanonical('::1') && !ip.isCanonical('0::1') && ip('8.8.8.8').isGlobalUnicast() && ip('::').isUnspecified()",
+        "url('https://a.example/b?c=d').getQuery()['c'] == ['d']",
+    ],
+)
+def test_rules_know_the_functions_of_kubernetes(rule: str) -> None:
+    assert CelRule({"rule": rule}).check(Node({}), 1, MISSING, "x") == []
 
 
 def test_rules_are_checked_against_the_types_of_a_schema() -> None:
