@@ -12,9 +12,11 @@ from creditmodel_sandbox.apiserver.credentials import Credentials, TokenError
 from creditmodel_sandbox.apiserver.errors import ApiError
 from creditmodel_sandbox.apiserver.storage import Store
 
-__all__ = ["ADMIN", "Action", "User", "authenticate", "authorized", "refuse", "review"]
+__all__ = ["ADMIN", "BINDABLE", "Action", "User", "authenticate", "authorized", "refuse", "review"]
 
 JSON = dict[str, Any]
+BINDABLE = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
+"""Where the objects are that a token can be bound to."""
 _RBAC = "rbac.authorization.k8s.io"
 
 
@@ -76,10 +78,14 @@ def identify(token: str, credentials: Credentials, store: Store) -> User:
         claims = credentials.verify(token, time.time())
     except TokenError as error:
         raise ApiError(401, "Unauthorized", f"Unauthorized: {error}") from error
-    account = claims["kubernetes.io"]["serviceaccount"]
-    found = store.get("serviceaccounts", (claims["kubernetes.io"]["namespace"], account["name"]))
-    if found is None or found.object()["metadata"]["uid"] != account["uid"]:
-        raise ApiError(401, "Unauthorized", "Unauthorized: the token's service account is gone")
+    given = claims["kubernetes.io"]
+    bound = {"serviceaccounts": given["serviceaccount"]}
+    bound |= {storage: given[kind.lower()] for kind, storage in BINDABLE.items() if kind.lower() in given}
+    for storage, reference in bound.items():
+        found = store.get(storage, ("" if storage == "nodes" else given["namespace"], reference["name"]))
+        if found is None or found.object()["metadata"]["uid"] != reference["uid"]:
+            raise ApiError(401, "Unauthorized", f"Unauthorized: what the token belongs to is gone ({storage})")
+    account = given["serviceaccount"]
     return User(claims["sub"], (*_account_groups(claims["sub"]), "system:authenticated"), account["uid"])
 
 

@@ -34,12 +34,22 @@ def json_patch(target: Any, operations: Any) -> Any:
     """The target with each operation done in order; it is changed in place."""
     if not isinstance(operations, list):
         raise bad_request("a JSON patch is a list of operations")
-    try:
-        return jsonpatch.apply_patch(target, operations, in_place=True)
-    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, AttributeError) as error:
-        details = {"causes": [{"reason": "UnexpectedServerResponse", "message": str(error)}]}
-        message = f"the server rejected our request due to an error in our request: {error}"
-        raise ApiError(422, "Invalid", message, details) from error
+    for operation in operations:
+        try:
+            target = jsonpatch.apply_patch(target, [operation], in_place=True)
+        except jsonpatch.JsonPatchTestFailed as error:
+            raise _refused(operation, "test failed") from error
+        except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, AttributeError) as error:
+            raise _refused(operation, "it names a place that the object does not have") from error
+    return target
+
+
+def _refused(operation: Any, why: str) -> ApiError:
+    words = operation if isinstance(operation, dict) else {}
+    text = f"{words.get('op')} operation on {words.get('path')} failed: {why}"
+    details = {"causes": [{"reason": "UnexpectedServerResponse", "message": text}]}
+    message = f"the server rejected our request due to an error in our request: {text}"
+    return ApiError(422, "Invalid", message, details)
 
 
 # Strategic merge patch

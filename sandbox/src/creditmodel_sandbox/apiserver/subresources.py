@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from creditmodel_sandbox.apiserver.access import BINDABLE
 from creditmodel_sandbox.apiserver.credentials import Credentials
 from creditmodel_sandbox.apiserver.errors import ApiError, Invalid, bad_request, conflict, invalid_value
 from creditmodel_sandbox.apiserver.objects import DeleteOptions, Objects, Options
@@ -18,7 +19,7 @@ __all__ = ["bind", "evict", "finalize", "issue_token", "scale_of", "set_scale"]
 
 JSON = dict[str, Any]
 BUDGETS = "poddisruptionbudgets.policy"
-DEFAULT_TOKEN_SECONDS = 3600
+DEFAULT_TOKEN_SECONDS, LEAST_TOKEN_SECONDS = 3600, 600
 
 
 def success(code: int = 200) -> JSON:
@@ -174,8 +175,13 @@ def issue_token(objects: Objects, resource: Resource, key: Key, request: JSON, c
     account = objects.read(resource, key).object()
     spec = request.get("spec") or {}
     seconds = spec.setdefault("expirationSeconds", DEFAULT_TOKEN_SECONDS)
+    if seconds < LEAST_TOKEN_SECONDS:
+        why = "may not specify a duration less than 10 minutes"
+        raise Invalid(resource, key[1], [invalid_value("spec.expirationSeconds", seconds, why)])
     now = int(time.time())
     identity = {"namespace": key[0], "serviceaccount": {"name": key[1], "uid": account["metadata"]["uid"]}}
+    if bound := spec.get("boundObjectRef"):
+        identity |= _bound_to(objects, key[0], bound)
     claims = {
         "iss": "https://kubernetes.default.svc",
         "sub": f"system:serviceaccount:{key[0]}:{key[1]}",
@@ -196,3 +202,16 @@ def issue_token(objects: Objects, resource: Resource, key: Key, request: JSON, c
         "spec": spec,
         "status": status,
     }
+
+
+def _bound_to(objects: Objects, namespace: str, reference: JSON) -> JSON:
+    """The claim that binds a token to an object: it dies with it."""
+    kind, name = reference.get("kind", ""), reference.get("name", "")
+    if kind not in BINDABLE:
+        raise bad_request(f"cannot bind token to object of type {kind}")
+    resource = objects.registry.builtin(BINDABLE[kind])
+    uid = objects.read(resource, (namespace if resource.namespaced else "", name)).object()["metadata"]["uid"]
+    if reference.get("uid", uid) != uid:
+        why = f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record ({uid})"
+        raise conflict(resource, name, why)
+    return {kind.lower(): {"name": name, "uid": uid}}
