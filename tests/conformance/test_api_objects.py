@@ -403,3 +403,48 @@ def test_an_administrator_may_do_everything(apiserver: Any) -> None:
     body |= {"spec": {"resourceAttributes": attributes}}
     answer = apiserver.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body)
     assert answer["status"]["allowed"] is True
+
+
+@pytest.mark.parametrize("name", ["default", "kube-system"])
+def test_the_first_namespaces_may_not_be_deleted(apiserver: Any, name: str) -> None:
+    answer = apiserver.request("DELETE", f"/api/v1/namespaces/{name}?dryRun=All")
+    assert (answer.code, answer.body["reason"]) == (403, "Forbidden")
+    assert "this namespace may not be deleted" in answer.body["message"]
+
+
+def test_a_number_that_is_none_is_a_bad_request(apiserver: Any, maps: str) -> None:
+    assert apiserver.request("GET", f"{maps}?limit=many").code == 400
+    assert apiserver.request("GET", f"{maps}?watch=true&timeoutSeconds=long").code == 400
+
+
+def test_secret_data_is_base64(apiserver: Any, namespace: str) -> None:
+    body = {"metadata": {"name": "s"}, "data": {"k": "***"}}
+    answer = apiserver.request("POST", f"/api/v1/namespaces/{namespace}/secrets", body)
+    assert answer.code == 400
+    assert "illegal base64 data" in answer.body["message"]
+
+
+def test_a_finalizer_is_a_qualified_name(apiserver: Any, maps: str) -> None:
+    body = config_map("a")
+    body["metadata"]["finalizers"] = ["not qualified"]
+    answer = apiserver.request("POST", maps, body)
+    assert answer.code == 422
+    assert "metadata.finalizers" in answer.body["message"]
+
+
+def test_a_service_has_each_port_once(apiserver: Any, namespace: str) -> None:
+    ports = [{"name": "a", "port": 80}, {"name": "b", "port": 80}]
+    body = {"metadata": {"name": "s"}, "spec": {"selector": {"app": "x"}, "ports": ports}}
+    answer = apiserver.request("POST", f"/api/v1/namespaces/{namespace}/services", body)
+    assert answer.code == 422
+    assert "spec.ports[1]: Duplicate value" in answer.body["message"]
+
+
+def test_a_variable_may_be_given_twice(apiserver: Any, deployments: str) -> None:
+    body = deployment("d")
+    body["spec"]["template"]["spec"]["containers"][0]["env"] = [
+        {"name": "A", "value": "1"},
+        {"name": "A", "value": "2"},
+    ]
+    made = apiserver.post(f"{deployments}?dryRun=All", body)["spec"]["template"]["spec"]["containers"][0]
+    assert [variable["value"] for variable in made["env"]] == ["1", "2"]

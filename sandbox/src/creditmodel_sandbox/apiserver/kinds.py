@@ -9,7 +9,7 @@ from typing import Any
 
 from creditmodel_sandbox.apiserver.crd import CRD_FINALIZER, CRD_STORAGE, accept_names, check_definition
 from creditmodel_sandbox.apiserver.defaults import containers
-from creditmodel_sandbox.apiserver.errors import ApiError, FieldError, Invalid, invalid_value, required
+from creditmodel_sandbox.apiserver.errors import ApiError, FieldError, Invalid, forbidden, invalid_value, required
 from creditmodel_sandbox.apiserver.resources import Resource
 from creditmodel_sandbox.apiserver.rules import check_kind, check_metadata
 from creditmodel_sandbox.apiserver.storage import Store
@@ -20,6 +20,7 @@ __all__ = [
     "allocate",
     "begin_delete",
     "check",
+    "check_delete",
     "grace_period",
     "holds",
     "prepare_create",
@@ -119,14 +120,12 @@ def start(resource: Resource, obj: JSON) -> None:
 
 def relevant(resource: Resource, errors: list[FieldError]) -> list[FieldError]:
     """Of a built-in kind's schema errors, those that Kubernetes reports: it never requires a field of a status."""
-    if resource.custom is not None:
-        return errors
-    # Schemas list as required what Go always writes; where an empty value is legal there, its absence is too.
-    return [
-        error
-        for error in errors
-        if not re.match(r"status\b|spec\.template\.metadata|metadata\.managedFields", error.field)
-    ]
+    # Schemas list as required what Go always writes; where an empty value is legal there, its absence is too. Owners
+    # are judged with the rest of the metadata.
+    ignored = r"metadata\.(managedFields|ownerReferences)"
+    if resource.custom is None:
+        ignored += r"|status\b|spec\.template\.metadata"
+    return [error for error in errors if not re.match(ignored, error.field)]
 
 
 def check(resource: Resource, obj: JSON, old: JSON | None) -> list[FieldError]:
@@ -175,6 +174,15 @@ def grace_period(resource: Resource, obj: JSON, asked: int | None) -> int:
 def holds(resource: Resource, obj: JSON) -> bool:
     """Whether the kind itself, apart from finalizers in metadata, keeps a deleted object."""
     return resource.storage == "namespaces" and bool(obj.get("spec", {}).get("finalizers"))
+
+
+IMMORTAL = ("default", "kube-public", "kube-system")
+
+
+def check_delete(resource: Resource, name: str) -> None:
+    """Raises 403 for what every cluster keeps."""
+    if resource.storage == "namespaces" and name in IMMORTAL:
+        raise forbidden(resource, name, "this namespace may not be deleted")
 
 
 def begin_delete(resource: Resource, obj: JSON) -> None:

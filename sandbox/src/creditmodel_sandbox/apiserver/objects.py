@@ -254,6 +254,7 @@ class Objects:
 
     def delete(self, resource: Resource, key: Key, options: DeleteOptions) -> tuple[Record, bool]:
         """Delete, or begin to: the last state, and whether the object is gone."""
+        kinds.check_delete(resource, key[1])
         record = self.read(resource, key)
         obj = self.typed(resource, record)
         meta = obj["metadata"]
@@ -342,6 +343,8 @@ class Objects:
     def _check_types(self, resource: Resource, obj: JSON) -> None:
         """A built-in object that Go could not decode is refused before anything looks into it."""
         wrong = next((error for error in validate(resource.node, obj) if error.reason == TYPE_INVALID), None)
+        if wrong and wrong.text.partition(" must be of type ")[2].startswith("byte"):
+            raise bad_request(f"{_unreadable(resource)}: illegal base64 data in {wrong.field}")
         if wrong:
             (_, wanted), (found, _) = re.findall(r'"(\w+)"$|of type ([\w,]+):', wrong.text)
             what = f"json: cannot unmarshal {found} into Go struct field {resource.kind}.{wrong.field} of type {wanted}"
@@ -367,6 +370,8 @@ class Objects:
             options.warnings += limits.warnings(resource, obj, old)
 
     def _put(self, resource: Resource, key: Key, obj: JSON, options: Options) -> Record:
+        if not obj["metadata"].get("managedFields"):
+            obj["metadata"].pop("managedFields", None)
         if options.dry_run:
             raw = {name: value for name, value in obj.items() if name not in ("apiVersion", "kind")}
             return Record(key, self.store.rv, msgspec.json.encode(raw), {}, {})

@@ -83,6 +83,8 @@ def check_metadata(storage: str, meta: JSON) -> Errors:
     if sum(len(key) + len(value) for key, value in annotations.items()) > MAX_ANNOTATIONS:
         text = f"Too long: may not be more than {MAX_ANNOTATIONS} bytes"
         yield FieldError("metadata.annotations", "FieldValueTooLong", text)
+    for finalizer in meta.get("finalizers") or ():
+        yield from _qualified("metadata.finalizers", finalizer)
     yield from _owners(meta.get("ownerReferences") or ())
 
 
@@ -328,6 +330,10 @@ def _service(obj: JSON, old: JSON | None) -> Errors:
         if len(ports) > 1 and not port.get("name"):
             yield required(f"spec.ports[{index}].name")
     yield from _distinct("spec.ports", "name", [port["name"] for port in ports if port.get("name")])
+    taken = [{"protocol": port.get("protocol"), "port": port.get("port")} for port in ports]
+    for index, pair in enumerate(taken):
+        if pair in taken[:index]:
+            yield FieldError(f"spec.ports[{index}]", "FieldValueDuplicate", f"Duplicate value: {show(pair)}")
     if old is not None and old["spec"].get("clusterIP") and spec.get("clusterIP") != old["spec"]["clusterIP"]:
         yield invalid_value("spec.clusterIPs[0]", [spec.get("clusterIP")], "may not change once set")
 

@@ -368,7 +368,7 @@ def _string_errors(node: Node, value: str, path: str) -> Iterator[FieldError]:
         yield FieldError(path, "FieldValueTooLong", text)
     if "pattern" in limits and not re.search(limits["pattern"], value):
         yield invalid_value(path, value, f"{path} in body should match '{limits['pattern']}'")
-    if node.format and not node.builtin and not has_format(node.format, value):
+    if node.format and (not node.builtin or node.format == "byte") and not has_format(node.format, value):
         text = f'Invalid value: {show(value)}: {path} in body must be of type {node.format}: "{value}"'
         yield FieldError(path, TYPE_INVALID, text)
 

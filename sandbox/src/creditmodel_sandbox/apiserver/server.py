@@ -31,6 +31,7 @@ from creditmodel_sandbox.apiserver.wire import (
     read_body,
     read_continue_token,
     version_number,
+    whole_number,
     write_options,
 )  # fmt: skip
 from creditmodel_sandbox.notation import SelectorError, matches, parse_selector
@@ -276,7 +277,7 @@ class Server:
                 rv, records = wanted, collection.snapshot(wanted)
         chosen = [records[key] for key in sorted(records) if key > start and (everything or selects(records[key]))]
         metadata: JSON = {"resourceVersion": str(rv)}
-        limit = int(query.get("limit") or 0)
+        limit = whole_number(query.get("limit"), 0)
         if limit and len(chosen) > limit:
             metadata["continue"] = continue_token(rv, chosen[limit - 1].key)
             if not (query.get("labelSelector") or query.get("fieldSelector")):
@@ -303,7 +304,7 @@ class Server:
             since if since and not initial else None,
             bookmarks,
             initial and bookmarks,
-            float(query.get("timeoutSeconds") or 0),
+            float(whole_number(query.get("timeoutSeconds"), 0) or 0),
         )
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)

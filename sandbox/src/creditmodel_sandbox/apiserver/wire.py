@@ -33,6 +33,7 @@ __all__ = [
     "read_body",
     "read_continue_token",
     "version_number",
+    "whole_number",
     "write_options",
 ]
 
@@ -106,8 +107,9 @@ def parse_delete_options(body: JSON, query: JSON, dry_run: list[str]) -> DeleteO
             f'propagationPolicy: Unsupported value: "{policy}": supported values: "Background", "Foreground", "Orphan"'
         )
     preconditions = body.get("preconditions") or {}
-    seconds = None if grace is None else int(grace)
-    return DeleteOptions(seconds, policy, preconditions.get("uid"), preconditions.get("resourceVersion"), bool(dry_run))
+    return DeleteOptions(
+        whole_number(grace), policy, preconditions.get("uid"), preconditions.get("resourceVersion"), bool(dry_run)
+    )
 
 
 def change_of(content_type: str, body: Any, resource: Resource) -> Callable[[JSON], JSON]:
@@ -145,6 +147,15 @@ def parse_fields(text: str, resource: Resource) -> Callable[[Record], bool]:
             raise bad_request(f"field label not supported: {name}")
         wanted.append((name, value, operator != "!="))
     return lambda record: all((record.field(name) == value) == equal for name, value, equal in wanted)
+
+
+def whole_number(text: Any, default: int | None = None) -> int | None:
+    """A number of a query or body; None or "" gives the default."""
+    if text in (None, ""):
+        return default
+    if re.fullmatch(r"-?\d{1,18}", str(text)):
+        return int(text)
+    raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
 
 
 def version_number(text: str) -> int:
