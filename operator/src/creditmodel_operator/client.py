@@ -39,8 +39,8 @@ __all__ = [
 ]
 
 TIMEOUT_SECONDS = 15.0
-PAGE = 500
-"""Objects that a list is asked for at a time."""
+PAGE = 100
+"""Objects that a list is asked for at a time. Kopf lists every kind at once, so this bounds the memory that a start takes."""
 APPLY = "application/apply-patch+yaml"
 
 KINDS: Mapping[str, tuple[str, str]] = {

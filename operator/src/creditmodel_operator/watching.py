@@ -59,6 +59,7 @@ def settings() -> kopf.OperatorSettings:
     found.networking.enforce_retry_after = True
     found.watching.server_timeout = 600
     found.process.ultimate_exiting_timeout = 30
+    found.queueing.idle_timeout = 1.0  # seconds that Kopf keeps a task and a queue for an object after its last event
     found.watching.chunk_size = PAGE
     for kind in WATCHED:
         if selector(kind):

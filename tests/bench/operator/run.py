@@ -90,6 +90,9 @@ class Process:
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
+RUNNING: list[Process] = []
+
+
 @contextmanager
 def started(work: Path, name: str, core: int, command: list[str], **environment: str) -> Iterator[Process]:
     """A process on `core`, ended afterwards."""
@@ -101,9 +104,11 @@ def started(work: Path, name: str, core: int, command: list[str], **environment:
             stderr=file,
             env={**os.environ, **environment},
         )
+    RUNNING.append(Process(process, log))
     try:
-        yield Process(process, log)
+        yield RUNNING[-1]
     finally:
+        RUNNING.remove(Process(process, log))
         process.send_signal(signal.SIGKILL)
         process.wait()
 
@@ -134,6 +139,8 @@ async def install(client: Client) -> None:
         definition = yaml.safe_load(file.read_text())
         await client.create(Resource("apiextensions.k8s.io/v1", "customresourcedefinitions", "", False), "", definition)
     await client.create(Resource("v1", "namespaces", "Namespace", False), "", {"metadata": {"name": NAMESPACE}})
+    account = {"metadata": {"name": "default"}}  # no controller is there to make it, and no pod may be without
+    await client.create(Resource("v1", "serviceaccounts", "ServiceAccount"), NAMESPACE, account)
 
 
 def name_of(number: int) -> str:
@@ -213,6 +220,9 @@ async def until(wanted: Callable[[], bool], what: Callable[[], str]) -> None:
     """Wait for a condition within the deadline."""
     end = time.monotonic() + DEADLINE
     while not wanted():
+        for running in RUNNING:
+            if running.process.poll() is not None:
+                raise SystemExit(f"{running.log.stem} has ended:\n{running.log.read_text()[-2000:]}")
         if time.monotonic() > end:
             raise SystemExit(f"not within {DEADLINE:.0f} s: {what()}")
         await asyncio.sleep(0.05)
