@@ -40,7 +40,7 @@ __all__ = [
 
 TIMEOUT_SECONDS = 15.0
 PAGE = 100
-"""Objects that a list is asked for at a time. Kopf lists every kind at once, so this bounds the memory that a start takes."""
+"""Objects that a list is asked for at a time. Kopf lists every kind at once: this bounds the memory of a start."""
 APPLY = "application/apply-patch+yaml"
 
 KINDS: Mapping[str, tuple[str, str]] = {

@@ -195,7 +195,7 @@ def test_an_operator_minds_its_own_namespaces(ground: Ground, start_operator: St
     ground.apply("v1")
     own = start_operator()
     ground.until(lambda: ground.names("Job"), "a Job")
-    assert own.metric("creditmodel_operator_passes_total") > 0
+    ground.until(lambda: own.metric("creditmodel_operator_passes_total") > 0, "a pass that is counted")
     assert operator.metric("creditmodel_operator_passes_total") == 0
 
 
