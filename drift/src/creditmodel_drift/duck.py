@@ -41,6 +41,9 @@ def duck(memory_limit: str = MEMORY_LIMIT) -> Iterator[Duck]:
         }
         with _connected(config) as connection:
             connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+            # It takes a file's largest value for a bound of all, and so counts every NaN, which no file's statistics
+            # have, as smaller than anything that is larger than that.
+            connection.execute("SET disabled_optimizers = 'statistics_propagation'")
             yield Duck(connection)
 
 
@@ -62,12 +65,14 @@ class Duck:
     def table(self, found: Survey, nulls: Sequence[str]) -> str:
         """A reader of local files, or a dataset under a name of its own."""
         if not found.local:
-            return self._registered(_dataset(found, nulls))
+            return self._registered(lambda: _dataset(found, nulls))
         paths = _paths(found.usable)
         if not found.is_csv:
             return f"read_parquet({paths}, union_by_name = true, hive_partitioning = false)"
         missing = "[" + ", ".join(literal(null) for null in nulls) + "]"
-        options = f"all_varchar = true, header = true, hive_partitioning = false, nullstr = {missing}"
+        # A dialect that is guessed from a damaged file reads all of it as something else.
+        dialect = "delim = ',', quote = '\"', escape = '\"', strict_mode = true, header = true, all_varchar = true"
+        options = f"{dialect}, hive_partitioning = false, nullstr = {missing}"
         return f"read_csv({paths}, union_by_name = true, {options})"
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
@@ -98,13 +103,14 @@ class Duck:
             from pyarrow import dataset
 
             shape = "csv" if parts[0].is_csv else "parquet"
-            return self._registered(dataset.dataset([p.path for p in parts], format=shape, filesystem=source))
+            paths = [part.path for part in parts]
+            return self._registered(lambda: dataset.dataset(paths, format=shape, filesystem=source))
         reader = "read_csv" if parts[0].is_csv else "read_parquet"
         return f"{reader}({_paths(parts)}, union_by_name = true, hive_partitioning = false)"
 
-    def _registered(self, table: Any) -> str:
+    def _registered(self, make: Callable[[], Any]) -> str:
         name = f"parts_{next(self._serial)}"
-        self._connection.register(name, table)
+        self._fetched(lambda connection: connection.register(name, make()))
         return name
 
     def _fetched(self, fetch: Callable[[duckdb.DuckDBPyConnection], T]) -> T:

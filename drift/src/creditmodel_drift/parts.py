@@ -97,7 +97,7 @@ def find(uri: str, period: Period | None = None, revision: str | None = None) ->
     except BundleError as e:
         raise BadInput(str(e)) from e
     try:
-        _reach(uri)
+        _reach(uri, source)
         paths = _listing(source, root, period)
     except transport_errors(ValueError) as e:
         raise NoUsableData(f"{uri} cannot be listed: {_sentence(e)}") from e
@@ -105,13 +105,17 @@ def find(uri: str, period: Period | None = None, revision: str | None = None) ->
     return source, [Part(path) for path in sorted(wanted)]
 
 
-def _reach(uri: str) -> None:
-    """Ask an HTTP server whether it answers for this URI. Raises OSError or ValueError.
+def _reach(uri: str, source: Any) -> None:
+    """Ask a server whether it answers for this URI. Raises OSError or ValueError.
 
-    The file system takes any answer but success for "there is no such file", so a log behind a server that is down, or
-    that refuses us, would be a log without rows.
+    The file system of HTTP takes any answer but success for "there is no such file", and an object store has no more to
+    say of a bucket that is not there than of a log that nothing was written to: a log behind a server that is down, or
+    under a mistyped name, would be a log without rows.
     """
-    if urlsplit(uri).scheme not in ("http", "https") or _GLOB.search(uri):
+    parts = urlsplit(uri)
+    if parts.scheme in ("s3", "gs") and not source.exists(parts.netloc):
+        raise FileNotFoundError(f"there is no bucket {parts.netloc}, or it may not be looked at")
+    if parts.scheme not in ("http", "https") or _GLOB.search(uri):
         return
     question = Request(uri, method="HEAD")  # noqa: S310 - the scheme is HTTP's
     try:

@@ -1,168 +1,225 @@
 """False alarms and power of the drift verdict, beside Evidently's default and PSI against fixed limits.
 
-A window has 24 features. Without drift all of them are drawn from the reference's distribution; for power one of them
-is shifted. A rule raises an alarm when it flags any feature; "data set" is the verdict at its default limits, which
-the shift of one feature exceeds when its PSI is over 0.25.
+    python tests/bench/drift/rates.py [--windows 1000] [--write docs/design/drift.md]
+
+A window has 24 features, 20 numbers and 4 categories, and 20,000 reference rows. Without drift all of them come from
+the reference's distribution; for power one is shifted. A rule raises an alarm when it flags any feature; "data set" is
+the verdict at its default limits, which the shift of one feature exceeds when its PSI is over 0.25.
+
+Windows are drawn as counts: rows fall into bins independently, and the true masses of a sample's deciles are
+Dirichlet-distributed, so this is the distribution that drawing and sorting rows gives, at any size in the same time.
+Evidently gets rows. Every line has a seed of its own, so each can be made again alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 
-from creditmodel_bundle.bins import NumberBins
+from creditmodel_bundle.bins import CategoryBins, NumberBins
 from creditmodel_drift.baseline import Baseline, Column
 from creditmodel_drift.scan import Census, Counts
-from creditmodel_drift.verdict import Settings, judge
+from creditmodel_drift.verdict import Settings, Verdict, judge
 
-__all__ = ["table"]
+__all__ = ["LINES", "Line", "figures", "line", "table"]
 
-FEATURES = 24
+NUMBERS, CATEGORIES = 20, 4
 REFERENCE_ROWS = 20_000
-EVIDENTLY_WINDOWS = 40
-"""Windows that Evidently's test sees; it sorts the whole reference for each feature of each."""
-SIZES = (100, 300, 1_000, 10_000)
+SIZES = (100, 300, 1_000, 10_000, 100_000)
+MIX = (0.40, 0.30, 0.15, 0.10, 0.05)
+MOVED_MIX = (0.30, 0.30, 0.20, 0.13, 0.07)
+RULES = ("feature", "feature, `--psi 0.05`", "feature, `--psi 0`", "data set", "PSI > 0.10", "PSI > 0.25", "Evidently")
+BEGIN, END = "<!-- rates -->\n", "<!-- /rates -->"
 
-Values = np.ndarray
-Draw = Callable[[np.random.Generator, int], Values]
-
-
-def _missing(random: np.random.Generator, rows: int) -> Values:
-    return np.where(random.random(rows) < 0.1, np.nan, random.normal(size=rows))
+Floats = NDArray[np.float64]
 
 
-def _outlier(random: np.random.Generator, rows: int) -> Values:
-    return np.append(random.normal(0.5, 1, rows - 1), 1e8)
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """What happens to one feature: a normal's mean and spread, the share of it that goes missing, an outlier."""
+
+    name: str
+    mean: float = 0.0
+    spread: float = 1.0
+    missing: float = 0.0
+    outlier: bool = False
+    mix: Sequence[float] | None = None
+
+    def rows(self, random: np.random.Generator, rows: int) -> Floats | NDArray[np.str_]:
+        """The feature's values."""
+        if self.mix is not None:
+            return random.choice(list("abcde"), rows, p=self.mix)
+        values = random.normal(self.mean, self.spread, rows)
+        values[random.random(rows) < self.missing] = np.nan
+        if self.outlier:
+            values[0] = 1e8
+        return values
 
 
-SHIFTS: dict[str, Draw | None] = {
-    "none (false alarms)": None,
-    "mean + 0.2 sd": lambda r, n: r.normal(0.2, 1, n),
-    "mean + 0.3 sd": lambda r, n: r.normal(0.3, 1, n),
-    "mean + 0.5 sd": lambda r, n: r.normal(0.5, 1, n),
-    "spread × 1.5": lambda r, n: r.normal(0, 1.5, n),
-    "10 % missing": _missing,
-    "mean + 0.5 sd, one 1e8": _outlier,
-}
+SHIFTS = (
+    Shift("none (false alarms)"),
+    Shift("mean + 0.2 sd", mean=0.2),
+    Shift("mean + 0.3 sd", mean=0.3),
+    Shift("mean + 0.5 sd", mean=0.5),
+    Shift("spread × 1.5", spread=1.5),
+    Shift("category mix, 40:30:15:10:5 to 30:30:20:13:7", mix=MOVED_MIX),
+    Shift("10 % missing", missing=0.1),
+    Shift("mean + 0.5 sd, one 1e8", mean=0.5, outlier=True),
+)
+LINES = tuple((shift, rows) for shift in SHIFTS for rows in SIZES)
 
 
-class Window:
-    """One reference and one window of 24 features [features × rows], and their counts in the reference's deciles."""
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the table: for each rule the share of windows it flags; None where it gives no verdict."""
 
-    def __init__(self, random: np.random.Generator, rows: int, shift: Draw | None) -> None:
-        self.before = random.normal(size=(FEATURES, REFERENCE_ROWS))
-        self.now = random.normal(size=(FEATURES, rows))
-        if shift is not None:
-            self.now[0] = shift(random, rows)
-        self.tables = [_frozen(values) for values in self.before]
-        self.counts = [_counts(table, values) for table, values in zip(self.tables, self.now, strict=True)]
+    shift: str
+    rows: int
+    shares: dict[str, float | None]
 
-
-def _frozen(values: Values) -> NumberBins:
-    """Deciles, as freeze_numbers cuts a column without point masses."""
-    ordered = np.sort(values)
-    edges = [float(ordered[len(ordered) * cut // 10 - 1]) for cut in range(1, 10)]
-    draft = NumberBins(edges=edges, minimum=-100, maximum=100, counts=[0] * 12)
-    return draft.model_copy(update={"counts": _counts(draft, values)})
+    def markdown(self) -> str:
+        """As a row of the table."""
+        cells = ("-" if share is None else f"{share:.1%}" for share in self.shares.values())
+        return f"| {self.shift} | {self.rows:,} | {' | '.join(cells)} |"
 
 
-def _counts(table: NumberBins, values: Values) -> list[int]:
-    inside = values[np.abs(values) <= 100]
-    missing = int(np.isnan(values).sum())
-    cells = np.bincount(np.searchsorted(table.edges, inside), minlength=len(table.edges) + 1)
-    return [*cells.tolist(), len(values) - len(inside) - missing, missing]
+def line(shift: Shift, rows: int, windows: int, evidently: bool = True) -> Line:
+    """One line of the table; power needs fewer windows than a level near zero."""
+    random = np.random.default_rng([SHIFTS.index(shift), rows])
+    seen = windows if shift is SHIFTS[0] else max(1, windows // 5)
+    flags: dict[str, list[bool]] = {rule: [] for rule in RULES[:-1]}
+    answered = False
+    for _ in range(seen):
+        columns, counts = _window(random, rows, shift)
+        usual, sharp, bare = (_judged(columns, counts, rows, Settings(psi=limit)) for limit in (0.10, 0.05, 0.0))
+        answered = usual.outcome != "inconclusive"
+        values = [_fixed_psi(column.table.counts, counts[column.name]) for column in columns]
+        drifted = (bool(verdict.drifted) for verdict in (usual, sharp, bare))
+        found = (*drifted, usual.outcome == "drift", max(values) > 0.1, max(values) > 0.25)
+        for rule, flag in zip(flags, found, strict=True):
+            flags[rule].append(flag)
+    shares: dict[str, float | None] = {rule: float(np.mean(flag)) for rule, flag in flags.items()}
+    if not answered:
+        shares |= dict.fromkeys(RULES[:4])
+    return Line(shift.name, rows, shares | {RULES[-1]: _evidently(random, shift, rows) if evidently else None})
 
 
-def creditmodel(settings: Settings) -> Callable[[Window], str]:
-    """Our verdict's outcome; with no share allowed to drift, whether any feature drifted."""
-
-    def rule(window: Window) -> str:
-        columns = tuple(Column(f"x{i}", "number", table) for i, table in enumerate(window.tables))
-        rows = window.now.shape[1]
-        counts = Counts(rows, {c.name: n for c, n in zip(columns, window.counts, strict=True)}, Census(rows))
-        return judge(Baseline("bench", REFERENCE_ROWS, columns, None), counts, {}, settings).outcome
-
-    return rule
-
-
-def fixed_psi(limit: float) -> Callable[[Window], str]:
-    """Decile PSI against a fixed limit, as it is commonly computed: no allowance for the window's size."""
-
-    def rule(window: Window) -> str:
-        for frozen, counts in zip(window.tables, window.counts, strict=True):
-            p = np.clip(np.array(frozen.counts[:10]) / REFERENCE_ROWS, 1e-4, None)
-            q = np.clip(np.array(counts[:10]) / max(sum(counts[:10]), 1), 1e-4, None)
-            if np.sum((q - p) * np.log(q / p)) > limit:
-                return "drift"
-        return "no_drift"
-
-    return rule
+def _window(random: np.random.Generator, rows: int, shift: Shift) -> tuple[list[Column], dict[str, list[int]]]:
+    columns: list[Column] = []
+    counts: dict[str, list[int]] = {}
+    for i in range(NUMBERS):
+        edges = ndtri(np.cumsum(random.dirichlet([REFERENCE_ROWS / 10] * 10))[:-1])
+        frozen = NumberBins(edges=edges.tolist(), counts=[REFERENCE_ROWS // 10] * 10 + [0, 0])
+        moved = shift if i == 0 and shift.mix is None else SHIFTS[0]
+        columns.append(Column(f"x{i}", "number", frozen))
+        counts[f"x{i}"] = _numbers(random, edges, rows, moved)
+    for i in range(CATEGORIES):
+        before = random.multinomial(REFERENCE_ROWS, MIX).tolist()
+        mix = MIX if i or shift.mix is None else shift.mix
+        columns.append(Column(f"c{i}", "text", CategoryBins(values=list("abcde"), counts=[*before, 0, 0])))
+        counts[f"c{i}"] = [*random.multinomial(rows, mix).tolist(), 0, 0]
+    return columns, counts
 
 
-def evidently_default() -> Callable[[Window], str]:
-    """Evidently's default for a number with over 1,000 reference rows: normed Wasserstein distance of at least 0.1."""
-    from evidently.legacy.calculations.stattests import wasserstein_stat_test
+def _numbers(random: np.random.Generator, edges: Floats, rows: int, shift: Shift) -> list[int]:
+    """Counts of a window's rows; an outlier is out of the range that the contract gives."""
+    missing = int(random.binomial(rows, shift.missing))
+    cumulative = np.concatenate([[0.0], ndtr((edges - shift.mean) / shift.spread), [1.0]])
+    inside = random.multinomial(rows - missing - shift.outlier, np.diff(cumulative))
+    return [*inside.tolist(), int(shift.outlier), missing]
+
+
+def _judged(columns: list[Column], counts: dict[str, list[int]], rows: int, settings: Settings) -> Verdict:
+    baseline = Baseline("bench", REFERENCE_ROWS, tuple(columns), None)
+    return judge(baseline, Counts(rows, counts, Census(rows)), {}, settings)
+
+
+def _fixed_psi(before: list[int], now: list[int]) -> float:
+    """PSI as it is commonly computed: on the values that are there, without allowance for the window's size."""
+    p, q = (np.clip(np.array(c[:-2]) / max(sum(c[:-2]), 1), 1e-4, None) for c in (before, now))
+    return float(np.sum((q - p) * np.log(q / p)))
+
+
+def _evidently(random: np.random.Generator, shift: Shift, rows: int) -> float:
+    """The share of windows in which Evidently's defaults for over 1,000 reference rows flag any column."""
+    windows = max(10, min(20, 100_000 // rows))
+    return float(np.mean([_evidently_flags(random, shift, rows) for _ in range(windows)]))
+
+
+def _evidently_flags(random: np.random.Generator, shift: Shift, rows: int) -> bool:
+    import pandas as pd
+    from evidently.legacy.calculations.stattests import jensenshannon_stat_test, wasserstein_stat_test
     from evidently.legacy.core import ColumnType
 
-    def rule(window: Window) -> str:
-        for before, now in zip(window.before, window.now, strict=True):
-            present: Any = pd.Series(now).dropna()
-            if wasserstein_stat_test(pd.Series(before), present, ColumnType.Numerical, 0.1).drifted:
-                return "drift"
-        return "no_drift"
+    def flags(test: Any, kind: Any, before: Any, now: Any) -> bool:
+        drifted: bool = test(pd.Series(before), pd.Series(now).dropna(), kind, 0.1).drifted
+        return drifted
 
-    return rule
+    still, mixed = SHIFTS[0], Shift("", mix=MIX)
+    number = shift if shift.mix is None else still
+    category = shift if shift.mix is not None else mixed
+    return any(
+        flags(wasserstein_stat_test, ColumnType.Numerical, random.normal(size=REFERENCE_ROWS), s.rows(random, rows))
+        for s in [number, *[still] * (NUMBERS - 1)]
+    ) or any(
+        flags(jensenshannon_stat_test, ColumnType.Categorical, mixed.rows(random, REFERENCE_ROWS), s.rows(random, rows))
+        for s in [category, *[mixed] * (CATEGORIES - 1)]
+    )
 
 
-def table(windows: int) -> dict[str, float | None]:
-    """Print the share of windows that each rule flags; returns the two figures of the benchmark's last line."""
-    import warnings
-
+def table(windows: int, say: Callable[[str], None]) -> list[Line]:
+    """Every line, said as it comes."""
     warnings.simplefilter("ignore")
-    rules = {
-        "feature": creditmodel(Settings(max_drifted_share=0.0)),
-        "feature --psi 0.05": creditmodel(Settings(psi=0.05, max_drifted_share=0.0)),
-        "data set": creditmodel(Settings()),
-        "PSI > 0.10": fixed_psi(0.10),
-        "PSI > 0.25": fixed_psi(0.25),
-        "Evidently": evidently_default(),
-    }
-    seen = min(windows, EVIDENTLY_WINDOWS)
-    print(f"\nshare of {windows} windows flagged ({seen} by Evidently); '-' is inconclusive")
-    print(f"{'shift of one feature':24} {'rows':>7}  " + "  ".join(f"{name:>18}" for name in rules))
-    shares: dict[tuple[str, int, str], float] = {}
-    for shift, draw in SHIFTS.items():
-        for rows in SIZES:
-            outcomes = _outcomes(rules, rows, draw, windows)
-            shares |= {(shift, rows, name): found.count("drift") / len(found) for name, found in outcomes.items()}
-            cells = (_cell(found) for found in outcomes.values())
-            print(f"{shift:24} {rows:7,}  " + "  ".join(f"{cell:>18}" for cell in cells), flush=True)
+    say("| shift of one feature | rows | " + " | ".join(RULES) + " |")
+    say("|---" * (2 + len(RULES)) + "|")
+    lines: list[Line] = []
+    for shift, rows in LINES:
+        lines.append(line(shift, rows, windows))
+        say(lines[-1].markdown())
+    return lines
+
+
+def figures(lines: Sequence[Line]) -> dict[str, float | None]:
+    """The figures of the benchmark's last line: of the statistics alone (`--psi 0`), and at the default limit."""
+    shares = {(found.shift, found.rows): found.shares for found in lines}
+    moved = shares["mean + 0.3 sd", 1_000]
+
+    def alarms(rule: str) -> float:
+        return max(share for rows in SIZES if (share := shares[SHIFTS[0].name, rows][rule]) is not None)
+
     return {
-        "false_alarm_rate": max(shares["none (false alarms)", rows, "feature"] for rows in SIZES),
-        "power_shift_03": shares["mean + 0.3 sd", 1_000, "feature"],
-        "power_shift_03_psi_005": shares["mean + 0.3 sd", 1_000, "feature --psi 0.05"],
-        "power_shift_05": shares["mean + 0.5 sd", 1_000, "feature"],
+        "false_alarm_rate": alarms(RULES[2]),
+        "power_shift_03": moved[RULES[2]],
+        "false_alarm_rate_default": alarms(RULES[0]),
+        "power_shift_03_default": moved[RULES[0]],
     }
 
 
-def _outcomes(
-    rules: dict[str, Callable[[Window], str]], rows: int, draw: Draw | None, windows: int
-) -> dict[str, list[str]]:
-    """Every rule's outcome on the same windows."""
-    random = np.random.default_rng(rows)
-    outcomes: dict[str, list[str]] = {name: [] for name in rules}
-    for drawn in range(windows):
-        window = Window(random, rows, draw)
-        for name, rule in rules.items():
-            if name != "Evidently" or drawn < EVIDENTLY_WINDOWS:
-                outcomes[name].append(rule(window))
-    return outcomes
+def main() -> None:
+    """Print the table, and write it into a document."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--windows", type=int, default=1_000, help="windows without drift; a fifth for power")
+    parser.add_argument("--write", type=Path, help="document whose table this is")
+    arguments = parser.parse_args()
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(f"{text}\n")
+        print(text, flush=True)
+
+    table(arguments.windows, say)
+    if arguments.write is not None:
+        before, rest = arguments.write.read_text().split(BEGIN)
+        arguments.write.write_text(before + BEGIN + "".join(said) + END + rest.split(END)[1])
 
 
-def _cell(outcomes: list[str]) -> str:
-    if all(outcome == "inconclusive" for outcome in outcomes):
-        return "-"
-    return f"{outcomes.count('drift') / len(outcomes):.1%}"
+if __name__ == "__main__":
+    main()

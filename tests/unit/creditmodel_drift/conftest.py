@@ -1,12 +1,21 @@
 """Applicants of a small model, its bundle, and a scoring log that a test fills part by part.
 
-The same tests run on another engine: `make test-spark` names it in CREDITMODEL_DRIFT_ENGINE.
+The same tests run on another engine: `make test-spark` names it in CREDITMODEL_DRIFT_ENGINE; and on files in an object
+store: `make test-object-store` sets CREDITMODEL_DRIFT_STORE.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,12 +24,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs
 
 from creditmodel_bundle.bins import freeze_categories, freeze_numbers
 from creditmodel_bundle.contract import Bins, Category, Contract, Cutoff, Feature, Reason
 from creditmodel_bundle.manifest import CONTRACT, REFERENCE, REQUIRED, seal
 from creditmodel_drift.duck import Duck, duck
 from creditmodel_drift.engine import Engine
+
+IN_STORE = "CREDITMODEL_DRIFT_STORE" in os.environ
+collect_ignore = [] if IN_STORE else ["test_object_store.py"]
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 REGIONS = ("north", "south", "west")
@@ -104,6 +117,96 @@ def engine(engine_name: str, local: Duck) -> Engine:
     from creditmodel_drift.spark import Spark
 
     return Spark()
+
+
+@dataclass(frozen=True)
+class Store:
+    """An S3 server and its one key."""
+
+    endpoint: str
+    key: str = "drift"
+    secret: str = "drift-secret"
+    bucket: str = "applicants"
+
+    def filesystem(self) -> fs.S3FileSystem:
+        """A client of it."""
+        return fs.S3FileSystem(
+            access_key=self.key, secret_key=self.secret, endpoint_override=self.endpoint, region="us-east-1",
+            allow_bucket_creation=True, connect_timeout=5, request_timeout=20,
+        )  # fmt: skip
+
+    def environment(self) -> dict[str, str]:
+        """What a process that uses it is told."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.key,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_REGION": "us-east-1",
+        }
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A SeaweedFS with one bucket."""
+    directory = tmp_path_factory.mktemp("store")
+    keys = {"accessKey": Store.key, "secretKey": Store.secret}
+    identity = {"name": "drift", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List"]}
+    (directory / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    roles = [role + kind for role in ("master", "volume", "filer", "s3", "admin") for kind in (".port", ".port.grpc")]
+    ports = dict(zip(roles, free_ports(len(roles)), strict=True))
+    command = [str(Path(sys.executable).parent / "weed"), "mini", f"-dir={directory}", "-ip=127.0.0.1"]
+    command += ["-ip.bind=127.0.0.1", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+    command += [f"-s3.config={directory}/s3.json", *(f"-{role}={port}" for role, port in ports.items())]
+    with (directory / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    opened = Store(f"http://127.0.0.1:{ports['s3.port']}")
+    try:
+        await_bucket(opened, time.monotonic() + 120)
+        yield opened
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listens on."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def await_bucket(store: Store, deadline: float) -> None:
+    """Create the bucket as soon as the server takes it."""
+    while True:
+        try:
+            store.filesystem().create_dir(store.bucket)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
+
+
+@pytest.fixture
+def stored(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], str]:
+    """Puts the files below a directory where the tests are to find them; returns the URI."""
+    if not IN_STORE:
+        return str
+    store: Store = request.getfixturevalue("store")
+    for name, value in store.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def upload(root: Path) -> str:
+        place = f"{store.bucket}/{secrets.token_hex(6)}"
+        for path in (path for path in root.rglob("*") if path.is_file()):
+            with store.filesystem().open_output_stream(f"{place}/{path.relative_to(root)}") as out:
+                out.write(path.read_bytes())
+        return f"s3://{place}"
+
+    return upload
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,336 @@
+"""Bad data of every kind, and the defined answer to each: log, CSV, labels, reference; on disk or in an object store.
+
+Run with -rP to read the answers. `make test-object-store` puts the same files into a real object store.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pv
+import pyarrow.parquet as pq
+import pytest
+
+from creditmodel_bundle.measurement import Drift, Failure, parse
+from creditmodel_drift.cli import main
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+DAY = ("--window", "24h", "--until", "2026-11-21T00:00:00Z")
+
+
+class Files:
+    """The files of one case: a log, and whatever else it names."""
+
+    def __init__(self, root: Path, applicants: Callable[..., pa.Table], log: Callable[..., Path]) -> None:
+        self.root, self.applicants, self.log = root, applicants, log
+
+    def good(self, rows: int = 800, **how: Any) -> Path:
+        """A part with nothing wrong."""
+        return self.log(self.applicants(rows, seed=1), name="good", **how)
+
+    def changed(self, column: str, make: Callable[[Any], Any], rows: int = 800, name: str = "changed") -> Path:
+        """A part with one column replaced."""
+        table = self.applicants(rows, seed=2)
+        at = table.column_names.index(column)
+        return self.log(table.set_column(at, column, make(table[column])), name=name)
+
+    def rewritten(self, make: Callable[[pa.Table], pa.Table]) -> Path:
+        """A part whose system columns are changed as well."""
+        part = self.good()
+        pq.write_table(make(pq.read_table(part)), part)
+        return part
+
+    def damaged(self, make: Callable[[bytes], bytes]) -> Path:
+        """A part whose bytes are changed."""
+        part = self.log(self.applicants(800, seed=2), name="bad")
+        part.write_bytes(make(part.read_bytes()))
+        return part
+
+    def beside(self, name: str, content: bytes) -> Path:
+        """A file of another name in the log's day."""
+        part = self.good()
+        part.with_name(name).write_bytes(content)
+        return part
+
+    def csv(self, make: Callable[[bytes], bytes] = bytes, name: str = "log/rows.csv") -> Path:
+        """A text file of applicants."""
+        place = self.root / name
+        place.parent.mkdir(exist_ok=True)
+        pv.write_csv(self.applicants(800, seed=2), place)
+        place.write_bytes(make(place.read_bytes()))
+        return place
+
+    def labels(self, make: Callable[[pa.Table], Any], name: str = "labels/a.parquet") -> Path:
+        """Labels of a good part's applicants."""
+        part = pq.read_table(self.good(), columns=["_request_id", "_row"], partitioning=None)
+        labels = part.append_column("_label", pa.array(np.arange(part.num_rows) % 2, pa.int8()))
+        place = self.root / name
+        place.parent.mkdir(exist_ok=True)
+        made = make(labels)
+        place.write_bytes(made) if isinstance(made, bytes) else pq.write_table(made, place)
+        return place
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is there, what is asked, and the answer: the exit code, the verdict or the error's reason, and words."""
+
+    make: Callable[[Files], object]
+    answer: tuple[int, str]
+    words: str = ""
+    rows: int | None = None
+    options: tuple[str, ...] = DAY
+    quality: int | None = None
+
+
+def as_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    return values.cast(pa.string())
+
+
+def some(value: float, share: float = 0.1) -> Callable[[pa.ChunkedArray], pa.Array]:
+    """Every tenth value replaced."""
+    return lambda old: pa.array(np.where(np.arange(len(old)) % round(1 / share) == 0, value, old.to_numpy()))
+
+
+def retyped(kind: pa.DataType) -> Callable[[pa.Table], pa.Table]:
+    """The column _time stored as another type."""
+    return lambda t: t.set_column(t.column_names.index("_time"), "_time", t["_time"].cast(kind))
+
+
+def nothing(files: Files) -> None:
+    """No file, and no directory."""
+
+
+LABELLED = (*DAY, "--labels", "{root}/labels")
+ALONE = ("--reference", "{root}/reference.csv")
+OK, DRIFT, LITTLE = (0, "no_drift"), (0, "drift"), (0, "inconclusive")
+
+CASES = {
+    # The log.
+    "a good part": Case(lambda f: f.good(), OK, rows=800),
+    "a part filed under the next day": Case(
+        lambda f: (f.good(), f.log(f.applicants(100), name="late", day="2026-11-21")), OK, rows=900
+    ),
+    "a part twice": Case(
+        lambda f: [f.log(f.applicants(600, seed=1), name=n, requests=[f"r{i}" for i in range(600)]) for n in "ab"],
+        OK,
+        "600 duplicate rows counted once",
+        600,
+    ),
+    "a part without rows": Case(lambda f: (f.good(), f.log(f.applicants(0), name="empty")), OK, rows=800),
+    "a part without bytes": Case(
+        lambda f: (f.good(), f.damaged(lambda _: b"")), OK, r"1 corrupt part left out \(.*bad.parquet has no bytes", 800
+    ),
+    "a part of garbage": Case(lambda f: (f.good(), f.damaged(lambda _: b"x" * 99)), OK, "1 corrupt part left out", 800),
+    "a truncated part": Case(lambda f: (f.good(), f.damaged(lambda b: b[:-50])), OK, "1 corrupt part left out", 800),
+    "a part broken in the middle": Case(
+        lambda f: (f.good(), f.damaged(lambda b: b[:4] + b"\xff" * 60 + b[64:])), OK, "1 corrupt part left out", 800
+    ),
+    "nothing but broken parts": Case(
+        lambda f: f.damaged(lambda b: b[:-50]), (2, "NoUsableData"), "none of 1 parts can be used; .*bad.parquet"
+    ),
+    "a table of something else": Case(
+        lambda f: pq.write_table(pa.table({"x": [1]}), f.good().with_name("other.parquet")),
+        OK,
+        "1 foreign part left out",
+        800,
+    ),
+    "one part with another type": Case(
+        lambda f: (f.good(), f.changed("age", as_text)), OK, "1 foreign part left out .*another type", 800
+    ),
+    "another type in every part": Case(lambda f: f.changed("age", as_text), DRIFT, "age .is stored as string"),
+    "a column gone from every part": Case(
+        lambda f: f.log(f.applicants(800).drop_columns(["region"])), DRIFT, "region .the column is missing"
+    ),
+    "a column gone from some parts": Case(
+        lambda f: (f.good(600), f.log(f.applicants(400).drop_columns(["age"]), name="b")),
+        DRIFT,
+        "age .*missing 40 %",
+        1_000,
+    ),
+    "a column of nothing but nulls": Case(lambda f: f.changed("region", lambda c: pa.nulls(len(c))), DRIFT, "region"),
+    "a column of typed nulls": Case(
+        lambda f: f.changed("age", lambda c: pa.nulls(len(c), pa.int64())), DRIFT, "age .*missing 100 %"
+    ),
+    "categories never seen": Case(
+        lambda f: f.changed("region", lambda c: pa.array(["mars"] * 80 + c.to_pylist()[80:])),
+        DRIFT,
+        "region .*unseen 10 %",
+    ),
+    "infinities": Case(lambda f: f.changed("limit", some(np.inf)), DRIFT, "limit .*out of range 10 %"),
+    "NaN": Case(lambda f: f.changed("limit", some(np.nan)), DRIFT, "limit .*missing 10 %"),
+    "huge values": Case(lambda f: f.changed("limit", some(1e300)), DRIFT, "limit .*out of range 10 %"),
+    "one huge value": Case(lambda f: f.changed("limit", some(1e8, 1 / 800)), OK, rows=800),
+    "rows in no order": Case(
+        lambda f: f.rewritten(lambda t: t.take(np.random.default_rng(0).permutation(t.num_rows))), OK, rows=800
+    ),
+    "times without a zone": Case(lambda f: f.rewritten(retyped(pa.timestamp("us"))), OK, rows=800),
+    "times in another unit and zone": Case(
+        lambda f: f.rewritten(retyped(pa.timestamp("ms", "Asia/Tokyo"))), OK, rows=800
+    ),
+    "times as text": Case(lambda f: f.rewritten(retyped(pa.string())), OK, rows=800),
+    "times that are none": Case(
+        lambda f: f.rewritten(retyped(pa.int64())),
+        LITTLE,
+        "800 rows left out because no time can be read from their _time",
+        0,
+    ),
+    "no time at all": Case(
+        lambda f: f.rewritten(lambda t: t.drop_columns(["_time"])), (2, "BadInput"), "needs the column _time"
+    ),
+    "no row in the window": Case(lambda f: f.good(time=NOON - timedelta(hours=13)), LITTLE, "no rows in the window", 0),
+    "too few rows": Case(lambda f: f.good(40), LITTLE, "40 rows, and 1[0-9][0-9] are needed", 40),
+    "nothing written yet": Case(nothing, LITTLE, "there are no rows at", 0),
+    "parts still being written": Case(
+        lambda f: (f.beside(".part-1.parquet", b"half"), f.beside("_part-2.parquet", b"half")), OK, rows=800
+    ),
+    "files of other kinds": Case(
+        lambda f: (f.beside("README.md", b"# log"), f.beside("part.parquet.crc", b"1")), OK, rows=800
+    ),
+    "a name that SQL and globs would read otherwise": Case(
+        lambda f: f.good().rename(f.root / "log" / "it's [1]* 100%.parquet"), OK, rows=800, options=()
+    ),
+    # Text files.
+    "a text file": Case(lambda f: f.csv(), OK, rows=800, options=()),
+    "a text file with a byte order mark": Case(
+        lambda f: f.csv(lambda b: b"\xef\xbb\xbf" + b), OK, rows=800, options=()
+    ),
+    "a text file with Windows line ends": Case(
+        lambda f: f.csv(lambda b: b.replace(b"\n", b"\r\n")), OK, rows=800, options=()
+    ),
+    "a text file with nothing but its header": Case(
+        lambda f: f.csv(lambda b: b.splitlines(keepends=True)[0]), LITTLE, "no rows", 0, ()
+    ),
+    "a text file without bytes": Case(lambda f: f.csv(lambda _: b""), LITTLE, "no rows", 0, ()),
+    "words among a text file's numbers": Case(
+        lambda f: f.csv(lambda b: re.sub(rb"(?m)^[^,\"\n]+,", b"abc,", b)), DRIFT, "income .*out of range", options=()
+    ),
+    "a text file cut in the middle of a row": Case(
+        lambda f: (f.csv(name="log/a.csv"), f.csv(lambda b: b[: b.rindex(b",", 0, -40)], "log/b.csv")),
+        OK,
+        "1 corrupt part left out",
+        800,
+        (),
+    ),
+    "a text file with semicolons": Case(
+        lambda f: f.csv(lambda b: b.replace(b",", b";")),
+        (2, "NoUsableData"),
+        "under half of the 6 features",
+        options=(),
+    ),
+    "a text file of bytes that are no UTF-8": Case(
+        lambda f: f.csv(lambda b: b.replace(b"north", b"n\xf6rth")), (2, "NoUsableData"), "rows.csv", options=()
+    ),
+    "text beside Parquet": Case(
+        lambda f: (f.log(f.applicants(800, seed=1), name="a"), f.log(f.applicants(800, seed=3), name="b"), f.csv()),
+        OK,
+        "1 foreign part left out .*another format",
+        1_600,
+        (),
+    ),
+    # Labels.
+    "labels": Case(lambda f: f.labels(lambda t: t), OK, quality=800, options=LABELLED),
+    "no labels yet": Case(lambda f: f.good(), OK, "has no labels yet", quality=0, options=LABELLED),
+    "labels of other applicants": Case(
+        lambda f: f.labels(lambda t: t.set_column(0, "_request_id", pa.array(["x"] * 800))),
+        OK,
+        quality=0,
+        options=LABELLED,
+    ),
+    "labels twice": Case(
+        lambda f: (f.labels(lambda t: t), f.labels(lambda t: t, "labels/b.parquet")), OK, quality=800, options=LABELLED
+    ),
+    "labels that are neither 0 nor 1": Case(
+        lambda f: f.labels(lambda t: t.set_column(2, "_label", pa.array([0, 1, 2, None] * 200))),
+        OK,
+        quality=400,
+        options=LABELLED,
+    ),
+    "a broken file beside good labels": Case(
+        lambda f: (f.labels(lambda t: t), f.labels(lambda _: b"PAR1", "labels/b.parquet")),
+        OK,
+        "1 files with labels left out",
+        quality=800,
+        options=LABELLED,
+    ),
+    "nothing but broken labels": Case(
+        lambda f: f.labels(lambda _: b"PAR1"),
+        (2, "NoUsableData"),
+        "none of 1 files with labels can be read",
+        options=LABELLED,
+    ),
+    "labels without a key": Case(
+        lambda f: f.labels(lambda t: t.drop_columns(["_request_id"])),
+        (2, "BadInput"),
+        "labels need the columns _request_id",
+        options=LABELLED,
+    ),
+    "labels as words": Case(
+        lambda f: f.labels(lambda t: t.set_column(2, "_label", pa.array(["bad"] * 800))),
+        (2, "BadInput"),
+        "_label is stored as string",
+        options=LABELLED,
+    ),
+    # A reference of one's own.
+    "a reference without rows": Case(
+        lambda f: (f.good(), f.csv(lambda b: b.splitlines(keepends=True)[0], "reference.csv")),
+        (2, "NoUsableData"),
+        "reference.csv",
+        options=ALONE,
+    ),
+    "a reference of garbage": Case(
+        lambda f: (f.good(), f.csv(lambda _: b"\x00\xff\x00" * 99, "reference.csv")),
+        (2, "NoUsableData"),
+        "reference.csv",
+        options=ALONE,
+    ),
+    "no reference": Case(lambda f: f.good(), (2, "NoUsableData"), "there is no such file", options=ALONE),
+    "a small reference": Case(
+        lambda f: (f.good(), f.csv(lambda b: b"".join(b.splitlines(keepends=True)[:31]), "reference.csv")),
+        LITTLE,
+        "the reference has 30 rows, too few",
+        options=ALONE,
+    ),
+    "a reference of something else": Case(
+        lambda f: (f.good(), f.csv(lambda _: b"a,b\n1,2\n3,4\n", "reference.csv")),
+        (2, "NoUsableData"),
+        "half of the 2 features",
+        options=ALONE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_data_has_its_defined_answer(
+    name: str,
+    bundle: tuple[Path, str],
+    applicants: Any,
+    log: Any,
+    stored: Callable[[Path], str],
+    engine_name: str,
+    tmp_path: Path,
+) -> None:
+    case = CASES[name]
+    case.make(Files(tmp_path, applicants, log))
+    root = stored(tmp_path)
+    options = [option.replace("{root}", root) for option in case.options]
+    against = [] if "--reference" in options else ["--bundle", str(bundle[0])]
+    place = tmp_path / "measurement.json"
+    code = main([*against, "--current", f"{root}/log", *options, "--engine", engine_name, "--measurement", str(place)])
+    measured = parse(place.read_bytes())
+    assert isinstance(measured, Drift | Failure)
+    said = measured.verdict if isinstance(measured, Drift) else measured.error.reason
+    words = measured.reason if isinstance(measured, Drift) else measured.error.message
+    print(f"{name}: exit {code}, {said}: {words.replace(str(tmp_path), '')}")
+    assert (code, said) == case.answer, words
+    assert re.search(case.words, words), words
+    if isinstance(measured, Drift):
+        assert case.rows in (None, measured.rows)
+        assert case.quality == (None if measured.quality is None else measured.quality.rows)
