@@ -34,6 +34,7 @@ from creditmodel_sandbox.client import (
     load_kubeconfig,
 )
 from creditmodel_sandbox.events import Recorder
+from creditmodel_sandbox.logs import log_to_stderr
 from creditmodel_sandbox.node.addresses import AddressPool
 from creditmodel_sandbox.node.images import Images, parse_option
 from creditmodel_sandbox.node.kubelet_api import KubeletApi, self_signed
@@ -99,8 +100,7 @@ def _options(argv: list[str]) -> Options:
         images = dict(map(parse_option, given.image))
     except ValueError as e:
         parser.error(str(e))
-    level = logging.DEBUG if given.verbose else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr(logging.DEBUG if given.verbose else logging.INFO)
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return Options(
         kubeconfig=given.kubeconfig,
