@@ -100,7 +100,7 @@ def _wait(instance: Instance, record: Record, awaited: parts.Part, deadline: flo
                 raise InstanceError(f"{part} ended before {awaited.what}: {_last_words(instance.log(part))}")
         if time.monotonic() > deadline:
             raise InstanceError(f"{awaited.what}: not in time; see `creditmodel-sandbox logs {awaited.name}`")
-        time.sleep(0.02)
+        time.sleep(0.2 if record.control_plane else 0.02)
 
 
 def _last_words(log: Path) -> str:

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from creditmodel_sandbox.notation import format_time
+
 __all__ = [
     "Decision", "Facts", "Record", "decide", "delay", "is_sidecar", "pod_status", "record_of", "rfc3339",
     "seconds_of", "terminal_phase",
@@ -21,7 +23,7 @@ Obj = Mapping[str, Any]
 
 
 def rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return format_time(datetime.fromtimestamp(seconds, UTC))
 
 
 def seconds_of(text: str) -> float:

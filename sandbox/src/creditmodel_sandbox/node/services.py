@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from creditmodel_sandbox import notation
 from creditmodel_sandbox.node.probes import port_number
 
 __all__ = ["Address", "backends", "matches"]
@@ -22,8 +23,7 @@ def matches(service: Obj, pod: Obj) -> bool:
     selector = service["spec"].get("selector") or {}
     if not selector or service["metadata"].get("namespace") != pod["metadata"].get("namespace"):
         return False
-    labels = pod["metadata"].get("labels") or {}
-    return all(labels.get(key) == value for key, value in selector.items())
+    return notation.matches({"matchLabels": selector}, pod["metadata"].get("labels") or {})
 
 
 def _conditions(pod: Obj) -> set[str]:
