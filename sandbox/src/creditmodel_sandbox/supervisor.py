@@ -33,20 +33,24 @@ KILL_SECONDS = 10.0
 def up(instance: Instance, port: int, control_plane: Path | None) -> None:
     """Start what is not running, and wait until pods can run."""
     record = instance.read()
+    if record and control_plane and not record.control_plane:
+        message = f"the instance {instance.name!r} has the sandbox's own API server, whose state a real one cannot read"
+        raise InstanceError(f"{message}: `reset` it, or choose another --name")
     processes = record.processes if record else {}
     alive = [part for part, process in processes.items() if process.alive]
     if record and record.complete and len(alive) == len(processes):
         print(f"the instance {instance.name!r} is already running")
         print(f"export KUBECONFIG={instance.kubeconfig}")
         return
-    if record and processes:
+    if record:
         died = ", ".join(part for part in processes if part not in alive) or "while it started"
-        _say(f"a previous run of {instance.name!r} ended without `down` ({died}): starting it again on its state")
-        _stop(instance, record)
+        if _stop(instance, record):
+            _say(f"a previous run of {instance.name!r} ended without `down` ({died}): starting it again on its state")
     began = time.monotonic()
     (instance.directory / "logs").mkdir(exist_ok=True)
     slot, claim = claim_slot(instance, record)
-    record = _choose(instance, record, slot, control_plane)
+    programs = str(control_plane.absolute()) if control_plane else record.control_plane if record else ""
+    record = Record(slot, record.port if record else 0, programs)
     with claim:
         every = _parts(instance, record, port)
         try:
@@ -56,15 +60,6 @@ def up(instance: Instance, port: int, control_plane: Path | None) -> None:
             raise
     _say(f"ready in {time.monotonic() - began:.1f} s; stop it with: creditmodel-sandbox down --name {instance.name}")
     print(f"export KUBECONFIG={instance.kubeconfig}")
-
-
-def _choose(instance: Instance, record: Record | None, slot: int, control_plane: Path | None) -> Record:
-    """The record to go on with."""
-    wanted = str(control_plane.absolute()) if control_plane else record.control_plane if record else ""
-    if record and wanted and not record.control_plane:
-        message = f"the instance {instance.name!r} has the sandbox's own API server, whose state a real one cannot read"
-        raise InstanceError(f"{message}: `reset` it, or choose another --name")
-    return Record(slot, record.port if record else 0, wanted)
 
 
 def _parts(instance: Instance, record: Record, port: int) -> Iterator[parts.Part]:
