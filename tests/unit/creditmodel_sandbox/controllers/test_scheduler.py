@@ -163,7 +163,7 @@ class SlowLease:
     """An API server with one Lease, whose first write reaches it and is answered only when `go` is set."""
 
     def __init__(self, holder: str = "") -> None:
-        self.arrived, self.go = asyncio.Event(), asyncio.Event()
+        self.arrived, self.go, self.written = asyncio.Event(), asyncio.Event(), asyncio.Event()
         spec = {"holderIdentity": holder, "leaseDurationSeconds": 60, "renewTime": datetime.now(UTC).isoformat()}
         self.lease: Obj | None = {"metadata": {"name": "kube-scheduler"}, "spec": spec} if holder else None
 
@@ -181,6 +181,7 @@ class SlowLease:
         self.arrived.set()
         await self.go.wait()
         self.lease = body
+        self.written.set()
         return web.json_response(body)
 
 
@@ -200,10 +201,11 @@ async def test_stopped_while_the_first_renewal_is_under_way_it_still_gives_the_l
         task = announced(server)
         await api.arrived.wait()
         task.cancel()
-        await asyncio.sleep(0)  # the cancellation is on its way
-        api.go.set()
+        # Later than anything that would not wait for the answer.
+        asyncio.get_running_loop().call_later(0.2, api.go.set)
         with pytest.raises(asyncio.CancelledError):
             await task
+        await asyncio.wait_for(api.written.wait(), 5)
     assert api.lease is not None
     assert api.lease["spec"]["holderIdentity"] == ""
 
