@@ -125,7 +125,10 @@ def test_what_a_killed_node_left_running_is_ended(run: Run, tmp_path: Path) -> N
         for pid, _ in processes(tmp_path, "one").values():
             os.kill(pid, signal.SIGKILL)
         assert run("down", "--name", "one").returncode == 0
-        assert left.wait(10) == -signal.SIGKILL
+        try:
+            assert left.wait(10) == -signal.SIGKILL
+        finally:
+            left.kill()
 
 
 def test_an_instance_that_died_is_cleaned_up_and_started_again(run: Run, tmp_path: Path) -> None:
