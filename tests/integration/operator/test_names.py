@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 JSON = dict[str, Any]
 REVISION = "credit-3bfc269594"  # of the bundle v1
-POD = {"metadata": {"labels": {"app": "mine"}}, "spec": {"containers": [{"name": "c", "image": "mine:1"}]}}
+POD: JSON = {"metadata": {"labels": {"app": "mine"}}, "spec": {"containers": [{"name": "c", "image": "mine:1"}]}}
 THEIRS: dict[str, tuple[str, str, JSON]] = {
     "Service": ("v1", "credit", {"selector": {"app": "mine"}, "ports": [{"port": 80, "targetPort": 9999}]}),
     "Deployment": ("apps/v1", REVISION, {"selector": {"matchLabels": {"app": "mine"}}, "template": POD}),
