@@ -18,6 +18,7 @@ from creditmodel_operator.api.status import (
     HistoryEntry,
     QualityStatus,
     ReplicaStatus,
+    TrafficShare,
 )
 from creditmodel_operator.conditions import TYPES, Aspect, dated, truth
 from creditmodel_operator.drift import Finding
@@ -85,6 +86,7 @@ def status(found: Findings) -> dict[str, Any]:
         observed_generation=generation,
         phase=_phase(found),
         active=_active(found),
+        traffic=[TrafficShare(revision=s.revision.name, weight=s.weight) for s in found.rollout.traffic],
         candidate=_candidate(found),
         gates=[item.status() for item in found.evaluation.found],
         replicas=_replicas(found),
@@ -382,6 +384,6 @@ def refused(
         aspects["Stalled"] = Aspect("Stalled", "True", reason, problem)
     generation = model.meta.generation
     dates = dated(aspects.values(), model.status.get("conditions") or (), generation, now)
-    before = {key: model.status[key] for key in ("active", "history", "replicas") if key in model.status}
-    kept = {key: value for key, value in planned.items() if key not in ("active", "history", "replicas")}
+    before = {key: model.status[key] for key in ("active", "history", "replicas", "traffic") if key in model.status}
+    kept = {key: value for key, value in planned.items() if key not in ("active", "history", "replicas", "traffic")}
     return kept | before | {"observedGeneration": generation, "phase": "Degraded", "conditions": dates}

@@ -26,7 +26,7 @@ from creditmodel_operator.observed import Job, Observed, Pod
 from creditmodel_operator.plan import Action, Apply, Claim, Delete, annotate, scale
 from creditmodel_operator.revision import Revision
 
-__all__ = ["Challenge", "Rollout", "Stage", "roll", "timestamp"]
+__all__ = ["Challenge", "Rollout", "Share", "Stage", "roll", "timestamp"]
 
 _CARRIED = (names.ACTIVE_SINCE, names.GATED, names.EVALUATION, names.APPROVAL)
 
@@ -71,12 +71,21 @@ class Challenge:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """A revision that takes requests, and how many in a hundred."""
+
+    revision: Revision
+    weight: int = 100
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """What the rollout asks for, and how far it is."""
 
     stage: Stage
-    champion: Revision | None
-    """The champion once the actions are carried out."""
+    traffic: tuple[Share, ...]
+    """Who takes the requests once the actions are carried out, the champion first. A Service selects one revision;
+    a canary would be a second entry, for whatever routes by weight."""
     since: datetime | None = None
     """When it took over."""
     message: str = ""
@@ -84,6 +93,11 @@ class Rollout:
     look_again: datetime | None = None
     settled: bool = False
     """The champion runs on the newest template and nothing is being replaced."""
+
+    @property
+    def champion(self) -> Revision | None:
+        """The revision that most requests go to; None while nothing serves."""
+        return self.traffic[0].revision if self.traffic else None
 
 
 def timestamp(at: datetime) -> str:
@@ -308,7 +322,8 @@ class _Pass:
         live = self.fleet.of(champion)
         settled = live is not None and not any(_replaces_pods(action, live) for action in done)
         since = live.active_since if live and live.active_since else self.now if champion else None
-        return Rollout(stage, champion, since, message, done, self._look_again(champion), settled)
+        traffic = (Share(champion),) if champion is not None else ()
+        return Rollout(stage, traffic, since, message, done, self._look_again(champion), settled)
 
     def _look_again(self, champion: Revision | None) -> datetime | None:
         """When the next former champion goes cold."""

@@ -41,6 +41,7 @@ def test_the_first_model_gets_no_service_until_it_is_gated_and_ready(world: Worl
     assert world.names_of("HorizontalPodAutoscaler") == world.names_of("PodDisruptionBudget") == {v1}
     assert world.conditions["Ready"] == "True"
     assert world.status["phase"] == "Ready"
+    assert world.status["traffic"] == [{"revision": v1, "weight": 100}]
     assert world.status["active"]["endpoint"] == "http://credit.default.svc"
 
 
@@ -114,19 +115,36 @@ def test_a_rejected_challenger_leaves_the_champion_serving(world: World) -> None
     assert world.status["candidate"]["revision"] == world.revision("v2")
 
 
-def test_a_changed_threshold_is_judged_again_without_a_job(world: World) -> None:
-    world.spec("v1")
-    world.reconcile()
-    world.run_jobs()
-    world.reconcile()
-    world.run_jobs(parity={**world.good(world.jobs(running=True)[0]), "envelope": [[1.0, 1e-4]]})
-    world.reconcile()
-    assert world.conditions["ParityPassed"] == "False"
-    jobs = len(world.jobs("parity"))
-    world.spec("v1", gates={"parity": {"rtol": 1e-3}})
-    world.reconcile()
-    assert world.conditions["ParityPassed"] == "True"
-    assert len(world.jobs("parity")) == jobs
+SLOW = {"speedup": 1.2, "speedup_low": 1.1, "speedup_high": 1.3}
+
+
+@pytest.mark.parametrize(
+    ("name", "strict", "loose", "measured"),
+    [
+        ("parity", {"rtol": 1e-5}, {"rtol": 1e-3}, {"envelope": [[1.0, 1e-4]]}),
+        ("parity", {"maxDecisionFlips": 0}, {"maxDecisionFlips": 2}, {"decision_flips": 2}),
+        ("benchmark", {"minSpeedup": 2}, {"minSpeedup": 1}, SLOW),
+        ("benchmark", {"maxP99Milliseconds": 0.01}, {"maxP99Milliseconds": 1}, {}),
+        ("quality", {"minAUC": 0.8}, {"minAUC": 0.7}, {}),
+        ("quality", {"minKS": 0.8}, {"minKS": 0.3}, {}),
+    ],
+)
+def test_a_changed_threshold_is_judged_again_without_a_job(
+    world: World, name: str, strict: JSON, loose: JSON, measured: JSON
+) -> None:
+    for limits, verdict in ((strict, "Failed"), (loose, "Passed"), (strict, "Failed")):
+        world.spec("v1", gates={name: limits})
+        world.reconcile()
+        while world.jobs(running=True):
+            (job,) = world.jobs(running=True)
+            found = world.good(job)
+            if found["kind"] == name == "benchmark":
+                found["batches"] = [{**batch, **measured} for batch in found["batches"]]
+            world.end_job(job, {**found, **measured} if found["kind"] == name == "parity" else found)
+            world.reconcile()
+        assert gate(world, name)["verdict"] == verdict
+        assert {len(world.jobs(each)) for each in ("artifact", "parity")} == {1}
+        assert len(world.jobs("benchmark")) <= 1
 
 
 def test_another_account_for_the_jobs_measures_nothing_again(world: World) -> None:

@@ -219,6 +219,12 @@ class Life(RuleBasedStateMachine):
         assert self.world.champion not in bad
 
     @invariant()
+    def every_request_goes_somewhere_once_anything_serves(self) -> None:
+        status = self.world.objects["CreditModel", "credit"].get("status", {})
+        shares = [share["weight"] for share in status.get("traffic", ())]
+        assert sum(shares) == (100 if "active" in status else 0)
+
+    @invariant()
     def jobs_are_bounded(self) -> None:
         assert len(self.world.jobs()) <= 60
 

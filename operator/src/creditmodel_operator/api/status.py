@@ -26,6 +26,7 @@ __all__ = [
     "Number",
     "QualityStatus",
     "RetrainingStatus",
+    "TrafficShare",
     "Trigger",
 ]
 
@@ -85,6 +86,13 @@ class ActiveRevision(Part):
     digest: str = Field(description="Its identity.")
     since: str | None = Field(default=None, description="When it took over.", json_schema_extra={"format": "date-time"})
     endpoint: str = Field(description="Base URL of the Service, from within the cluster.")
+
+
+class TrafficShare(Part):
+    """A revision that takes requests."""
+
+    revision: str = Field(description="Name of the revision.")
+    weight: int = Field(description="How many requests in a hundred.")
 
 
 class CandidateRevision(Part):
@@ -220,6 +228,11 @@ class CreditModelStatus(Part):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     active: ActiveRevision | None = Field(default=None, description="The champion.")
+    traffic: list[TrafficShare] = Field(
+        default=[],
+        description="Which revisions take the requests, the champion first. One revision takes all of them so far.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["revision"]},
+    )
     candidate: CandidateRevision | None = Field(default=None, description="The challenger.")
     gates: list[GateResult] = Field(
         default=[],
