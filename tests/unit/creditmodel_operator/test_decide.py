@@ -501,6 +501,11 @@ def test_going_back_to_a_weaker_former_champion_is_not_compared_again(world: Wor
     assert world.champion == v1
 
 
+def test_the_first_model_passes_a_limit_on_the_drop_with_its_figures_in_the_message(world: World) -> None:
+    world.promote("v1", gates={"quality": {"maxAUCDrop": 0.01}})
+    assert gate(world, "quality")["message"] == "no champion to compare with; AUC 0.7700, KS 0.4100"
+
+
 def test_quality_without_limits_is_not_judged(world: World) -> None:
     world.promote("v1")
     assert world.condition("QualityPassed")["reason"] == "NotConfigured"

@@ -42,6 +42,8 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
     if node.get("x-kubernetes-int-or-string"):
         return {"anyOf": [{"type": "integer"}, {"type": "string"}]} | {k: node[k] for k in _KEPT if k in node}
     result = {key: node[key] for key in _KEPT if key in node}
+    if "description" in result:
+        result["description"] = _unwrapped(result["description"])
     if "const" in node:
         result["enum"] = [node["const"]]
     if node.get("default") is not None and node["default"] != []:
@@ -53,6 +55,11 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
     if isinstance(node.get("additionalProperties"), dict):
         result["additionalProperties"] = _structural(node["additionalProperties"], definitions)
     return result
+
+
+def _unwrapped(text: str) -> str:
+    """The paragraphs of a docstring, each as one line: whoever prints them wraps them."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

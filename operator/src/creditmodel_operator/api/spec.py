@@ -256,17 +256,35 @@ class Approval(Part):
 
 
 class Gates(Part):
-    """What a model must pass before it takes a request.
+    """What a model must pass before it takes a request, in this order: artifact, parity, benchmark, quality, approval.
 
-    The artifact gate (every byte is what the manifest promises) comes first and has no setting.
+    A gate waits for the ones before it. Jobs measure and the operator judges: a changed limit is judged again on the
+    numbers at hand, a change of what is measured (rows, batchSizes, rounds, the model) measures again, and a new
+    rollout.retryToken measures everything again. status.gates has every number beside its limit. The first gate,
+    artifact, has no setting here: every byte of the bundle is what model.digest promises, and model.signature may ask
+    who signed it.
     """
 
-    parity: Parity = Field(default=Parity(), description="The ONNX graph is the same model as the PyTorch one.")
-    benchmark: Benchmark = Field(default=Benchmark(), description="The ONNX graph is faster than the PyTorch model.")
-    quality: Quality | None = Field(
-        default=None, description="Figures on the hold-out, absolute and against the champion. Left out: not judged."
+    parity: Parity = Field(
+        default=Parity(),
+        description="The ONNX graph is the same model as the PyTorch one: over reference rows and edge rows no output "
+        "differs by more than the tolerances, and no decision at the cut-offs flips.",
     )
-    approval: Approval = Field(default=Approval(), description="A person has approved this very model.")
+    benchmark: Benchmark = Field(
+        default=Benchmark(),
+        description="The ONNX graph is faster than the PyTorch model, on this cluster's own CPUs, at every batch size, "
+        "with 95 % confidence.",
+    )
+    quality: Quality | None = Field(
+        default=None,
+        description="The figures on the hold-out (AUC, KS) reach their limits and do not fall too far below the "
+        "champion's. Left out: not judged.",
+    )
+    approval: Approval = Field(
+        default=Approval(),
+        description="A person whom RBAC lets create ModelApprovals has approved this very digest. Not asked for by "
+        "default.",
+    )
 
 
 class Replicas(Part):
@@ -715,7 +733,7 @@ class CreditModelSpec(Part):
     )
 
     model: Model = Field(description="Which model to gate, roll and serve.")
-    gates: Gates = Field(default=Gates(), description="What a model must pass before it takes a request.")
+    gates: Gates = Field(default=Gates())
     serving: Serving = Field(default=Serving(), description="How the model is served.")
     jobs: Jobs = Field(default=Jobs(), description="How the Jobs of gates and drift checks run.")
     rollout: Rollout = Field(default=Rollout(), description="How a gated model takes over from the champion.")

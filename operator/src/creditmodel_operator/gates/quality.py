@@ -32,8 +32,7 @@ def _judge(subject: Subject, _measurement: Measurement | None) -> Judgement:
     if failed:
         return Judgement(Verdict.FAILED, reasons.LIMIT_EXCEEDED, "; ".join(failed), summary, numbers)
     message = (
-        "; ".join(text for text, _ in checks)
-        or f"no champion to compare with; AUC {found.auc:.4f}, KS {{found.ks:.4f}}"
+        "; ".join(text for text, _ in checks) or f"no champion to compare with; AUC {found.auc:.4f}, KS {found.ks:.4f}"
     )
     return Judgement(Verdict.PASSED, reasons.PASSED, message, summary, numbers)
 
