@@ -11,7 +11,7 @@ from creditmodel_operator.client import Client, Conflict, Gone, Refused, Taken, 
 from creditmodel_operator.conditions import events
 from creditmodel_operator.metrics import GATES
 from creditmodel_operator.observed import Model
-from creditmodel_operator.plan import Apply, Claim, Delete, Event, Plan
+from creditmodel_operator.plan import Apply, Claim, Delete, Event, Look, Plan
 from creditmodel_operator.report import refused
 from creditmodel_operator.store import Key, Store
 
@@ -71,13 +71,19 @@ async def _claim(claim: Claim, model: Model, client: Client) -> None:
     )
 
 
-async def _act(action: Apply | Delete, key: Key, client: Client, store: Store) -> bool:
+async def _act(action: Apply | Delete | Look, key: Key, client: Client, store: Store) -> bool:
     namespace, name = key
     log = {"key": f"{namespace}/{name}"}
     if isinstance(action, Apply):
         body = await client.apply(action.manifest, action.manager)
         logger.info("applied %s %s", action.kind, action.name, extra=log)
         return bool(store.saw(action.kind, body))
+    if isinstance(action, Look):
+        async for page in client.list("Pod", namespace, f"{names.JOB_NAME}={action.name}"):
+            for pod in page["items"]:
+                store.saw("Pod", pod)
+        store.looked(action.uid)
+        return True
     try:
         await client.delete(action.kind, namespace, action.name, action.uid)
     except Gone:

@@ -90,6 +90,13 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--workers", type=_positive, default=8, help="objects that are worked on at the same time")
     run.add_argument("--host", default=env("POD_IP", "127.0.0.1"), help="address of the health and metrics endpoint")
     run.add_argument("--metrics-port", type=_port, default=0, help="its port; 0 takes a free one and logs it")
+    run.add_argument(
+        "--watch-patience",
+        type=float,
+        default=70.0,
+        metavar="SECONDS",
+        help="a watch from which nothing came for so long is opened anew; an API server sends a bookmark every minute",
+    )
     run.add_argument("--leader-elect", action="store_true", help="act only while holding the Lease")
     run.add_argument(
         "--lease-seconds",

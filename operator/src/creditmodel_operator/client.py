@@ -23,6 +23,7 @@ from kubernetes.aio import config as kube_config
 from creditmodel_operator import api
 from creditmodel_operator.children.common import Manifest
 from creditmodel_operator.metrics import API_REQUESTS
+from creditmodel_operator.outage import Outage
 
 __all__ = [
     "KINDS",
@@ -61,6 +62,9 @@ KINDS: Mapping[str, tuple[str, str]] = {
 class ApiFailure(Exception):
     """The API server said no, or did not answer."""
 
+    longest_wait: ClassVar[float] = 8.0
+    """Seconds between two attempts, at most, however often it has failed before."""
+
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
@@ -76,6 +80,8 @@ class Conflict(ApiFailure):
 
 class Refused(ApiFailure):
     """The request is wrong, and will be wrong again until something else changes."""
+
+    longest_wait = 120.0
 
 
 class Fenced(ApiFailure):
@@ -112,6 +118,7 @@ class Client:
     def __init__(self, configuration: kube.Configuration, may_write: Callable[[], bool] = lambda: True) -> None:
         self.api = kube.ApiClient(configuration)
         self.may_write = may_write
+        self.outage = Outage()
 
     async def __aenter__(self) -> Self:
         return self
@@ -170,6 +177,26 @@ class Client:
         content_type: str = "application/json",
         query: Mapping[str, str] | None = None,
     ) -> Manifest:
+        before = self.outage.failures
+        async with self.outage.turn() as mine:
+            if not mine:
+                raise Unavailable(f"{method} {path}: not sent, the API server gives no answers")
+            if method != "GET" and not self.may_write():
+                raise Fenced(f"{method} {path}: not sent, the Lease may be another replica's by now")
+            try:
+                document = await self._answered(method, path, body, content_type, query)
+            except Unavailable as e:
+                self.outage.failed(before, e.retry_after)
+                raise
+            except ApiFailure:
+                self.outage.over()
+                raise
+            self.outage.over()
+            return document
+
+    async def _answered(
+        self, method: str, path: str, body: Manifest | None, content_type: str, query: Mapping[str, str] | None
+    ) -> Manifest:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         code = "none"
         try:
@@ -181,8 +208,6 @@ class Client:
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            if method != "GET" and not self.may_write():
-                raise Fenced(f"{method} {path}: not sent, the Lease may be another replica's by now")
             response = await self.api.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
             data = await response.read()  # type: ignore[no-untyped-call]
             code = str(response.status)
@@ -192,13 +217,21 @@ class Client:
             API_REQUESTS.labels(method, code).inc()
         if response.status >= 400:
             raise self._failure(method, path, response.status, data, response.headers.get("Retry-After"))
-        document: Manifest = json.loads(data)
-        return document
+        return _document(method, path, data)
 
     def _failure(self, method: str, path: str, status: int, data: bytes, retry_after: str | None) -> ApiFailure:
         default = Unavailable if status >= 500 else Refused
         text = f"{method} {path}: {status} {_message(data)}"
         return self._errors.get(status, default)(text, _seconds(retry_after))
+
+
+def _document(method: str, path: str, data: bytes) -> Manifest:
+    """The body of a good answer; what a gateway says in the API server's place is none."""
+    try:
+        document: Manifest = json.loads(data)
+    except ValueError as e:
+        raise Unavailable(f"{method} {path}: the answer is not JSON: {data[:80]!r}") from e
+    return document
 
 
 def _path(kind: str, namespace: str | None, name: str | None = None) -> str:

@@ -25,7 +25,8 @@ from creditmodel_operator.fleet import Fleet, fleet
 from creditmodel_operator.gates import Champion, Subject
 from creditmodel_operator.narrow import present
 from creditmodel_operator.observed import Model, Observed
-from creditmodel_operator.plan import Action, Apply, Claim, Delete, Event, Plan, annotate
+from creditmodel_operator.outcome import unheard
+from creditmodel_operator.plan import Action, Apply, Claim, Delete, Event, Look, Plan, annotate
 from creditmodel_operator.report import Findings, invalid, status
 from creditmodel_operator.retraining import Retraining, obsolete_triggers, retrain
 from creditmodel_operator.retraining import events as retraining_events
@@ -58,7 +59,7 @@ def decide(spec: CreditModelSpec | str, observed: Observed, now: datetime) -> Pl
     drift = _watch(spec, rollout, observed, now)
     retraining = _retrain(spec, rollout, drift, observed, now)
     found = Findings(model, spec, revisions, evaluation, rollout, drift, retraining, now)
-    actions = tuple(_records(owner, found, observed))
+    actions = (*_looks(observed, now), *_records(owner, found, observed))
     if not spec.suspend:
         actions = (*_work(spec, found, observed), *actions)
     return _plan(model, status(found), actions, _look_again(found))
@@ -130,6 +131,12 @@ def _retrain(
     if drift is None or rollout.champion is None:
         return None
     return retrain(spec, rollout.champion, drift, observed, now)
+
+
+def _looks(observed: Observed, now: datetime) -> Iterator[Action]:
+    for job in observed.jobs:
+        if unheard(job, observed.pods_of(job.meta.name), now):
+            yield Look(job.meta.name, job.meta.uid)
 
 
 def _records(owner: Owner, found: Findings, observed: Observed) -> Iterator[Action]:

@@ -22,6 +22,7 @@ __all__ = [
     "GATE",
     "GATED",
     "INSTANCE",
+    "JOB_NAME",
     "LAST_EPISODE",
     "LEASE",
     "MANAGED_BY",
@@ -60,6 +61,8 @@ NAME = "app.kubernetes.io/name"
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "app.kubernetes.io/managed-by"
+JOB_NAME = "batch.kubernetes.io/job-name"
+"""Kubernetes' own label on a Job's pods."""
 REVISION = "creditmodel.dev/revision"
 GATE = "creditmodel.dev/gate"
 

@@ -112,6 +112,8 @@ class Job:
 
     meta: Meta
     finished: Finished | None
+    looked: bool = False
+    """Its pods were read from the API server after its end was seen, not only watched."""
 
     @property
     def gate(self) -> str:
@@ -300,7 +302,7 @@ def _pod(body: Raw) -> Pod:
     refused = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
     return Pod(
         meta=meta,
-        job=meta.labels.get("batch.kubernetes.io/job-name") or meta.labels.get("job-name"),
+        job=meta.labels.get(names.JOB_NAME) or meta.labels.get("job-name"),
         phase=status.get("phase") or "Pending",
         reason=status.get("reason") or "",
         waiting=_waiting(container.get("state") or {}),

@@ -13,12 +13,13 @@ from creditmodel_bundle.measurement import Failure, Measurement, dump, parse
 from creditmodel_operator import names, reasons
 from creditmodel_operator.observed import Finished, Job, Pod
 
-__all__ = ["START_PATIENCE", "Errored", "Measured", "Outcome", "Running", "outcome", "record"]
+__all__ = ["START_PATIENCE", "Errored", "Measured", "Outcome", "Running", "outcome", "record", "unheard"]
 
 START_PATIENCE = timedelta(seconds=120)
 """How long a pod may fail to start (image, node) before the attempt is given up."""
 POD_PATIENCE = timedelta(seconds=5)
-"""How long after a Job's end its pod's last words may still be on their way: Jobs and Pods are watched apart."""
+"""How long after a Job's end its pod's last words may still be on their way: Jobs and Pods are watched apart. After it
+they are asked for, since a watch may lag for minutes, and only what the API server does not have is missing."""
 
 _IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
@@ -61,13 +62,20 @@ def outcome(job: Job, pods: tuple[Pod, ...], kind: str, digest: str | None, now:
         return _unfinished(job, pods, now)
     if recorded is not None:
         return _heard(recorded, kind, digest, job.finished)
-    words = _last_words(pods)
-    if words is None and now < job.finished.at + POD_PATIENCE:
-        return Running(reasons.RUNNING, f"Job {job.meta.name} ended", job.finished.at + POD_PATIENCE)
+    words, patience = _last_words(pods), job.finished.at + POD_PATIENCE
+    if words is None and not job.looked:
+        return Running(reasons.RUNNING, f"Job {job.meta.name} ended", patience if now < patience else None)
     heard = _heard(words, kind, digest, job.finished) if words else None
     if heard is None or (not job.finished.complete and _nonsense(heard)):
         return _silent(job, pods, job.finished)
     return heard
+
+
+def unheard(job: Job, pods: tuple[Pod, ...], now: datetime) -> bool:
+    """Whether the Job's pods have to be read from the API server, before its silence is believed."""
+    if job.finished is None or job.looked or names.MEASUREMENT in job.meta.annotations:
+        return False
+    return _last_words(pods) is None and now >= job.finished.at + POD_PATIENCE
 
 
 def _nonsense(found: Outcome) -> bool:

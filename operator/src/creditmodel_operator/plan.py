@@ -10,7 +10,7 @@ from typing import Any
 from creditmodel_operator import names
 from creditmodel_operator.children.common import Manifest
 
-__all__ = ["Action", "Apply", "Claim", "Delete", "Event", "Plan", "annotate", "scale"]
+__all__ = ["Action", "Apply", "Claim", "Delete", "Event", "Look", "Plan", "annotate", "scale"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,19 @@ class Claim:
     name: str
 
 
-Action = Apply | Delete | Claim
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Read a Job's pods from the API server: the Job has ended, and its pod's last words are still missing."""
+
+    name: str
+    uid: str
+
+    @property
+    def kind(self) -> str:
+        return "Job"
+
+
+Action = Apply | Delete | Claim | Look
 
 
 @dataclass(frozen=True, slots=True)

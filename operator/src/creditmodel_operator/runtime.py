@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 10.0
 """How long passes that are going on may take to end once the process is told to stop."""
+ENDING_SECONDS = 5.0
+"""How long the watches may take to end when no pass goes on any more."""
 CRD_SECONDS = 2.0
 
 
@@ -52,6 +54,7 @@ class Settings:
     port: int = 0
     leader_elect: bool = False
     lease_seconds: int = 15
+    watch_patience: float = 70.0
     lease_namespace: str = "default"
     identity: str = ""
     log_level: str = "INFO"
@@ -68,6 +71,7 @@ class Settings:
             port=arguments.metrics_port,
             leader_elect=arguments.leader_elect,
             lease_seconds=arguments.lease_seconds,
+            watch_patience=arguments.watch_patience,
             lease_namespace=arguments.lease_namespace,
             identity=arguments.identity or f"{socket.gethostname()}-{os.getpid()}",
             log_level=arguments.log_level,
@@ -127,7 +131,7 @@ class _Operator:
         existing = asyncio.all_tasks()
         tasks = await kopf.spawn_tasks(
             registry=registry(self.worker.store, self.worker.changed, self.lists.again),
-            settings=settings(),
+            settings=settings(self.chosen.watch_patience),
             stop_flag=self.unwatch,
             clusterwide=not self.chosen.namespaces,
             namespaces=self.chosen.namespaces,
@@ -135,11 +139,19 @@ class _Operator:
         _on_signals(self.stop)
         logger.info("watching %s", ", ".join(self.chosen.namespaces) or "every namespace")
         try:
-            await kopf.run_tasks(tasks, ignored=existing)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            failed = not self.unwatch.is_set()
         finally:
             self.stop.set()
             await stopper
-        return 0 if leader.cancelled() else _told(leader)
+        # A watch that fails makes Kopf log out, and the others may then wait for a login for ever: no pass goes on and
+        # the Lease is given up, so nothing is lost by not waiting with them.
+        asyncio.get_running_loop().call_later(ENDING_SECONDS, os._exit, 1)
+        try:
+            await kopf.run_tasks(tasks, ignored=existing)
+        except Exception:
+            logger.exception("a watch has failed for good: a new process has to begin anew")
+        return 1 if failed else 0 if leader.cancelled() else _told(leader)
 
     async def _lead(self) -> None:
         """Hold the Lease, or lead without one; losing it stops the process, and its successor starts clean."""

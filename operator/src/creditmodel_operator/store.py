@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 from creditmodel_operator import api
@@ -60,6 +60,8 @@ class Store:
         self._uids: dict[tuple[str, Key], set[str]] = defaultdict(set)
         self._gone: dict[str, tuple[float, float]] = {}
         """uid of what was deleted: the newest version that does not count any more, and until when to remember it."""
+        self._looked: set[str] = set()
+        """uids of Jobs."""
 
     def saw(self, kind: str, body: Mapping[str, Any]) -> Collection[Key]:
         """A watch, a list or the answer to a write has this object."""
@@ -101,6 +103,10 @@ class Store:
         ]
         return {self._remove(kind, item) for item in missing}
 
+    def looked(self, job: str) -> None:
+        """The pods of the Job with this uid were read from the API server, after its end was seen."""
+        self._looked.add(job)
+
     def observe(self, key: Key) -> Observed | None:
         """The snapshot; None when there is no such CreditModel."""
         model = next((item for item in self._of(api.KIND, key) if isinstance(item, Model)), None)
@@ -111,7 +117,7 @@ class Store:
         owners = {uid, *(item.meta.uid for item in cronjobs)}
         return Observed(
             model=model,
-            jobs=tuple(item for item in self._of("Job", key) if isinstance(item, Job) and item.meta.owner in owners),
+            jobs=tuple(self._jobs(key, owners)),
             pods=tuple(item for item in self._of("Pod", key) if isinstance(item, Pod)),
             deployments=tuple(
                 item for item in _owned(self._of("Deployment", key), uid) if isinstance(item, Deployment)
@@ -126,6 +132,11 @@ class Store:
             public_keys=self.demands.public_keys,
         )
 
+    def _jobs(self, key: Key, owners: Set[str]) -> Iterator[Job]:
+        for item in self._of("Job", key):
+            if isinstance(item, Job) and item.meta.owner in owners:
+                yield replace(item, looked=True) if item.meta.uid in self._looked else item
+
     def _of(self, kind: str, key: Key) -> Iterable[Anything]:
         """A CreditModel's objects of a kind. Of two with one name the older is about to be told gone."""
         items = [self._items[kind][uid] for uid in self._uids.get((kind, key), ())]
@@ -134,6 +145,7 @@ class Store:
 
     def _remove(self, kind: str, item: Anything) -> Key:
         key = key_of(kind, item)
+        self._looked.discard(item.meta.uid)
         del self._items[kind][item.meta.uid]
         uids = self._uids[kind, key]
         uids.discard(item.meta.uid)

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import aiohttp
 import kopf
-from kubernetes.aio import client as kube
 
 from creditmodel_operator import api, names
-from creditmodel_operator.client import KINDS, PAGE, configuration
+from creditmodel_operator.client import KINDS, PAGE
+from creditmodel_operator.connection import Backoffs, Connection
 from creditmodel_operator.store import Key, Store
 
 __all__ = ["WATCHED", "Changed", "Collection", "registry", "selector", "settings"]
@@ -47,8 +46,11 @@ class _NoMemory(kopf.DiffBaseStorage):
         """Nothing is stored."""
 
 
-def settings() -> kopf.OperatorSettings:
-    """No peering, no discovery of namespaces and kinds at run time, no events of Kopf's own."""
+def settings(patience: float) -> kopf.OperatorSettings:
+    """No peering, no discovery of namespaces and kinds at run time, no events of Kopf's own; attempts without end.
+
+    A watch from which nothing has come for `patience` seconds is opened anew.
+    """
     found = kopf.OperatorSettings()
     found.peering.standalone = True
     found.posting.enabled = False
@@ -57,7 +59,9 @@ def settings() -> kopf.OperatorSettings:
     found.networking.request_timeout = 60
     found.networking.connect_timeout = 10
     found.networking.enforce_retry_after = True
+    found.networking.error_backoffs = Backoffs()
     found.watching.server_timeout = 600
+    found.watching.inactivity_timeout = patience
     found.process.ultimate_exiting_timeout = 30
     found.queueing.idle_timeout = 1.0  # seconds that Kopf keeps a task and a queue for an object after its last event
     found.watching.chunk_size = PAGE
@@ -70,7 +74,7 @@ def settings() -> kopf.OperatorSettings:
 def registry(store: Store, changed: Changed, listed: Listed) -> kopf.OperatorRegistry:
     """The handlers. `changed` is told of which CreditModels there is news, `listed` of each list of Kopf's."""
     found = kopf.OperatorRegistry()
-    kopf.on.login(registry=found)(_login(listed))
+    kopf.on.login(registry=found)(Connection(_on_list(listed)).login)
     for kind in WATCHED:
         kopf.on.event(*_resource(kind), id=f"event_{kind}", registry=found)(_on_event(kind, store, changed))
     return found
@@ -91,48 +95,15 @@ def _on_event(kind: str, store: Store, changed: Changed) -> Any:
     return event
 
 
-def _login(listed: Listed) -> Any:
-    """Gives Kopf sessions with the same credentials as the operator's own client, read anew each time it asks.
+def _on_list(listed: Listed) -> Callable[[str], None]:
+    """Kopf keeps its lists to itself, also the one that it makes because its watch was too old: its session tells."""
 
-    Kopf keeps to itself that it lists, and that it does so again because its watch was too old. The session shows the
-    requests, and `listed` is told of each list.
-    """
-
-    async def requested(_session: Any, _context: Any, request: aiohttp.TraceRequestEndParams) -> None:
-        query, found = request.url.query, _collection(request.url.path)
-        is_list = request.method == "GET" and "watch" not in query and "continue" not in query
-        if found and is_list and request.response.status == 200:
+    def told(path: str) -> None:
+        found = _collection(path)
+        if found is not None:
             listed(found)
 
-    async def login(**_: Any) -> kopf.AiohttpSession:
-        info = await _connection()
-        trace = aiohttp.TraceConfig()
-        trace.on_request_end.append(requested)
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
-            headers=info.as_http_headers(),
-            trace_configs=[trace],
-        )
-        return kopf.AiohttpSession(server=info.server, aiohttp_session=session)
-
-    return login
-
-
-async def _connection() -> kopf.ConnectionInfo:
-    found: kube.Configuration = await configuration()
-    token = await found.get_api_key_with_prefix("BearerToken") or ""
-    scheme, _, value = str(token).rpartition(" ")
-    return kopf.ConnectionInfo(
-        server=found.host,
-        ca_path=found.ssl_ca_cert,
-        insecure=not found.verify_ssl,
-        username=found.username or None,
-        password=found.password or None,
-        scheme=scheme or None,
-        token=value or None,
-        certificate_path=found.cert_file,
-        private_key_path=found.key_file,
-    )
+    return told
 
 
 def _collection(path: str) -> Collection | None:

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 120.0
+"""Between two attempts after an error of the operator's own; one of the API server says how long it waits."""
 
 
 def _set() -> asyncio.Event:
@@ -113,7 +114,8 @@ class Worker:
 
     def _again(self, key: Key, error: Exception, level: int) -> None:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        delay = min(FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 16), LAST_RETRY_SECONDS)
+        longest = error.longest_wait if isinstance(error, ApiFailure) else LAST_RETRY_SECONDS
+        delay = min(FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 16), longest)
         delay = max(delay * random.uniform(0.8, 1.2), getattr(error, "retry_after", None) or 0.0)  # noqa: S311
         logger.log(level, "%s; again in %.1f s", error, delay, extra={"key": "/".join(key)})
         self.queue.later(key, delay)

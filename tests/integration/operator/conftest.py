@@ -77,6 +77,10 @@ class Operator:
     log: Path
     url: str
 
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
     def kill(self, how: signal.Signals = signal.SIGKILL) -> int:
         """End the process; its exit code."""
         self.process.send_signal(how)
@@ -262,12 +266,22 @@ def _container(**state: JSON) -> JSON:
 @pytest.fixture(scope="session")
 def crd(apiserver: ApiServer) -> None:
     """The CRD is installed and served."""
+    install_crd(apiserver)
+
+
+@pytest.fixture(scope="session")
+def with_crd() -> Callable[[ApiServer], None]:
+    """Installs the CRD on an API server of a test's own."""
+    return install_crd
+
+
+def install_crd(server: ApiServer) -> None:
     for file in (ROOT / "crds").glob("*.yaml"):
         document = yaml.safe_load(file.read_text())
         path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{document['metadata']['name']}"
-        assert apiserver.apply(path, document, "tests", True).code < 300
+        assert server.apply(path, document, "tests", True).code < 300
     end = time.monotonic() + DEADLINE
-    while apiserver.request("GET", f"{GROUP}/creditmodels").code != 200:
+    while server.request("GET", f"{GROUP}/creditmodels").code != 200:
         assert time.monotonic() < end
         time.sleep(0.05)
 
@@ -334,18 +348,18 @@ def ground(apiserver: ApiServer, crd: None, namespace: str, start_operator: Star
 @pytest.fixture(scope="module")
 def grounds(
     apiserver: ApiServer, crd: None, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[], AbstractContextManager[Ground]]:
-    """Makes namespaces without an operator, each with an end of its own."""
+) -> Callable[..., AbstractContextManager[Ground]]:
+    """Makes namespaces without an operator, each with an end of its own; on another server if one is given."""
 
     @contextmanager
-    def make() -> Iterator[Ground]:
+    def make(server: ApiServer = apiserver) -> Iterator[Ground]:
         name = f"test-{secrets.token_hex(4)}"
-        apiserver.make_namespace(name)
-        starter = Starter(apiserver.kubeconfig, name, tmp_path_factory.mktemp(name))
+        server.make_namespace(name)
+        starter = Starter(server.kubeconfig, name, tmp_path_factory.mktemp(name))
         try:
-            yield Ground(apiserver, name, starter)
+            yield Ground(server, name, starter)
         finally:
             starter.stop()
-            apiserver.request("DELETE", f"/api/v1/namespaces/{name}")
+            server.request("DELETE", f"/api/v1/namespaces/{name}")
 
     return make

@@ -78,7 +78,7 @@ def run(ground: Ground, moments: dict[int, str]) -> Ending:
 
         def meanwhile() -> None:
             ground.step()
-            if ground.start.running[-1].process.poll() is not None:
+            if ground.start.running[-1].ended:
                 killer.revive()
                 ground.start(kubeconfig=kubeconfig)
 

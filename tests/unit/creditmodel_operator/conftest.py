@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from creditmodel_operator import names
 from creditmodel_operator.decide import decide, parse_spec
 from creditmodel_operator.observed import Approval, Images, Observed, view
-from creditmodel_operator.plan import Action, Apply, Claim, Event, Plan
+from creditmodel_operator.plan import Action, Apply, Claim, Event, Look, Plan
 
 JSON = dict[str, Any]
 START = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -100,6 +100,8 @@ class World:
     applied: dict[tuple[str, str], dict[str, JSON]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     writes: int = 0
+    looked: set[str] = field(default_factory=set)
+    """uids of Jobs whose pods the operator has read."""
     images: Images = field(default_factory=Images)
     approval_required: bool = False
     """The operator was told to ask for approvals."""
@@ -232,6 +234,7 @@ class World:
             item = view(kind, copy.deepcopy(body)) if kind in LISTED else None
             if item is not None and (not isinstance(item, Approval) or item.model == self.name):
                 lists[LISTED[kind]].append(item)
+        lists["jobs"] = [replace(job, looked=job.meta.uid in self.looked) for job in lists["jobs"]]
         model: Any = view("CreditModel", copy.deepcopy(self.objects["CreditModel", self.name]))
         found: dict[str, Any] = {key: tuple(value) for key, value in lists.items()}
         told: dict[str, Any] = {"approval_required": self.approval_required, "public_keys": self.public_keys}
@@ -333,6 +336,8 @@ class World:
             assert (action.kind, action.name) not in self.objects, "claims what it can see"
         elif isinstance(action, Apply):
             self._apply(action)
+        elif isinstance(action, Look):
+            self.looked.add(action.uid)
         elif (action.kind, action.name) in self.objects:
             assert self.objects[action.kind, action.name]["metadata"]["uid"] == action.uid
             self.delete(action.kind, action.name)

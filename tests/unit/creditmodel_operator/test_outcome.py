@@ -11,6 +11,7 @@ import pytest
 
 from creditmodel_operator import names
 from creditmodel_operator.evaluate import ATTEMPTS
+from creditmodel_operator.plan import Look
 
 if TYPE_CHECKING:
     from tests.unit.creditmodel_operator.conftest import World
@@ -189,6 +190,22 @@ def test_a_pod_that_is_watched_later_than_its_job_is_waited_for(world: World) ->
     world.end_job(job, world.good(job))
     world.reconcile()
     assert parity(world)["verdict"] == "Passed"
+
+
+def test_a_pod_whose_watch_lags_is_asked_about_before_its_job_is_called_silent(world: World) -> None:
+    job = start(world)
+    world.end_job(job, None)
+    world.reconcile()
+    world.wait(600)
+    plan = world.decide()
+    assert [action for action in plan.actions if isinstance(action, Look)] == [
+        Look(job["metadata"]["name"], job["metadata"]["uid"])
+    ]
+    assert plan.look_again is None, "what comes next comes with the answer, not with time"
+    world.end_job(job, world.good(job))
+    world.reconcile()
+    assert parity(world)["verdict"] == "Passed"
+    assert len(world.jobs("parity")) == 1
 
 
 def test_a_pod_that_never_turns_up_is_no_measurement(world: World) -> None:

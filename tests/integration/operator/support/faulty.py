@@ -27,7 +27,19 @@ if TYPE_CHECKING:
 
     from tests.conftest import ApiServer
 
-__all__ = ["DROPPED", "EXPIRED", "Answer", "Delay", "Fault", "Proxy", "Request", "is_write", "proxied"]
+__all__ = [
+    "DROPPED",
+    "ENDED",
+    "EXPIRED",
+    "Answer",
+    "Broken",
+    "Delay",
+    "Fault",
+    "Proxy",
+    "Request",
+    "is_write",
+    "proxied",
+]
 
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _PLURAL = re.compile(r"/(?:api|apis/[^/]+)/v[^/]+/(?:namespaces/[^/]+/)?([^/?]+)")
@@ -91,13 +103,21 @@ class _Dropped:
 
 
 @dataclass(frozen=True)
-class _Expired:
-    """A watch is told that its resource version is too old."""
+class _Ended:
+    """A watch is opened, and ends before anything has come."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A watch is opened, and told of an error: 410 if its resource version is too old."""
+
+    code: int
 
 
 DROPPED: Final = _Dropped()
-EXPIRED: Final = _Expired()
-Fault = Answer | Delay | _Dropped | _Expired
+ENDED: Final = _Ended()
+EXPIRED: Final = Broken(410)
+Fault = Answer | Broken | Delay | _Dropped | _Ended
 
 
 def is_write(request: Request) -> bool:
@@ -198,11 +218,14 @@ class Proxy:
             return await self._faulty(DROPPED, request, incoming)
 
     async def _faulty(self, fault: Fault, request: Request, incoming: web.BaseRequest) -> web.StreamResponse:
-        if isinstance(fault, _Expired):
-            gone = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410}
-            event = {"type": "ERROR", "object": gone | {"message": "too old resource version"}}
+        if isinstance(fault, _Ended):
             request.code = 200
-            return web.Response(text=json.dumps(event) + "\n", content_type="application/json")
+            return web.Response(content_type="application/json")
+        if isinstance(fault, Broken):
+            gone = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "as told", "code": fault.code}
+            request.code = 200
+            event = json.dumps({"type": "ERROR", "object": gone})
+            return web.Response(text=event + "\n", content_type="application/json")
         if isinstance(fault, Answer):
             request.code = fault.code
             document = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": fault.code}

@@ -1,0 +1,274 @@
+"""The API server fails in every way, in the middle of a rollout: nothing is lost, and nothing is hammered."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from faulty import DROPPED, ENDED, EXPIRED, Answer, Broken, Delay, Fault, Proxy, Request, proxied
+from story import Witness
+
+if TYPE_CHECKING:
+    from tests.conftest import ApiServer, Row
+    from tests.integration.operator.conftest import Ground, Operator
+
+JSON = dict[str, Any]
+Grounds = Callable[..., AbstractContextManager["Ground"]]
+TABLE = "API-fault matrix"
+RECOVERY_SECONDS = 10.0
+"""From the end of a fault to Ready. What is left of a rollout takes one or two of them."""
+Choice = Callable[[Request], bool]
+
+
+def everything(_: Request) -> bool:
+    return True
+
+
+def writes(request: Request) -> bool:
+    return request.writes
+
+
+def watches(request: Request) -> bool:
+    return request.watches
+
+
+def to(chosen: Choice, fault: Fault) -> Callable[[Request], Fault | None]:
+    return lambda request: fault if chosen(request) else None
+
+
+def no_fault(_: Request) -> Fault | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault, and how many requests are fair while it lasts."""
+
+    rule: Callable[[Request], Fault | None] = no_fault
+    wrote: Callable[[Request], Fault | None] = no_fault
+    closes: bool = False
+    """Open watches are closed when it begins."""
+    counted: Choice = everything
+    at_once: int = 90
+    """Ten watches, the first attempts, which come quickly, and a second try on another connection."""
+    per_second: float = 4.0
+    in_sample: bool = True
+
+    def fair(self, seconds: float) -> float:
+        return self.at_once + self.per_second * seconds
+
+
+WRITES: JSON = {"counted": writes, "at_once": 12, "per_second": 1.0}
+CASES = {
+    "409 on every write": Case(to(writes, Answer(409)), **WRITES),
+    "429 with Retry-After on every write": Case(
+        to(writes, Answer(429, {"Retry-After": "1"})), **WRITES, in_sample=False
+    ),
+    "429 with Retry-After on everything": Case(to(everything, Answer(429, {"Retry-After": "1"})), closes=True),
+    "500 on every write": Case(to(writes, Answer(500)), **WRITES, in_sample=False),
+    "500 on everything": Case(to(everything, Answer(500)), closes=True),
+    "503 on everything": Case(to(everything, Answer(503)), closes=True, in_sample=False),
+    "401 on everything": Case(to(everything, Answer(401)), closes=True),
+    "403 on everything": Case(to(everything, Answer(403)), closes=True, in_sample=False),
+    "no answer to a write, which was not done": Case(to(writes, DROPPED), **WRITES, in_sample=False),
+    "no answer to a write, which was done": Case(wrote=to(writes, DROPPED), **{**WRITES, "at_once": 30}),
+    "slow answers": Case(to(lambda request: not request.watches, Delay(0.4)), **WRITES),
+    "an outage": Case(to(everything, DROPPED), closes=True),
+    "watches that end at once": Case(to(watches, ENDED), closes=True),
+    "watches that break at once": Case(to(watches, DROPPED), closes=True, in_sample=False),
+}
+SAMPLE = [name for name, case in CASES.items() if case.in_sample]
+
+
+@dataclass
+class World:
+    """A ground with an operator behind a proxy, and one model after another."""
+
+    ground: Ground
+    proxy: Proxy
+    witness: Witness
+    bundles: Iterator[str] = field(default_factory=lambda: (f"v{n}" for n in itertools.count(1)))
+
+    def operator(self, *arguments: str) -> Operator:
+        """The one that runs, or a new one."""
+        running = self.ground.start.running
+        if not running or running[-1].ended:
+            kubeconfig = self.proxy.kubeconfig(self.ground.start.directory / "proxied")
+            return self.ground.start(*arguments, kubeconfig=kubeconfig)
+        return running[-1]
+
+    def begin(self) -> str:
+        """A new model, in the middle of its gates."""
+        bundle = next(self.bundles)
+        self.proxy.wrote = self.note
+        self.ground.apply(bundle)
+        self.ground.until(lambda: self.jobs(bundle), "the first Job")
+        return bundle
+
+    def note(self, request: Request) -> Fault | None:
+        self.witness.wrote(request)
+        return None
+
+    def jobs(self, bundle: str) -> list[str]:
+        found = self.ground.objects("Job")
+        own = [job for job in found if job["metadata"]["annotations"]["creditmodel.dev/uri"].endswith("/" + bundle)]
+        return [job["metadata"]["labels"]["creditmodel.dev/gate"] for job in own]
+
+    def hurt(self, case: Case, seconds: float) -> list[Request]:
+        """The fault begins, lasts, and ends; the cluster goes on meanwhile. The requests that it saw."""
+        begun = time.monotonic()
+        self.proxy.rule = case.rule
+        self.proxy.wrote = lambda request: self.note(request) or case.wrote(request)
+        if case.closes:
+            self.proxy.close_watches()
+        try:
+            while time.monotonic() < begun + seconds:
+                self.ground.step()
+                time.sleep(0.1)
+        finally:
+            self.proxy.heal()
+            self.proxy.wrote = self.note
+        return self.proxy.since(begun, case.counted)
+
+    def recovers(self, bundle: str, within: float = RECOVERY_SECONDS) -> str:
+        """The rollout comes to its end as if nothing had been."""
+        healed, operator = time.monotonic(), self.ground.start.running[-1]
+        self.ground.until(lambda: operator.ended or self.ground.is_ready(bundle), "Ready", self.ground.step)
+        assert not operator.ended, operator.log.read_text()[-3000:]
+        took = time.monotonic() - healed
+        assert took < within, f"{took:.1f} s from the end of the fault to Ready"
+        assert sorted(self.jobs(bundle)) == ["artifact", "benchmark", "parity"]
+        self.witness.verdict()
+        return f"Ready {took:.1f} s after, each gate measured once"
+
+
+@pytest.fixture(scope="module")
+def world(grounds: Grounds) -> Iterator[World]:
+    with grounds() as ground, proxied(ground.server) as proxy:
+        yield World(ground, proxy, Witness(ground))
+
+
+def endures(world: World, line: Row, case: Case, seconds: float) -> None:
+    world.operator()
+    bundle = world.begin()
+    seen = world.hurt(case, seconds)
+    line.done = f"{seconds:g} s, {len(seen)} requests"
+    assert len(seen) <= case.fair(seconds), [f"{request.at:.2f} {request}" for request in seen]
+    line.verdict = world.recovers(bundle)
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_rollout_goes_on_after(world: World, row: Callable[..., Row], name: str) -> None:
+    endures(world, row(TABLE, name), CASES[name], 3)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", CASES)
+def test_a_rollout_goes_on_after_a_minute_of(world: World, row: Callable[..., Row], name: str) -> None:
+    endures(world, row(TABLE, f"a minute of {name}"), CASES[name], 60)
+
+
+def first_watches(fault: Fault) -> Callable[[Request], Fault | None]:
+    """The next watch of each kind gets the fault, and no other."""
+    met: set[str] = set()
+
+    def rule(request: Request) -> Fault | None:
+        if not request.watches or request.kind in met:
+            return None
+        met.add(request.kind)
+        return fault
+
+    return rule
+
+
+def test_what_was_deleted_while_a_watch_had_expired_is_missed(world: World, row: Callable[..., Row]) -> None:
+    line, ground = row(TABLE, "410 Gone, and objects deleted in the gap"), world.ground
+    operator = world.operator()
+    bundle = world.begin()
+    ground.ready(bundle)
+    other = {"apiVersion": "creditmodel.dev/v1alpha1", "kind": "CreditModel", "metadata": {"name": "other"}}
+    other |= {"spec": {"model": {"uri": "file:///models/other"}, "suspend": True}}
+    ground.server.apply(f"{ground.path('CreditModel')}/other", other, "user")
+    models = ("creditmodel_operator_conditions", {"type": "Ready"})
+    ground.until(lambda: operator.metric(models[0], **models[1]) == 2, "a pass over the other CreditModel")
+
+    world.proxy.rule = to(watches, DROPPED)
+    world.proxy.close_watches()
+    gone = deleted_behind_its_back(ground)
+    ground.server.delete(f"{ground.path('CreditModel')}/other")
+    begun = time.monotonic()
+    world.proxy.rule = first_watches(EXPIRED)
+    ground.until(
+        lambda: all(ground.server.request("GET", path).code == 200 for path in gone), "everything put back", ground.step
+    )
+    ground.until(lambda: operator.metric(models[0], **models[1]) == 1, "the other CreditModel forgotten")
+    ground.ready(bundle)
+    took = time.monotonic() - begun
+    assert not operator.ended
+    line.done = f"deleted meanwhile: {len(gone)} children, 1 CreditModel"
+    line.verdict = f"put back and Ready {took:.1f} s after, the CreditModel forgotten"
+    assert took < RECOVERY_SECONDS
+
+
+def deleted_behind_its_back(ground: Ground) -> set[str]:
+    """One child of each kind that a champion has; their paths."""
+    champion = ground.selected
+    paths = {
+        f"{ground.path(kind)}/{champion}" for kind in ("HorizontalPodAutoscaler", "PodDisruptionBudget", "Deployment")
+    }
+    paths.add(f"{ground.path('Service')}/credit")
+    for path in paths:
+        ground.server.delete(path)
+    return paths
+
+
+def test_a_watch_that_has_fallen_silent_is_opened_anew(grounds: Grounds, row: Callable[..., Row]) -> None:
+    line, patience = row(TABLE, "watches that are silent and never closed"), 2.0
+    with grounds() as ground, proxied(ground.server) as proxy:
+        world = World(ground, proxy, Witness(ground))
+        world.operator("--watch-patience", str(patience))
+        bundle = world.begin()
+        proxy.muted = True
+        seen = world.hurt(Case(), 3)
+        line.done = f"3 s, {len(seen)} requests, patience {patience:g} s"
+        line.verdict = world.recovers(bundle, patience + RECOVERY_SECONDS)
+        assert len(seen) <= Case(per_second=9 / patience).fair(3)
+
+
+def test_an_api_server_that_is_restarted_is_found_again(
+    start_apiserver: Callable[..., ApiServer], with_crd: Callable[[ApiServer], None], grounds: Grounds,
+    row: Callable[..., Row],
+) -> None:  # fmt: skip
+    line, server = row(TABLE, "an API server that is killed and started again"), start_apiserver()
+    with_crd(server)
+    with grounds(server) as ground, proxied(server) as proxy:
+        world = World(ground, proxy, Witness(ground))
+        world.operator()
+        bundle = world.begin()
+        down = time.monotonic()
+        server.process.send_signal(signal.SIGKILL)  # type: ignore[attr-defined]
+        server.process.wait(30)  # type: ignore[attr-defined]
+        server.__dict__.update(start_apiserver(state=server.kubeconfig.parent).__dict__)  # it has another port
+        line.done = f"down for {time.monotonic() - down:.1f} s"
+        line.verdict = world.recovers(bundle)
+
+
+def test_an_operator_whose_watch_breaks_for_good_ends_and_its_successor_goes_on(
+    world: World, row: Callable[..., Row]
+) -> None:
+    line, operator = row(TABLE, "a watch that reports an internal error"), world.operator()
+    bundle = world.begin()
+    world.proxy.rule = to(watches, Broken(500))
+    world.proxy.close_watches()
+    code = operator.process.wait(15)
+    assert code == 1, operator.log.read_text()[-3000:]
+    world.proxy.heal()
+    world.operator()
+    line.done, line.verdict = f"the operator ended with code {code}", world.recovers(bundle)
