@@ -99,7 +99,6 @@ class Kubeconfig:
     ca_data: bytes = b""
     token: str = ""
     token_file: Path | None = None
-    namespace: str = "default"
 
     def authorization(self) -> str:
         """The bearer header's value ("" without a token); a token file is read anew, for it may be rotated."""
@@ -121,9 +120,10 @@ def load_kubeconfig(path: Path | str) -> Kubeconfig:
     chosen = _entry(config, "contexts", config.get("current-context") or "", "context")
     cluster = _entry(config, "clusters", chosen.get("cluster") or "", "cluster")
     user = _entry(config, "users", chosen["user"], "user") if chosen.get("user") else {}
-    unsupported = sorted({"exec", "auth-provider", "username"} & user.keys())
-    if unsupported:
+    if unsupported := sorted({"exec", "auth-provider", "username"} & user.keys()):
         raise KubeconfigError(f"user {chosen['user']!r} uses {unsupported[0]}: give a token or a client certificate")
+    if unsupported := sorted({"tls-server-name", "proxy-url"} & cluster.keys()):
+        raise KubeconfigError(f"cluster {chosen['cluster']!r} uses {unsupported[0]}: give an address that needs none")
     ca_data = _material(cluster, "certificate-authority", path)
     return Kubeconfig(
         server=str(cluster.get("server") or "").rstrip("/"),
@@ -131,7 +131,6 @@ def load_kubeconfig(path: Path | str) -> Kubeconfig:
         ca_data=ca_data,
         token=user.get("token") or "",
         token_file=path.parent / user["tokenFile"] if user.get("tokenFile") else None,
-        namespace=chosen.get("namespace") or "default",
     )
 
 

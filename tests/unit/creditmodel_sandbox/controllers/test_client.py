@@ -40,7 +40,7 @@ def a_kubeconfig(path: Path, **changes: Any) -> Path:
 
 def test_the_current_context_is_read(tmp_path: Path) -> None:
     config = load_kubeconfig(a_kubeconfig(tmp_path))
-    assert (config.server, config.namespace, config.authorization()) == ("http://127.0.0.1:1", "team", "Bearer secret")
+    assert (config.server, config.authorization()) == ("http://127.0.0.1:1", "Bearer secret")
 
 
 def test_a_token_file_is_read_anew_each_time(tmp_path: Path) -> None:
@@ -65,6 +65,10 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"current-context": "there"}, "no entry named 'there' under contexts"),
     ({"clusters": []}, "no entry named 'c' under clusters"),
     ({"users": [{"name": "u", "user": {"exec": {}}}]}, "user 'u' uses exec"),
+    (
+        {"clusters": [{"name": "c", "cluster": {"server": "https://h", "tls-server-name": "x"}}]},
+        "cluster 'c' uses tls-server-name",
+    ),
     (
         {"clusters": [{"name": "c", "cluster": {"server": "https://h", "certificate-authority": "missing.crt"}}]},
         "certificate-authority of .* cannot be read",
