@@ -1,15 +1,28 @@
-"""Memory that the C library keeps after large requests, given back to the system."""
+"""Memory of large requests, given back to the system when they are over."""
 
 from __future__ import annotations
 
 import ctypes
 
-__all__ = ["give_back_memory"]
+__all__ = ["give_back_memory", "keep_large_blocks_apart"]
+
+LARGE_BYTES = 1024 * 1024
+_M_MMAP_THRESHOLD = -3
+
+
+def keep_large_blocks_apart() -> None:
+    """Have the C library map every large block by itself, so that it is given back as soon as it is freed.
+
+    Left alone, glibc takes the first such block that is freed for a sign that more will come, and serves the next from
+    its heap, where a small object above keeps the memory of a body long gone.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(_M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def give_back_memory() -> None:
     """Return free pages of the heap. Takes milliseconds without holding the interpreter; nothing without glibc."""
-    # A freed body of megabytes makes glibc serve the next one from its heap, where a small object above keeps it.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

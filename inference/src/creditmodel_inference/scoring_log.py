@@ -7,6 +7,7 @@ sink is slow or dead they fill up, and then rows are dropped and counted; no req
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import queue
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from creditmodel_inference.parts import PartBuilder
     from creditmodel_inference.settings import LogSettings
 
-__all__ = ["Page", "Record", "ScoringLog", "Span"]
+__all__ = ["Page", "Record", "ScoringLog", "Span", "prepare_writing"]
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +113,13 @@ class _Part:
     uri: str
     content: bytes
     rows: int
+
+
+def prepare_writing() -> None:
+    """Import what the writer needs: during the first requests it would hold them up for tenths of a second."""
+    # Arrow reads it when it is imported. Its own allocator keeps 20 MB more than the C library's.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    importlib.import_module("creditmodel_inference.parts")
 
 
 class ScoringLog:
@@ -237,9 +245,6 @@ class ScoringLog:
     # The writer's thread.
 
     def _write_until_last(self) -> None:
-        # Arrow reads it when it is imported. Its own allocator keeps 20 MB more than the C library's.
-        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-
         builders: dict[str, PartBuilder] = {}
         while True:
             item = self._queue.get()

@@ -25,12 +25,14 @@ from creditmodel_inference.errors import Refusal
 from creditmodel_inference.intake import Intake
 from creditmodel_inference.keys import Keys, KeysInvalid
 from creditmodel_inference.lifecycle import Lifecycle
+from creditmodel_inference.memory import give_back_memory, keep_large_blocks_apart
 from creditmodel_inference.meter import Meter
 from creditmodel_inference.protocol import ConnectionBase, connection_class
 from creditmodel_inference.scorer import Scorer, load
-from creditmodel_inference.scoring_log import ScoringLog
+from creditmodel_inference.scoring_log import ScoringLog, prepare_writing
 from creditmodel_inference.service import Service
 from creditmodel_inference.settings import Settings
+from creditmodel_inference.turns import take_short_slices
 from creditmodel_inference.wire import Heads
 
 __all__ = ["EXIT_REFUSED", "run"]
@@ -61,6 +63,7 @@ def run(settings: Settings) -> int:
     except OSError as e:
         print(f"creditmodel-serve: cannot listen on {settings.host} port {settings.port}: {e}", file=sys.stderr)
         return 2
+    keep_large_blocks_apart()
     sys.setswitchinterval(SWITCH_SECONDS)
     with closing(listener):
         server = _Server(settings, keys)
@@ -177,6 +180,8 @@ class _Server(uvicorn.Server):
     def _load_scorer(self, directory: Path) -> Scorer:
         settings = self.settings
         try:
+            if settings.scoring_log is not None:
+                prepare_writing()
             return load(settings.bundle, settings.digest, settings.revision, directory)
         except Refusal:
             raise
@@ -196,9 +201,11 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         self.connection_type.heads = Heads(scorer.identity)
         service = Service(scorer, intake, self.meter, self._log, loop.call_soon)
+        take_short_slices()
         # What is alive now stays alive: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        give_back_memory()
         self.lifecycle.ready(service)
 
     async def _refuse(self, refusal: Refusal) -> None:

@@ -1,0 +1,32 @@
+"""The order of threads on the processor."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from pathlib import Path
+
+from creditmodel_inference.turns import SLICE_NANOSECONDS, take_short_slices
+
+
+def slice_of_this_thread() -> int | None:
+    """What the kernel says, where it says it."""
+    told = Path(f"/proc/self/task/{threading.get_native_id()}/sched")
+    found = re.search(r"se\.slice\s*:\s*(\d+)", told.read_text()) if told.exists() else None
+    return int(found[1]) if found else None
+
+
+def test_a_thread_gets_short_slices_and_keeps_its_share() -> None:
+    seen: list[tuple[bool, int, int | None]] = []
+
+    def run() -> None:
+        seen.append((take_short_slices(), os.getpriority(os.PRIO_PROCESS, 0), slice_of_this_thread()))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    ((granted, nice, told),) = seen
+    assert nice == os.getpriority(os.PRIO_PROCESS, 0)
+    assert not granted or told in (SLICE_NANOSECONDS, None)
+    assert slice_of_this_thread() != SLICE_NANOSECONDS
