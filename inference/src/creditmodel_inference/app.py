@@ -36,7 +36,13 @@ DOCS_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-
 
 def create_app(lifecycle: Lifecycle, meter: Meter, limits: Limits, in_flight: InFlight, keys: Keys | None) -> FastAPI:
     """The application. Routes that need a model answer 503 until the lifecycle has one."""
-    app = FastAPI(title="CreditModel", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="CreditModel",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # a redirect would name the host that the client named
+    )
     _add_operation_routes(app, lifecycle, meter)
     _add_score(app, lifecycle, limits, in_flight)
     _add_docs(app, lifecycle, limits, asks_for_key=keys is not None)

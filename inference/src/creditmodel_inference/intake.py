@@ -13,6 +13,7 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from operator import attrgetter
 from typing import Annotated, Any, Literal
 
@@ -39,8 +40,9 @@ __all__ = ["Intake", "Request", "check_request_id", "parse", "pieces"]
 MAX_ERRORS = 50
 """Violations listed in one answer."""
 
-CAREFUL_BYTES = 256 * 1024
-"""Bodies above this are read once, by the fast reader: their answer names the first violation only."""
+CAREFUL_BYTES = 64 * 1024
+"""Bodies above this are read once, by the fast reader: their answer names the first violation only. The careful reader
+takes ten times as long, and more than a few milliseconds of it would be felt by other clients."""
 
 MAX_INTEGER_DIGITS = 400
 """A longer integer is beyond every float, whatever its digits say."""
@@ -151,13 +153,10 @@ class Intake:
 
     def _open(self, document: _Object) -> tuple[list[object], str | None, list[FieldError]]:
         """Applicants, request id and the violations of the envelope itself."""
-        errors = [_repeated("", key) for key in document.repeated]
+        errors = [_repeated("", key) for key in document.repeated[:MAX_ERRORS]]
         known = ["applicants", "request_id"]
-        errors.extend(
-            FieldError(_pointer("", key), "is no field of this request", "unknown", known)
-            for key in document
-            if key not in known
-        )
+        unknown = islice((key for key in document if key not in known), MAX_ERRORS + 1)
+        errors.extend(FieldError(_pointer("", key), "is no field of this request", "unknown", known) for key in unknown)
         request_id = document.get("request_id")
         if "request_id" in document and not (isinstance(request_id, str) and REQUEST_ID.fullmatch(request_id)):
             errors.append(_bad_request_id())
@@ -178,14 +177,21 @@ class Intake:
         if type(applicant) is not _Object:
             errors.append(FieldError(path, "is no object", "type", "object"))
             return []
-        repeated = [_repeated(path, key) for key in applicant.repeated]
+        repeated = [_repeated(path, key) for key in applicant.repeated[:MAX_ERRORS]]
         errors.extend(repeated)
         try:
-            row = self._encoder.encode(applicant)
+            row = self._encoder.encode(self._without_most_unknown(applicant))
         except ContractViolation as e:
             errors.extend(FieldError(_pointer(path, v.feature), v.message, v.kind, v.allowed) for v in e.violations)
             return []
         return [row] if not repeated else []
+
+    def _without_most_unknown(self, applicant: _Object) -> dict[str, object]:
+        """The applicant with as many unknown keys as an answer would name, and one more."""
+        if len(applicant) <= len(self._features) + MAX_ERRORS:
+            return applicant
+        unknown = islice((key for key in applicant if key not in self._features), MAX_ERRORS + 1)
+        return {key: applicant[key] for key in [*(applicant.keys() & self._features.keys()), *unknown]}
 
     def _too_many(self) -> TooLarge:
         return TooLarge(
@@ -448,7 +454,6 @@ def _parts(content: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     return (content[start : start + _PART] for start in range(0, len(content), _PART))
 
 
-_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
 _APPLICANT = re.compile(r"(?:\.applicants)?\[(?P<row>\d+)\](?:\.(?P<feature>.+))?")
 _FIELD = re.compile(r"Object (?P<fault>missing required field|contains unknown field) `(?P<field>.*)`", re.DOTALL)
 
@@ -461,8 +466,9 @@ def _first_violation(cause: msgspec.ValidationError, features: dict[str, Feature
 
 def _translate(message: str, features: dict[str, Feature], before: int) -> FieldError:
     """The fast reader's message as a violation."""
-    found = _MESSAGE.fullmatch(message)
-    what, where = (found["what"], found["path"] or "") if found else (message, "")
+    # The message repeats the value, which may be as long as the body: no regular expression looks at the whole.
+    what, _, where = message.rpartition(" - at `$") if message.endswith("`") else (message, "", "")
+    what, where = (what[:1_000], where[:-1]) if what else (message[:1_000], "")
     place = _APPLICANT.fullmatch(where)
     path = f"/applicants/{before + int(place['row'])}" if place else where.replace(".", "/")
     name = place["feature"] if place else None

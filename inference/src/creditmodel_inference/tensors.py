@@ -37,11 +37,20 @@ HEADER_BYTES = 64 * 1024
 """An inference header without its numbers is a few hundred bytes."""
 
 
+class _Numbers(msgspec.Struct):
+    data: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Skeleton(msgspec.Struct):
+    """What is read first: all else is passed over without being made."""
+
+    inputs: list[_Numbers]
+
+
 class _Tensor(msgspec.Struct):
     name: str
     shape: list[int]
     datatype: str
-    data: msgspec.Raw = msgspec.Raw(b"")
     parameters: dict[str, Any] = {}
 
 
@@ -73,39 +82,42 @@ class TensorReader:
         self._width = len(contract.features)
         self._max_rows = max_rows
         self._check = RowCheck(contract)
-        self._decode = msgspec.json.Decoder(_Infer).decode
+        self._skeleton = msgspec.json.Decoder(_Skeleton).decode
+        self._header = msgspec.json.Decoder(_Infer).decode
 
     def read(self, body: bytes, header_length: str | None) -> Steps[Call]:
         """The call in these bytes; pauses between pieces. Raises Malformed, TooLarge or Unacceptable."""
         split = len(body) if header_length is None else _header_length(header_length, len(body))
-        document = self._header(body[:split])
+        document, numbers = self._parted(body[:split])
         tensor = document.inputs[0]
         kind = self._kind(tensor)
         count = tensor.shape[0] * self._width
         if "binary_data_size" in tensor.parameters or split < len(body):
-            values = _from_bytes(tensor, body[split:], kind, count)
+            values = _from_bytes(tensor, numbers, body[split:], kind, count)
         else:
-            values = yield from _from_json(tensor, count)
+            values = yield from _from_json(numbers, tensor.shape[0], count)
         rows = values.reshape(-1, self._width)
         if errors := self._check.violations(rows):
             raise Unacceptable("The rows break the model's contract.", errors, rows=len(rows))
         return Call(document.id, rows, _wanted(document))
 
-    def _header(self, head: bytes) -> _Infer:
+    def _parted(self, head: bytes) -> tuple[_Infer, bytes]:
+        """The header, and the JSON of the first tensor's numbers."""
         try:
-            document = self._decode(head)
+            inputs = self._skeleton(head).inputs
+            numbers = bytes(inputs[0].data) if inputs else b""
+            rest = head.replace(numbers, b"0", 1) if numbers.startswith(b"[") else head
+            if len(rest) > HEADER_BYTES:
+                raise Malformed(f"The inference header without its numbers takes at most {HEADER_BYTES} bytes.")
+            document = self._header(rest)
         except msgspec.ValidationError as e:
             raise Unacceptable("The request is no inference request.", [FieldError("", str(e)[:300], "type")]) from e
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise Malformed(f"The inference header is not JSON: {e}.") from e
         if [tensor.name for tensor in document.inputs] != [FEATURES]:
             raise _wrong("/inputs", "must be one tensor named 'features'", "missing", FEATURES)
-        data = bytes(document.inputs[0].data)
-        rest = head.replace(data, b"0", 1) if data.startswith(b"[") else head
-        if len(rest) > HEADER_BYTES:
-            raise Malformed(f"The inference header without its numbers takes at most {HEADER_BYTES} bytes.")
         _refuse_repeated(parse(rest), "")
-        return document
+        return document, numbers
 
     def _kind(self, tensor: _Tensor) -> np.dtype[Any]:
         kind: np.dtype[Any] | None = KINDS.get(tensor.datatype)
@@ -136,9 +148,9 @@ def _refuse_repeated(document: Any, path: str) -> None:
         _refuse_repeated(value, f"{path}/{key}")
 
 
-def _from_bytes(tensor: _Tensor, binary: bytes, kind: np.dtype[Any], count: int) -> NDArray[np.float64]:
+def _from_bytes(tensor: _Tensor, numbers: bytes, binary: bytes, kind: np.dtype[Any], count: int) -> NDArray[np.float64]:
     size = tensor.parameters.get("binary_data_size")
-    if bytes(tensor.data) or size != len(binary) or size != count * kind.itemsize:
+    if numbers or size != len(binary) or size != count * kind.itemsize:
         raise _wrong("/inputs/0/parameters/binary_data_size", "does not fit", "range", count * kind.itemsize)
     return np.frombuffer(binary, kind).astype(np.float64)
 
@@ -148,28 +160,33 @@ _BY_ROW = msgspec.json.Decoder(list[list[float | None]])
 _BEGINS_BY_ROW = re.compile(rb"\[\s*\[")
 
 
-def _from_json(tensor: _Tensor, count: int) -> Steps[NDArray[np.float64]]:
-    """The tensor's numbers, flat; the JSON may have them flat or by row."""
-    body = bytes(tensor.data).strip()
+def _from_json(numbers: bytes, rows: int, count: int) -> Steps[NDArray[np.float64]]:
+    """The tensor's numbers, flat; the JSON may have them flat or by row. Ends as soon as there are too many."""
+    body = numbers.strip()
     if not body.startswith(b"["):
         raise _no_numbers()
     by_row = _BEGINS_BY_ROW.match(body) is not None
+    left = rows if by_row else count
     parts: list[NDArray[np.float64]] = []
     for piece in pieces(body, 1, len(body) - 1, b"]" if by_row else b""):
-        parts.append(_numbers(b"[%b]" % piece, by_row))
+        if by_row and piece.count(b"[") > left:
+            raise _other_count(count)
+        try:
+            decoded: list[Any] = (_BY_ROW if by_row else _FLAT).decode(b"[%b]" % piece)
+            parts.append(np.array(decoded, np.float64).reshape(-1))
+        except ValueError as e:  # not numbers, or rows of different lengths
+            raise _no_numbers() from e
+        left -= len(decoded)
+        if left < 0:
+            break
         yield
-    values = np.concatenate(parts)
-    if values.size != count:
-        raise _wrong("/inputs/0/data", f"has {values.size} numbers", "range", count)
-    return values
+    if left or sum(part.size for part in parts) != count:
+        raise _other_count(count)
+    return np.concatenate(parts)
 
 
-def _numbers(piece: bytes, by_row: bool) -> NDArray[np.float64]:
-    """Numbers in a piece of the list; a missing value is null."""
-    try:
-        return np.array((_BY_ROW if by_row else _FLAT).decode(piece), np.float64).reshape(-1)
-    except ValueError as e:  # not numbers, or rows of different lengths
-        raise _no_numbers() from e
+def _other_count(count: int) -> Unacceptable:
+    return _wrong("/inputs/0/data", "has another number of numbers than the shape says", "range", count)
 
 
 def _no_numbers() -> Unacceptable:

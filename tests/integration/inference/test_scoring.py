@@ -6,6 +6,7 @@ import json
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -114,6 +115,9 @@ def test_pipelined_requests_are_answered_in_their_order(server: Any, applicants:
         ("GET", "/docs/../cli.py", None, {}, 404),
         ("GET", "/v1/score", None, {}, 405),
         ("DELETE", "/v1/model", None, {}, 405),
+        ("PUT", "/v1/score", b"{}", {}, 405),
+        ("OPTIONS", "/v1/score", None, {}, 405),
+        ("POST", "/v1/score/", b"{}", {}, 404),
         ("POST", "/v1/score", b"{}", {}, 415),
         ("POST", "/v1/score", b"{}", {"content_type": "text/plain"}, 415),
         ("POST", "/v1/score", b"{}", {"content_type": "application/json; charset=latin-1"}, 415),
@@ -173,6 +177,87 @@ def test_what_is_not_http_is_answered_and_the_connection_closed(server: Any, str
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 413 ", b"HTTP/1.1 431 "))
     assert b"problem+json" in answer
     assert server.request("GET", "/healthz/ready").status == 200
+
+
+def test_a_head_request_is_refused_without_a_body(server: Any) -> None:
+    answer = exchange(server, b"HEAD /v1/score HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert not body
+
+
+def test_a_chunked_body_without_end_is_refused_at_the_limit(server: Any) -> None:
+    head = b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    sent = 0
+    with socket.create_connection(server.address, timeout=20) as client:
+        client.sendall(head)
+        client.setblocking(False)
+        answer = b""
+        while not answer and sent < 100:  # six times the limit
+            try:
+                client.send(chunk)
+                sent += 1
+            except BlockingIOError:
+                client.settimeout(20)
+                answer = client.recv(65_536)
+                break
+            except OSError:
+                break
+        client.settimeout(20)
+        answer = answer or client.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert server.request("GET", "/healthz/ready").status == 200
+
+
+def test_a_length_that_lies_low_leaves_a_rest_that_is_no_request(
+    server: Any, applicants: Callable[..., list[Row]]
+) -> None:
+    body = json.dumps({"applicants": applicants(1)}).encode()
+    lying = post(body).replace(b"content-length: %d" % len(body), b"content-length: %d" % (len(body) - 3))
+    first, _, second = exchange(server, lying).partition(b"HTTP/1.1 400 Bad Request")[2].partition(b"HTTP/1.1 ")
+    assert b"not JSON" in first
+    assert second.startswith(b"400 ")
+    assert server.request("GET", "/healthz/ready").status == 200
+
+
+def test_a_client_that_leaves_in_the_middle_disturbs_nobody(server: Any, applicants: Callable[..., list[Row]]) -> None:
+    body = json.dumps({"applicants": applicants(150)}).encode()
+    for stream in (post(body)[: len(body) // 2], post(body)):
+        with socket.create_connection(server.address, timeout=10) as client:
+            client.sendall(stream)
+    assert server.score(applicants(1)[0]).status == 200
+
+
+def test_other_clients_are_answered_while_a_large_request_is_worked_on(
+    start: Callable[..., Any], bundle: Any, applicants: Callable[..., list[Row]]
+) -> None:
+    server = start(bundle, "--drain-seconds", "0")
+    server.wait_ready()
+    large = post(json.dumps({"applicants": applicants(500) * 20}).encode(), close=True)
+    small = post(json.dumps({"applicants": applicants(1)}).encode())
+    answered: list[float] = []
+    stopping = threading.Event()
+
+    def ask() -> None:
+        with socket.create_connection(server.address, timeout=20) as client:
+            while not stopping.is_set():
+                client.sendall(small)
+                client.recv(65_536)
+                answered.append(time.perf_counter())
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        with socket.create_connection(server.address, timeout=60) as client:
+            client.sendall(large)
+            begun = time.perf_counter()
+            assert client.recv(64).startswith(b"HTTP/1.1 200 ")
+            ended = time.perf_counter()
+    finally:
+        stopping.set()
+        thread.join(30)
+    assert len([moment for moment in answered if begun < moment < ended]) >= 5
 
 
 def test_a_body_announced_too_large_is_refused_before_it_is_sent(server: Any) -> None:
