@@ -134,11 +134,13 @@ crds: $(READY) ## write the CRD again from the operator's models
 	$(BIN)/creditmodel-operator crd --write crds
 	$(BIN)/creditmodel-operator crd --write manifests/crds
 
-.PHONY: bench-operator bench-serving bench-drift bench-sandbox
+.PHONY: bench-operator bench-serving soak-serving bench-drift bench-sandbox
 bench-operator: $(READY) ## 1,000 CreditModels through gates and rollout, beside a bare Kopf handler
 	$(BIN)/python tests/bench/operator/run.py
 bench-serving: $(READY) ## scoring server beside its floors and its peers (PEERS=0: without them)
 	$(BIN)/python -m tests.bench.serving.run $(if $(filter 0,$(PEERS)),--no-peers)
+soak-serving: $(READY) ## a million requests: none failed, flat memory, every row logged
+	$(BIN)/python -m tests.bench.serving.soak
 bench-drift: $(READY) ## drift check beside reading the file once and beside Evidently
 	$(BIN)/python tests/bench/drift/run.py
 bench-sandbox: $(READY) ## start, requests, watches, memory and idling of the sandbox

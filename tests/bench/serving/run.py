@@ -137,7 +137,8 @@ def _cpu_seconds(pid: int) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
-def _rss_mb(pid: int) -> float:
+def rss_mb(pid: int) -> float:
+    """Resident memory of a process and its descendants, shared pages counted for each."""
     total = 0.0
     for member in _family(pid):
         with suppress(OSError, StopIteration):
@@ -161,7 +162,7 @@ def measure(subject: Subject, case: str, body: Path, connections: int, seconds: 
     found["rps"] = found["requests"] / found["seconds"]
     found["cpu_us"] = (_cpu_seconds(subject.pid) - before) / found["requests"] * 1e6
     subject.figures.setdefault(case, []).append({k: v for k, v in found.items() if isinstance(v, int | float)})
-    subject.rss_mb = max(subject.rss_mb, _rss_mb(subject.pid))
+    subject.rss_mb = max(subject.rss_mb, rss_mb(subject.pid))
 
 
 def golden_rows(bundle: Path) -> list[dict[str, Any]]:
