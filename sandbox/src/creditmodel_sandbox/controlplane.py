@@ -134,7 +134,8 @@ def _apiserver(pki: Pki, url: str, etcd: str, services: str) -> list[str]:
         f"--etcd-keyfile={pki.key('etcd')}",
         "--bind-address=127.0.0.1",
         "--advertise-address=127.0.0.1",
-        # Endpoints may not have loopback addresses; pods are told of the server by their environment.
+        # Endpoints may not have loopback addresses, and a server that would write some does not start. Pods are told of
+        # it by their environment.
         "--endpoint-reconciler-type=none",
         f"--secure-port={url.rpartition(':')[2]}",
         f"--tls-cert-file={pki.certificate('apiserver')}",
