@@ -1,4 +1,4 @@
-"""The published table of false alarms and power is what the code gives."""
+"""The published tables of false alarms, power and real drift are what the code gives."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[3]
+DOCUMENT = ROOT / "docs" / "design" / "drift.md"
 
 
-@pytest.fixture(scope="module")
-def rates() -> Any:
-    """The benchmark's module, which is in no package."""
-    spec = importlib.util.spec_from_file_location("drift_rates", ROOT / "tests" / "bench" / "drift" / "rates.py")
+def bench(name: str) -> Any:
+    """A module of the benchmark, which is in no package."""
+    spec = importlib.util.spec_from_file_location(f"drift_{name}", ROOT / "tests" / "bench" / "drift" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -24,10 +24,20 @@ def rates() -> Any:
     return module
 
 
+@pytest.fixture(scope="module")
+def rates() -> Any:
+    return bench("rates")
+
+
+@pytest.fixture(scope="module")
+def real() -> Any:
+    return bench("real")
+
+
 def published(shift: str, rows: int) -> list[str]:
     """The cells of a line of the document, Evidently's left out."""
     start = f"| {shift} | {rows:,} | "
-    lines = (ROOT / "docs" / "design" / "drift.md").read_text().splitlines()
+    lines = DOCUMENT.read_text().splitlines()
     return next(line for line in lines if line.startswith(start)).removeprefix(start).split(" | ")[:-1]
 
 
@@ -51,3 +61,15 @@ def test_every_line_of_the_published_table_comes_out_again(rates: Any) -> None:
     for shift, rows in rates.LINES:
         again = rates.line(shift, rows, 1_000, evidently=False)
         assert again.markdown().split(" | ")[2:-1] == published(shift.name, rows)
+
+
+def test_the_published_verdicts_on_the_sets_own_months_and_segment_come_out_again(real: Any) -> None:
+    lines = DOCUMENT.read_text().splitlines()
+    verdicts = [real.markdown(pair) for pair in real.pairs()]
+    assert [line for line in verdicts if line not in lines] == []
+    assert [line.split(" | ")[2] for line in verdicts] == ["no drift", "no drift", "no drift", "drift", "drift"]
+
+
+def test_windows_of_real_clients_without_drift_raise_alarms_at_most_at_the_stated_level(real: Any) -> None:
+    usual, bare = real.alarm_rates(1_000, 150)
+    assert usual <= bare <= 0.03
