@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import threading
 import time
 from typing import Any
 
@@ -41,6 +43,19 @@ def test_a_pod_of_an_account_that_is_not_there_is_forbidden(apiserver: Any, pods
     assert (answer.code, answer.body["reason"]) == (403, "Forbidden")
     why = f'error looking up service account {namespace}/nobody: serviceaccount "nobody" not found'
     assert answer.body["message"] == f'pods "p" is forbidden: {why}'
+
+
+def test_a_pod_waits_a_moment_for_the_account_of_a_new_namespace(apiserver: Any) -> None:
+    name = f"test-{secrets.token_hex(4)}"
+    apiserver.post("/api/v1/namespaces", {"metadata": {"name": name}})
+    account = {"metadata": {"name": "default"}, "automountServiceAccountToken": False}
+    later = threading.Timer(0.3, apiserver.request, ("POST", f"/api/v1/namespaces/{name}/serviceaccounts", account))
+    later.start()  # where a controller makes the account, this comes too late
+    try:
+        assert made(apiserver, f"/api/v1/namespaces/{name}/pods")["serviceAccountName"] == "default"
+    finally:
+        later.join()
+        apiserver.delete(f"/api/v1/namespaces/{name}")
 
 
 def test_a_pod_without_an_account_gets_the_default_one(apiserver: Any, pods: str) -> None:

@@ -13,7 +13,7 @@ from creditmodel_sandbox.apiserver.errors import forbidden
 from creditmodel_sandbox.apiserver.resources import Resource
 from creditmodel_sandbox.apiserver.storage import Store
 
-__all__ = ["SUFFIX", "admit"]
+__all__ = ["SUFFIX", "admit", "needs_default_account"]
 
 JSON = dict[str, Any]
 
@@ -35,6 +35,12 @@ def admit(resource: Resource, namespace: str, obj: JSON, store: Store) -> None:
         _tolerate_unhealthy_nodes(spec)
 
 
+def needs_default_account(obj: JSON) -> bool:
+    """Whether a new pod is to run under the account that a controller makes in every namespace."""
+    spec = obj.get("spec")
+    return not isinstance(spec, dict) or spec.get("serviceAccountName") in (None, "", "default")
+
+
 def _refuse(resource: Resource, obj: JSON, why: str) -> Exception:
     return forbidden(resource, obj["metadata"]["name"], why)
 
@@ -43,8 +49,7 @@ def _refuse(resource: Resource, obj: JSON, why: str) -> Exception:
 
 
 def _give_account(resource: Resource, namespace: str, obj: JSON, spec: JSON, store: Store) -> None:
-    name = spec.setdefault("serviceAccountName", "default")
-    spec["serviceAccount"] = name
+    name = spec["serviceAccountName"] = spec["serviceAccount"] = spec.get("serviceAccountName") or "default"
     found = store.get("serviceaccounts", (namespace, name))
     if found is None:
         why = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'

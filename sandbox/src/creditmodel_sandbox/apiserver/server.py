@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ import msgspec
 import yaml
 from aiohttp import web
 
-from creditmodel_sandbox.apiserver import access, discovery, openapi, subresources, watch
+from creditmodel_sandbox.apiserver import access, admission, discovery, openapi, subresources, watch
 from creditmodel_sandbox.apiserver.credentials import Credentials
 from creditmodel_sandbox.apiserver.errors import ApiError, bad_request, method_not_allowed, not_implemented
 from creditmodel_sandbox.apiserver.events import from_core, to_core
@@ -58,6 +59,7 @@ _ROOT = ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _SHOWN_WHEN_DELETED = ("pods", "services", "namespaces", "customresourcedefinitions")
 SCALE = Resource("autoscaling", "v1", "scales", "Scale", namespaced=True)
+ACCOUNT_TRIES, ACCOUNT_SECONDS = 10, 0.15
 _CLIENT_ERRORS = (msgspec.DecodeError, yaml.YAMLError)
 
 
@@ -325,10 +327,20 @@ class Server:
         body = await read_body(request)
         return to_core(body) if target.resource.group == "events.k8s.io" else body
 
+    async def _await_account(self, target: Target, body: JSON) -> None:
+        """Give a new namespace's default account a moment to come before a pod is refused for want of it."""
+        if not (target.resource.storage == "pods" and admission.needs_default_account(body)):
+            return
+        for _ in range(ACCOUNT_TRIES):
+            if self.store.get("serviceaccounts", (target.namespace, "default")) is not None:
+                return
+            await asyncio.sleep(ACCOUNT_SECONDS)
+
     async def _create(self, request: web.Request, target: Target) -> web.Response:
         options, body = write_options(request), await self._object(request, target)
         if target.resource.namespaced and not target.namespace:
             raise method_not_allowed()
+        await self._await_account(target, body)
         record = self.objects.create(self._stored(target), target.namespace, body, options)
         return self._answer(request, target, record, 201, options.warnings)
 
@@ -344,6 +356,7 @@ class Server:
                 why = "fieldManager: Required value: is required for apply patch"
                 raise ApiError(422, "Invalid", f'PatchOptions.meta.k8s.io "" is invalid: {why}')
             body = await self._object(request, target)
+            await self._await_account(target, body)
             record, created = self.objects.apply(resource, target.key, body, options, target.subresource)
             return self._answer(request, target, record, 201 if created else 200, options.warnings)
         change = change_of(request.content_type, msgspec.json.decode(await request.read()), target.resource)
