@@ -169,6 +169,19 @@ def test_min_ready_seconds_delays_availability(cluster: Any) -> None:
     cluster.until(lambda: status().get("availableReplicas") == 1)
 
 
+def test_a_pod_that_is_not_admitted_is_said_by_an_event_and_tried_again(cluster: Any) -> None:
+    template = cluster.template(app="web")
+    template["spec"]["serviceAccountName"] = "robot"
+    cluster.create("deployments", "web", {"selector": {"matchLabels": {"app": "web"}}, "template": template})
+    rs = cluster.until(lambda: replica_set(cluster, "v1"))
+    event = cluster.until(lambda: cluster.event("FailedCreate", rs["metadata"]["name"]))
+    assert event["type"] == "Warning"
+    assert 'serviceaccount "robot" not found' in event["message"]
+    path = f"/api/v1/namespaces/{cluster.namespace}/serviceaccounts"
+    cluster.api.post(path, {"metadata": {"name": "robot"}})
+    cluster.until(lambda: cluster.all("pods", app="web"), seconds=90)
+
+
 def test_a_deleted_pod_is_replaced(cluster: Any) -> None:
     deploy(cluster, 1)
     (pod,) = cluster.until(lambda: cluster.all("pods", app="web"))

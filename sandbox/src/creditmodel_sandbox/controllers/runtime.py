@@ -396,7 +396,14 @@ class Runtime:
                 await self._client.create(resource, namespace_of(body), body, name, subresource)
                 self._written(resource, await self._client.get(resource, namespace_of(body), name))
             case Create(resource, body, event):
-                made = await self._client.create(resource, namespace_of(body), body)
+                try:
+                    made = await self._client.create(resource, namespace_of(body), body)
+                except ApiError as e:
+                    if event and e.code != 409 and "NamespaceTerminating" not in e.causes:
+                        self._recorder.emit(
+                            source, event.obj, "Warning", "FailedCreate", f"Error creating: {e.message}"
+                        )
+                    raise
                 self._written(resource, made)
                 if event:
                     message = event.message.replace("{name}", made["metadata"]["name"])
