@@ -150,6 +150,21 @@ bench-sandbox: $(READY) ## start, requests, watches, memory and idling of the sa
 images: ## build the three images with docker, podman or buildah
 	TORCH_INDEX_URL="$(TORCH_INDEX_URL)" .ci/images
 
+CHECKOV := $(VENV)/checkov
+$(CHECKOV)/.ready: terraform/requirements.txt
+	@.ci/venv $(PYTHON) $(CHECKOV)
+	@echo "Installing checkov in an environment of its own (about two minutes on a cold cache)"
+	@$(CHECKOV)/bin/python -m pip install --quiet --requirement terraform/requirements.txt
+	@touch $@
+
+.PHONY: scan-terraform
+scan-terraform: $(CHECKOV)/.ready ## Terraform by checkov, offline
+	$(CHECKOV)/bin/checkov --config-file terraform/.checkov.yaml --directory terraform
+
+.PHONY: check-images
+check-images: ## what the images of `make images` promise, seen by running them
+	.ci/check-images
+
 .PHONY: check-monitoring mutate-alerts
 check-monitoring: $(READY) ## the alerts' unit tests, and a real Prometheus on a sandbox in which one fires
 	PATH="$(abspath $(BIN)):$$PATH" .ci/check-rules

@@ -17,7 +17,13 @@ done
 directory=terraform/environments/$ENVIRONMENT
 printf '%s\n' "$BACKEND" > "$RUNNER_TEMP/backend.hcl"
 printf '%s\n' "$VARIABLES" > "$RUNNER_TEMP/$ENVIRONMENT.tfvars"
-terraform -chdir="$directory" init -backend-config="$RUNNER_TEMP/backend.hcl"
+if [ -f "$directory/.terraform.lock.hcl" ]; then
+  locked=(-lockfile=readonly)
+else
+  locked=()
+  echo "::warning::$directory has no .terraform.lock.hcl: the provider is pinned by its version only (terraform/README.md)"
+fi
+terraform -chdir="$directory" init -backend-config="$RUNNER_TEMP/backend.hcl" "${locked[@]}"
 terraform -chdir="$directory" plan "$@" -var-file="$RUNNER_TEMP/$ENVIRONMENT.tfvars" -out="$RUNNER_TEMP/tfplan"
 {
   printf '## Plan of %s\n\n~~~~~~~~\n' "$ENVIRONMENT"

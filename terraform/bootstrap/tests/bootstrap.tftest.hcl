@@ -38,6 +38,13 @@ run "the_state_bucket_is_versioned_encrypted_private_and_tls_only" {
   }
 }
 
+run "old_states_go_after_a_year_and_twenty_are_kept" {
+  assert {
+    condition     = alltrue([for r in aws_s3_bucket_lifecycle_configuration.state.rule : length(r.expiration) == 0 && one(r.noncurrent_version_expiration).newer_noncurrent_versions == 20])
+    error_message = "a state itself must never expire"
+  }
+}
+
 run "without_a_repository_there_are_no_roles" {
   assert {
     condition     = length(aws_iam_role.github) == 0 && length(aws_iam_openid_connect_provider.github) == 0

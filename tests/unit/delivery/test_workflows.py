@@ -83,6 +83,18 @@ def test_an_identity_is_given_to_jobs_of_an_environment_or_to_plans_of_our_own_b
             assert "environment" in job or "head.repo.full_name == github.repository" in job["if"], name
 
 
+@pytest.mark.parametrize(
+    ("staging", "production", "code"), [("sha256:aa", "sha256:aa", 0), ("sha256:aa", "sha256:bb", 1)]
+)
+def test_production_must_serve_the_bundle_that_staging_serves(staging: str, production: str, code: int) -> None:
+    (step,) = (s for s in steps(GITHUB / "workflows" / "deploy.yml") if s.get("name", "").startswith("The model of"))
+    environment = {"PATH": os.environ["PATH"], "STAGING": staging, "PRODUCTION": production}
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == code
+    assert ("set spec.model.digest" in done.stdout) is bool(code)
+
+
 class TestTerraformPlan:
     def run(self, tmp_path: Path, **given: str) -> subprocess.CompletedProcess[str]:
         terraform = tmp_path / "terraform"
@@ -104,6 +116,12 @@ class TestTerraformPlan:
         assert f"plan -lock=false -var-file={tmp_path}/dev.tfvars -out={tmp_path}/tfplan" in calls
         assert (tmp_path / "dev.tfvars").read_text() == 'region = "eu-central-1"\n'
         assert "## Plan of dev" in (tmp_path / "summary.md").read_text()
+
+    def test_a_provider_that_no_lock_file_pins_is_warned_of(self, tmp_path: Path) -> None:
+        done = self.run(tmp_path, ENVIRONMENT="prod", BACKEND='bucket = "b"', VARIABLES='region = "eu-central-1"')
+        locked = (PLAN.parents[2] / "terraform" / "environments" / "prod" / ".terraform.lock.hcl").exists()
+        assert ("::warning::" in done.stdout) is not locked
+        assert ("-lockfile=readonly" in (tmp_path / "calls").read_text()) is locked
 
     @pytest.mark.parametrize(
         ("given", "sentence"),
