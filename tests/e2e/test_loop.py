@@ -299,10 +299,10 @@ def receiver(kubectl: Kubectl) -> str:
 
 
 def test_decay_of_quality_is_told_to_a_webhook_once_and_signed(
-    kubectl: Kubectl, ours: Cluster, spec: dict[str, Any], receiver: str
+    kubectl: Kubectl, bundles: Bundles, ours: Cluster, spec: dict[str, Any], receiver: str
 ) -> None:
     model = kubectl.get("creditmodel", NAME)["spec"]["model"]
-    labels = {"uri": spec["drift"]["labels"]["uri"], "maturityDays": 0, "minAUC": 0.99}
+    labels = {"uri": models.uri(ours.work / "live" / "outcomes"), "maturityDays": 0, "minAUC": 0.99}
     with endpoint(kubectl, NAME, ours.work / "forward.log") as address:
         applicants, outcomes = models.labelled("uci-credit-default@2005-09", ours.work / "again.json")
         answer = score(address, applicants[:800])
@@ -311,7 +311,7 @@ def test_decay_of_quality_is_told_to_a_webhook_once_and_signed(
     until(lambda: models.is_logged(spec["serving"]["scoringLog"]["uri"], answer["request_id"]), "the log", 60)
     webhook = {"url": receiver, "insecure": True, "secretRef": {"name": "hook"}}
     retraining = {"triggers": ["Quality"], "cooldown": "0m", "webhook": webhook}
-    resource = models.credit_model(NAME, ours.work, **spec | {"drift": spec["drift"] | {"labels": labels}})
+    resource = models.credit_model(NAME, bundles.v3, **spec | {"drift": spec["drift"] | {"labels": labels}})
     resource["spec"] |= {"model": model, "retraining": retraining}
     kubectl.apply(resource)
     for number in range(2):
@@ -320,8 +320,8 @@ def test_decay_of_quality_is_told_to_a_webhook_once_and_signed(
     found = wait(kubectl, "RetrainingRequired")
     assert conditions(found)["QualityDegraded"] == "True"
     until(lambda: status(kubectl)["retraining"]["trigger"]["state"] == "Succeeded", "the delivery", TIMEOUT)
-    (line,) = kubectl("logs", "receiver").splitlines()
-    name, stamp, signature, kind, body = line.split("\x1f")
+    posts = [line.split("\x1f") for line in kubectl("logs", "receiver").splitlines() if "\x1f" in line]
+    ((name, stamp, signature, kind, body),) = posts
     event = json.loads(body)
     assert event["id"] == name == found["retraining"]["episode"]
     assert event["data"]["digest"] == model["digest"]
