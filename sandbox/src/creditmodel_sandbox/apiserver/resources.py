@@ -81,8 +81,8 @@ class Resource:
         return "status" in self.subresources
 
 
-# group/version, plural, kind, flags (n: namespaced, g: generation is counted, x: there are none), short names,
-# subresources.
+# group/version, plural, kind, flags, short names, subresources. Flags: n: namespaced, g: generation is counted,
+# x: there are none, a: answered by code and not stored, m: measured and not stored.
 _TABLE = """
 v1                           namespaces               Namespace                -  ns       status,finalize
 v1                           pods                     Pod                      ng po      status
@@ -119,18 +119,17 @@ networking.k8s.io/v1         ingresses                Ingress                  n
 networking.k8s.io/v1         networkpolicies          NetworkPolicy            nx netpol   -
 scheduling.k8s.io/v1         priorityclasses          PriorityClass            x  pc       -
 storage.k8s.io/v1            storageclasses           StorageClass             x  sc       -
+authorization.k8s.io/v1      selfsubjectaccessreviews SelfSubjectAccessReview  a  -        -
+authorization.k8s.io/v1      selfsubjectrulesreviews  SelfSubjectRulesReview   a  -        -
+authorization.k8s.io/v1      subjectaccessreviews     SubjectAccessReview      a  -        -
+authorization.k8s.io/v1      localsubjectaccessreviews LocalSubjectAccessReview na -       -
+authentication.k8s.io/v1     selfsubjectreviews       SelfSubjectReview        a  -        -
+authentication.k8s.io/v1     tokenreviews             TokenReview              a  -        -
+metrics.k8s.io/v1beta1       pods                     PodMetrics               nm -        -
+metrics.k8s.io/v1beta1       nodes                    NodeMetrics              m  -        -
 """
 
 POD_SUBRESOURCES = ("status", "log", "binding", "eviction", "proxy", "exec", "attach", "portforward")
-
-_REVIEWS = """
-authorization.k8s.io/v1   selfsubjectaccessreviews  SelfSubjectAccessReview  -
-authorization.k8s.io/v1   selfsubjectrulesreviews   SelfSubjectRulesReview   -
-authorization.k8s.io/v1   subjectaccessreviews      SubjectAccessReview      -
-authorization.k8s.io/v1   localsubjectaccessreviews LocalSubjectAccessReview n
-authentication.k8s.io/v1  selfsubjectreviews        SelfSubjectReview        -
-authentication.k8s.io/v1  tokenreviews              TokenReview              -
-"""
 
 _IN_ALL = {"pods", "services", "deployments", "replicasets", "jobs", "cronjobs", "horizontalpodautoscalers"}
 
@@ -239,44 +238,27 @@ def _resolve(schema: JSON) -> Node:
 
 def builtin_resources() -> Iterator[Resource]:
     """Every built-in resource."""
-    for line in _TABLE.split("\n"):
-        if line:
-            yield _builtin(*line.split())
-    for line in _REVIEWS.split("\n"):
-        if line:
-            api_version, plural, kind, flags = line.split()
-            group, version = api_version.split("/")
-            node = builtin_node(definition_name(group, version, kind))
-            yield Resource(
-                group,
-                version,
-                plural,
-                kind,
-                flags == "n",
-                node=node,
-                singular=kind.lower(),
-                virtual=True,
-                verbs=("create",),
-            )
-    for plural, kind, namespaced in (("pods", "PodMetrics", True), ("nodes", "NodeMetrics", False)):
-        yield Resource(
-            "metrics.k8s.io", "v1beta1", plural, kind, namespaced, list_kind=f"{kind}List", verbs=("get", "list")
-        )
+    for line in filter(None, _TABLE.split("\n")):
+        yield _builtin(*line.split())
+
+
+_VERBS = {"x": ("create", "get", "list"), "a": ("create",), "m": ("get", "list")}
 
 
 def _builtin(api_version: str, plural: str, kind: str, flags: str, short: str, subresources: str) -> Resource:
     group, _, version = api_version.rpartition("/")
     subs = () if subresources == "-" else tuple(subresources.split(","))
-    if kind == "Pod":
+    if (group, kind) == ("", "Pod"):
         subs = POD_SUBRESOURCES
+    served = (plural, group) not in (("events", "events.k8s.io"), ("pods", "metrics.k8s.io"))
     return Resource(
         group, version, plural, kind, "n" in flags,
         short_names=() if short == "-" else tuple(short.split(",")),
-        categories=("all",) if plural in _IN_ALL and group != "events.k8s.io" else (),
-        subresources=subs, generation="g" in flags, absent="x" in flags,
-        verbs=("create", "get", "list") if "x" in flags else VERBS, fields=_FIELDS.get(plural, ()),
-        scale=Scale() if "scale" in subs else None,
-        node=builtin_node(definition_name(group, version, kind)),
+        categories=("all",) if plural in _IN_ALL and served else (),
+        subresources=subs, generation="g" in flags, absent="x" in flags, virtual="a" in flags,
+        verbs=next((verbs for flag, verbs in _VERBS.items() if flag in flags), VERBS),
+        fields=() if "m" in flags else _FIELDS.get(plural, ()), scale=Scale() if "scale" in subs else None,
+        node=Node({}) if "m" in flags else builtin_node(definition_name(group, version, kind)),
         singular=kind.lower(), list_kind=f"{kind}List",
     )  # fmt: skip
 
