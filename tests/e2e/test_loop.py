@@ -302,12 +302,13 @@ def test_decay_of_quality_is_told_to_a_webhook_once_and_signed(
     kubectl: Kubectl, bundles: Bundles, ours: Cluster, spec: dict[str, Any], receiver: str
 ) -> None:
     model = kubectl.get("creditmodel", NAME)["spec"]["model"]
-    labels = {"uri": models.uri(ours.work / "live" / "outcomes"), "maturityDays": 0, "minAUC": 0.99}
+    place = models.uri(ours.work / "live" / "outcomes")
+    labels = {"uri": place, "maturityDays": 0, "minAUC": 0.99}
     with endpoint(kubectl, NAME, ours.work / "forward.log") as address:
         applicants, outcomes = models.labelled("uci-credit-default@2005-09", ours.work / "again.json")
         answer = score(address, applicants[:800])
         keys = [(answer["request_id"], row) for row in range(800)]
-    models.write_outcomes(labels["uri"], keys, outcomes[:800])
+    models.write_outcomes(place, keys, outcomes[:800])
     until(lambda: models.is_logged(spec["serving"]["scoringLog"]["uri"], answer["request_id"]), "the log", 60)
     webhook = {"url": receiver, "insecure": True, "secretRef": {"name": "hook"}}
     retraining = {"triggers": ["Quality"], "cooldown": "0m", "webhook": webhook}
