@@ -32,6 +32,8 @@ def refuse(resource: Resource, obj: JSON) -> None:
     if resource.custom is None:
         for what in _missing(resource.storage, obj.get("spec") or {}):
             raise not_implemented(what)
+        if obj.get("aggregationRule"):
+            raise not_implemented("aggregation of ClusterRoles: list the rules")
 
 
 def _missing(storage: str, spec: JSON) -> Iterator[str]:

@@ -365,7 +365,7 @@ class Objects:
             raise Invalid(resource, obj["metadata"].get("name", ""), errors)
 
     def _check_limits(self, resource: Resource, obj: JSON, old: JSON | None, options: Options) -> None:
-        if old is None or obj.get("spec") != old.get("spec"):
+        if old is None or _spec(obj, resource) != _spec(old, resource):
             limits.refuse(resource, obj)
             options.warnings += limits.warnings(resource, obj, old)
 

@@ -428,6 +428,14 @@ def test_a_schedule_that_would_never_run_is_refused(apiserver: Any, namespace: s
     assert [cause["field"] for cause in answer.body["details"]["causes"]] == [field]
 
 
+def test_aggregation_of_roles_is_refused(apiserver: Any) -> None:
+    path = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+    rule = {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}
+    answer = apiserver.request("POST", path, {"metadata": {"name": "sum"}, "aggregationRule": rule})
+    assert answer.code == 501
+    assert "aggregation" in answer.body["message"]
+
+
 def test_a_change_to_what_is_not_implemented_is_refused_too(apiserver: Any, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/services"
     apiserver.post(path, {"metadata": {"name": "s"}, "spec": SERVICE})
