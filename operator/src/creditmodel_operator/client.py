@@ -62,7 +62,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
 class ApiFailure(Exception):
     """The API server said no, or did not answer."""
 
-    longest_wait: ClassVar[float] = 8.0
+    longest_wait: ClassVar[float] = 4.0
     """Seconds between two attempts, at most, however often it has failed before."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:

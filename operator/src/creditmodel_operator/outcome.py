@@ -5,7 +5,7 @@ Whatever is missing, malformed or of another model is an error, and an error nev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from creditmodel_bundle.errors import MeasurementError
@@ -16,7 +16,7 @@ from creditmodel_operator.observed import Finished, Job, Pod
 __all__ = ["START_PATIENCE", "Errored", "Measured", "Outcome", "Running", "outcome", "record", "unheard"]
 
 START_PATIENCE = timedelta(seconds=120)
-"""How long a pod may fail to start (image, node) before the attempt is given up."""
+"""How long a pod may fail to start (image, node), or to be made (quota), before the attempt is given up."""
 POD_PATIENCE = timedelta(seconds=5)
 """How long after a Job's end its pod's last words may still be on their way: Jobs and Pods are watched apart. After it
 they are asked for, since a watch may lag for minutes, and only what the API server does not have is missing."""
@@ -73,8 +73,10 @@ def outcome(job: Job, pods: tuple[Pod, ...], kind: str, digest: str | None, now:
 
 def unheard(job: Job, pods: tuple[Pod, ...], now: datetime) -> bool:
     """Whether the Job's pods have to be read from the API server, before its silence is believed."""
-    if job.finished is None or job.looked or names.MEASUREMENT in job.meta.annotations:
+    if job.looked or names.MEASUREMENT in job.meta.annotations:
         return False
+    if job.finished is None:
+        return not pods and now >= job.meta.created + START_PATIENCE
     return _last_words(pods) is None and now >= job.finished.at + POD_PATIENCE
 
 
@@ -101,13 +103,18 @@ def _last_words(pods: tuple[Pod, ...]) -> str | None:
 
 
 def _unfinished(job: Job, pods: tuple[Pod, ...], now: datetime) -> Outcome:
-    pod = pods[-1] if pods else None
-    trouble = None if pod is None else _trouble(pod)
+    name, until = job.meta.name, job.meta.created + START_PATIENCE
+    running = Running(reasons.RUNNING, f"Job {name} is running")
+    if not pods:
+        if now < until:
+            return replace(running, look_again=until)
+        text = f"Job {name}: no pod was made; kubectl describe job {name} says why: a quota or a policy, for instance"
+        return Errored(reasons.NOT_STARTED, text, until) if job.looked else running
+    trouble = _trouble(pods[-1])
     if trouble is None:
-        return Running(reasons.RUNNING, f"Job {job.meta.name} is running")
+        return running
     reason, message = trouble
-    until = job.meta.created + START_PATIENCE
-    message = f"Job {job.meta.name}: {message}"
+    message = f"Job {name}: {message}"
     return Running(reason, message, until) if now < until else Errored(reason, message, until)
 
 

@@ -51,7 +51,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Read a Job's pods from the API server: the Job has ended, and its pod's last words are still missing."""
+    """Read a Job's pods from the API server: they, or their last words, should be there and are not."""
 
     name: str
     uid: str

@@ -114,16 +114,16 @@ class Ground:
     server: ApiServer
     namespace: str
     start: Starter
-    ended: set[str] = field(default_factory=set)
+    name: str = NAME
 
     # -- what people do
 
     def apply(self, bundle: str = "v1", **sections: Any) -> JSON:
         """Apply a CreditModel that names `bundle`."""
         model = {"uri": f"file:///models/{bundle}", "digest": digest_of(bundle)}
-        document = {"apiVersion": "creditmodel.dev/v1alpha1", "kind": "CreditModel", "metadata": {"name": NAME}}
+        document = {"apiVersion": "creditmodel.dev/v1alpha1", "kind": "CreditModel", "metadata": {"name": self.name}}
         answer = self.server.apply(
-            f"{self.path('CreditModel')}/{NAME}", document | {"spec": {"model": model, **sections}}, "user", True
+            f"{self.path('CreditModel')}/{self.name}", document | {"spec": {"model": model, **sections}}, "user", True
         )
         assert answer.code < 300, answer.body
         body: JSON = answer.body
@@ -150,12 +150,15 @@ class Ground:
 
     def end_job(self, job: JSON, message: JSON | str | None, *, complete: bool = True, **condition: str) -> None:
         """The Job's pod leaves a termination message, and the Job ends."""
-        name = job["metadata"]["name"]
         text = message if isinstance(message, str) else "" if message is None else json.dumps(message)
         ended = {"exitCode": 0 if complete else 1, "reason": "Completed" if complete else "Error", "message": text}
         self.pod_of(
             job, {"phase": "Succeeded" if complete else "Failed", "containerStatuses": [_container(terminated=ended)]}
         )
+        self.finish_job(job, complete=complete, **condition)
+
+    def finish_job(self, job: JSON, *, complete: bool, **condition: str) -> None:
+        """The Job has ended, whatever became of its pod."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         base = {
             "type": "Complete" if complete else "Failed",
@@ -166,7 +169,7 @@ class Ground:
         status: JSON = {"conditions": [base | condition], "startTime": now} | (
             {"completionTime": now} if complete else {}
         )
-        self.server.patch(f"{self.path('Job')}/{name}/status", {"status": status})
+        self.server.patch(f"{self.path('Job')}/{job['metadata']['name']}/status", {"status": status})
 
     def pod_of(self, job: JSON, status: JSON) -> None:
         """The Job's pod, with a status."""
@@ -227,12 +230,12 @@ class Ground:
 
     @property
     def model(self) -> JSON:
-        found: JSON = self.server.get(f"{self.path('CreditModel')}/{NAME}")
+        found: JSON = self.server.get(f"{self.path('CreditModel')}/{self.name}")
         return found
 
     @property
     def status(self) -> JSON:
-        answer = self.server.request("GET", f"{self.path('CreditModel')}/{NAME}")
+        answer = self.server.request("GET", f"{self.path('CreditModel')}/{self.name}")
         found: JSON = answer.body.get("status", {}) if answer.code == 200 else {}
         return found
 
@@ -246,7 +249,7 @@ class Ground:
 
     @property
     def selected(self) -> str | None:
-        answer = self.server.request("GET", f"{self.path('Service')}/{NAME}")
+        answer = self.server.request("GET", f"{self.path('Service')}/{self.name}")
         return answer.body["spec"]["selector"]["creditmodel.dev/revision"] if answer.code == 200 else None
 
     def snapshot(self) -> dict[str, str]:

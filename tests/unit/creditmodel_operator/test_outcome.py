@@ -100,6 +100,7 @@ CASES: dict[str, tuple[End, str, str]] = {
         "Error",
         "ImagePullFailed",
     ),
+    "never gets a pod": (lambda world, _: world.wait(121), "Error", "NotStarted"),
     "is never scheduled": (fails_to_start(unschedulable="0/3 nodes are available"), "Error", "Unschedulable"),
     "has a container that cannot be made": (
         fails_to_start(waiting={"reason": "CreateContainerConfigError", "message": "no secret"}),
