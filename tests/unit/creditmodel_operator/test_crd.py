@@ -117,6 +117,7 @@ RULE_CASES = [
     (".spec.drift.schedule", "@daily", "* * * *"),
     (".spec.drift.current.window", "24h", "24"),
     (".spec.drift.current.window", "7d", "0d"),
+    (".spec.drift.labels.window", "90d", "0d"),
     (".spec.retraining.cooldown", "0m", "7"),
     (".spec.retraining", {"policy": "Signal"}, {"policy": "Job"}),
     (".spec.retraining", {"policy": "Job", "job": {}}, {"policy": "Signal", "job": {}}),

@@ -474,10 +474,12 @@ def test_a_few_outcomes_are_no_decay(world: World) -> None:
     assert world.conditions["RetrainingRequired"] == "False"
 
 
-def test_reports_are_kept_as_many_as_spec_says(world: World) -> None:
-    world.promote("v1", drift=DRIFT | {"report": {"uri": "s3://reports", "keep": 30}})
+def test_reports_are_kept_and_outcomes_judged_as_many_as_spec_says(world: World) -> None:
+    limits = {"report": {"uri": "s3://reports", "keep": 30}, "labels": LABELS | {"window": "90d"}}
+    world.promote("v1", drift=DRIFT | limits)
     command = container(world.objects["CronJob", "credit-drift"]["spec"]["jobTemplate"])["command"]
     assert command[command.index("--keep-reports") + 1] == "30"
+    assert command[command.index("--labels-window") + 1] == "90d"
 
 
 SEEDS = [*range(3), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(3, 100))]

@@ -441,6 +441,11 @@ class Labels(Part):
     maturity_days: int = Field(
         default=365, ge=0, le=3650, description="Age of a score, in days, at which its outcome counts as known."
     )
+    window: Duration | None = Field(
+        default=None,
+        description="How far back before that the scores reach whose outcomes are judged, as a number and m, h or d: "
+        "90d. Left out: all that have matured, so that decay shows late.",
+    )
     min_auc: float | None = Field(
         default=None,
         alias="minAUC",

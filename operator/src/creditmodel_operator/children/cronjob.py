@@ -57,7 +57,8 @@ def _command(revision: Revision, drift: Drift) -> list[str]:
 def _labels(drift: Drift) -> list[str]:
     if drift.labels is None:
         return []
-    return ["--labels", drift.labels.uri, "--maturity-days", str(drift.labels.maturity_days)]
+    window = [] if drift.labels.window is None else ["--labels-window", drift.labels.window]
+    return ["--labels", drift.labels.uri, "--maturity-days", str(drift.labels.maturity_days), *window]
 
 
 def _reports(crm: str, drift: Drift) -> list[str]:
