@@ -189,14 +189,19 @@ def serve_command(bundle: Path, log: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def ort_floor(bundle: Path) -> Figures:
-    """The model called in a loop, on the servers' core."""
+def on_servers_core(program: str, *arguments: str) -> str:
+    """What one of the programs beside this one prints, run on the servers' core."""
     core = cores()[0]
     done = subprocess.run(
-        [sys.executable, str(HERE / "floors.py"), "ort", str(bundle)],
+        [sys.executable, str(HERE / program), *arguments],
         capture_output=True, text=True, timeout=300, check=True, preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )  # fmt: skip
-    found: Figures = json.loads(done.stdout)
+    return done.stdout
+
+
+def ort_floor(bundle: Path) -> Figures:
+    """The model called in a loop."""
+    found: Figures = json.loads(on_servers_core("floors.py", "ort", str(bundle)))
     return found
 
 
@@ -318,7 +323,7 @@ def main() -> int:
             if sys.stderr.isatty():
                 print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
         table([constant, ours, *peers.subjects.values()])
-        print()
+        print(on_servers_core("stages.py", str(bundle)))
         for name, why in peers.failures.items():
             print(f"{name} was not measured: {why}")
         print(json.dumps(summary(constant, ours, ort, peers)))

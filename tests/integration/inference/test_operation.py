@@ -315,6 +315,44 @@ def test_a_dead_sink_costs_rows_and_never_requests(
     assert "5000 rows are lost" in server.log.read_text()
 
 
+def test_a_sink_that_hangs_leaves_latency_as_it_is(
+    start: Callable[..., Any], bundle: Path, applicants: Callable[..., list[Row]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = json.dumps({"applicants": applicants(1)}).encode()
+    with socket.create_server(("127.0.0.1", 0)) as store:  # accepts connections, and never answers
+        plain = start(bundle, "--drain-seconds", "0")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{store.getsockname()[1]}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "x")
+        logged = start(bundle, "--drain-seconds", "0", "--scoring-log", "s3://log/x", "--scoring-log-seconds", "0.1")
+        servers = [plain, logged]
+        durations: dict[str, list[float]] = {plain.url: [], logged.url: []}
+        for server in servers:
+            server.wait_ready()
+        assert logged.score(*applicants(1)).status == 200
+        store.settimeout(30)
+        held, _ = store.accept()
+        with held:
+            connections = [server.connect() for server in servers]
+            for _ in range(300):
+                for server, connection in zip(servers, connections, strict=True):
+                    begun = time.perf_counter()
+                    connection.request("POST", "/v1/score", body, {"content-type": "application/json"})
+                    response = connection.getresponse()
+                    response.read()
+                    durations[server.url].append(time.perf_counter() - begun)
+                    assert response.status == 200
+            text = logged.request("GET", "/metrics").body.decode()
+        assert "creditmodel_scoring_log_queue_rows 301.0" in text
+        for connection in connections:
+            connection.close()
+        for server in servers:
+            server.process.kill()
+    usual, with_log = (sorted(found) for found in durations.values())
+    assert with_log[150] < 2 * usual[150]
+    assert with_log[296] < 5 * usual[296] + 0.02
+
+
 @pytest.mark.parametrize("rate", ["0", "1"])
 def test_the_sample_rate_decides_what_is_logged(
     start: Callable[..., Any], bundle: Path, applicants: Callable[..., list[Row]], tmp_path: Path, rate: str

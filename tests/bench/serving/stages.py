@@ -1,0 +1,136 @@
+"""Where the time of a request goes: `python stages.py BUNDLE` times each stage alone, in this process.
+
+Processor time of one thread, the median of many turns. What HTTP costs is the constant's figure in the bench.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from creditmodel_inference.intake import Intake
+from creditmodel_inference.meter import SCORE, Meter
+from creditmodel_inference.scorer import Scorer, load
+from creditmodel_inference.scoring_log import Page, Record, ScoringLog, Span, prepare_writing
+from creditmodel_inference.settings import LogSettings
+from creditmodel_inference.steps import at_once
+from creditmodel_inference.wire import Heads
+
+ROWS = 10_000
+PAGES = 8
+Stages = dict[str, float]
+
+
+def median_seconds(action: Callable[[], object], times: int) -> float:
+    """Processor seconds of an action."""
+    action()
+    durations = []
+    for _ in range(times):
+        begun = time.thread_time()
+        action()
+        durations.append(time.thread_time() - begun)
+    return statistics.median(durations)
+
+
+def of_one(scorer: Scorer, applicant: object) -> Stages:
+    """Microseconds of one request with one applicant, on the event loop's thread."""
+    body = json.dumps({"applicants": [applicant]}).encode()
+    intake, meter, heads = Intake(scorer.contract, ROWS), Meter(), Heads(scorer.identity)
+    meter.serve(scorer.contract, scorer.identity)
+    log = ScoringLog(LogSettings("file:///nowhere"), scorer.contract, scorer.identity)
+    rows = np.array(intake.read(body).rows)
+    outputs = scorer.blocks.run(rows)
+    numbers = float(outputs.probability[0]), float(outputs.log_odds[0]), outputs.contributions[0].tolist()
+    verdict = scorer.answers.verdict(*numbers)
+
+    def count() -> None:
+        meter.requests[SCORE, 200] += 1
+        meter.score_latency.observe(0.0001)
+        meter.verdicts([verdict])
+
+    stages = {
+        "read the JSON, check the contract": lambda: intake.read(body),
+        "ONNX Runtime": lambda: scorer.blocks.run_small(rows, 1),
+        "points, decision, reasons, their JSON": lambda: scorer.answers.verdict(*numbers),
+        "head and body": lambda: heads.ok([], b"id", len(scorer.answers.body(b"id", [verdict.json])), close=False),
+        "metrics": count,
+        "hand over to the scoring log": lambda: log.add(rows, outputs, [Record("id", 0, 100, verdict, None)]),
+    }
+    return {name: median_seconds(stage, 3_000) * 1e6 for name, stage in stages.items()}
+
+
+def of_many(scorer: Scorer, applicants: list[object]) -> Stages:
+    """Milliseconds of one request with ROWS applicants."""
+    body = json.dumps({"applicants": applicants}).encode()
+    intake = Intake(scorer.contract, ROWS)
+    rows, _ = at_once(intake.read_columns(body))
+    outputs = scorer.blocks.run(rows)
+    columns = scorer.columns(outputs)
+    stages = {
+        "read the JSON, check the contract": lambda: at_once(intake.read_columns(body)),
+        "ONNX Runtime": lambda: scorer.blocks.run(rows),
+        "points, decisions, reasons": lambda: scorer.columns(outputs),
+        "JSON of the answer": lambda: scorer.column_answers.json(columns, outputs),
+    }
+    return {name: median_seconds(stage, 15) * 1e3 for name, stage in stages.items()}
+
+
+def of_the_log(scorer: Scorer, applicants: list[object]) -> float:
+    """Microseconds a row that the scoring log's thread takes: columns, statistics, hash chain, Parquet."""
+    prepare_writing()
+    from creditmodel_inference.parts import PartBuilder
+    from creditmodel_inference.window import FeatureWindow
+
+    intake = Intake(scorer.contract, ROWS)
+    rows, _ = at_once(intake.read_columns(json.dumps({"applicants": applicants}).encode()))
+    window = FeatureWindow(scorer.contract)
+
+    def page() -> Page:
+        made = Page(scorer.width)
+        part = np.resize(rows, made.features.shape)
+        outputs = scorer.blocks.run(part)
+        made.features[:], made.log_odds[:], made.probability[:] = part, outputs.log_odds, outputs.probability
+        made.times[:] = time.time_ns() // 1_000
+        made.entries.append(Span("0123456789abcdef0123-00000001", 0, 100, scorer.columns(outputs)))
+        made.rows = len(part)
+        return made
+
+    pages = [page() for _ in range(PAGES)]
+    total = sum(made.rows for made in pages)
+
+    def write() -> None:
+        builder = PartBuilder(scorer.contract, scorer.identity)
+        for made in pages:
+            window.add(made.features)
+            builder.add(made, np.arange(made.rows))
+        builder.finish("0" * 16, 1, "0" * 64)
+
+    return median_seconds(write, 9) / total * 1e6
+
+
+def main() -> None:
+    """Print the stages."""
+    bundle = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as directory:
+        scorer = load(bundle.resolve().as_uri(), None, None, Path(directory))
+    golden = [row["features"] for row in json.loads((bundle / "golden.json").read_bytes())["rows"]]
+    many = [golden[i % len(golden)] for i in range(ROWS)]
+    for title, stages, unit in (
+        ("one applicant", of_one(scorer, golden[0]), "µs"),
+        (f"{ROWS:,} applicants", of_many(scorer, many), "ms"),
+        ("scoring log's thread", {"a row": of_the_log(scorer, many)}, "µs"),
+    ):
+        print(f"\nwhere the time goes: {title}")
+        for name, value in stages.items():
+            print(f"  {name:42}{value:9.2f} {unit}")
+
+
+if __name__ == "__main__":
+    main()
