@@ -30,6 +30,10 @@ _KEY = {"_request_id", "_row"}
 _DIGITS = 6
 """Decimals of a probability that is joined with its outcome: memory is bounded by them, whatever the number of rows."""
 
+_HASH = "hash(CAST(_request_id AS VARCHAR), TRY_CAST(_row AS BIGINT))"
+"""What rows are joined by: a label takes 16 bytes, however long its id. Among a million labels and a hundred million
+rows, one pair that does not belong together is to be expected once in 200,000 checks."""
+
 _LABELS = Baseline(
     "labels",
     0,
@@ -97,13 +101,12 @@ def realised(
 def _join(rows: str, time: str, labels: str) -> str:
     """Outcomes by probability, in SQL. Of further copies of a row the first one counts."""
     scored = (
-        f"SELECT s._request_id, s._row, TRY_CAST(s._probability AS DOUBLE) AS p, {time} AS time FROM ({rows}) s "
-        "WHERE s._request_id IS NOT NULL"
+        f"SELECT {_HASH} AS key, TRY_CAST(_probability AS DOUBLE) AS p, coalesce({time}, 0) AS time FROM ({rows}) "
+        "WHERE _request_id IS NOT NULL"
     )
     each = (
-        f"SELECT arg_min(s.p, coalesce(s.time, 0)) AS p, max(l.label) AS label FROM ({scored}) s JOIN {labels} l "
-        "ON s._request_id = l.request AND TRY_CAST(s._row AS BIGINT) = l.at "
-        "WHERE s.p BETWEEN 0 AND 1 GROUP BY l.request, l.at"
+        f"SELECT arg_min(s.p, s.time) AS p, max(l.label) AS label FROM ({scored}) s JOIN {labels} l ON s.key = l.key "
+        "WHERE s.p BETWEEN 0 AND 1 GROUP BY s.key"
     )
     return f"SELECT round(p, {_DIGITS}) AS p, count(*) AS n, countif(label = 1) AS bad FROM ({each}) GROUP BY 1"
 
@@ -171,13 +174,13 @@ def _labels(uri: str) -> Survey:
 
 
 def _newest(engine: Engine, labels: Survey) -> str:
-    """A table of the newest label of each row, as request, at and label (0 or 1). Raises NoUsableData."""
+    """A table of the newest label of each row, as key and label (0 or 1). Raises NoUsableData."""
     # Of labels without a time of observation, and of those observed at once, a bad one counts: it is not taken back.
     observed = f"coalesce({time_of(labels, '_observed') or '0'}, 0)"
     label = "TRY_CAST(_label AS DOUBLE)"
     statement = (
-        f"SELECT _request_id AS request, TRY_CAST(_row AS BIGINT) AS at, arg_max({label}, 2 * {observed} + {label}) "
-        f"AS label FROM {engine.table(labels, ('',))} WHERE {label} IN (0, 1) GROUP BY 1, 2"
+        f"SELECT {_HASH} AS key, arg_max({label}, 2 * {observed} + {label}) AS label "
+        f"FROM {engine.table(labels, ('',))} WHERE {label} IN (0, 1) AND _request_id IS NOT NULL GROUP BY 1"
     )
     try:
         return engine.keep(statement)
