@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
 
 if TYPE_CHECKING:
     from tests.integration.operator.conftest import Ground
 
 JSON = dict[str, Any]
+SAMPLES = Path(__file__).parents[3] / "manifests" / "samples"
 LABELS: JSON = {"uri": "file:///outcomes", "maturityDays": 30}
 SPEC: JSON = {
     "drift": {"current": {"uri": "file:///log"}, "labels": LABELS},
@@ -47,9 +52,41 @@ def check(ground: Ground, number: int) -> None:
     ground.end_job(ground.server.get(f"{ground.path('Job')}/check-{number}"), BREACH)
 
 
+def retraining(ground: Ground) -> JSON:
+    """What status says of the episode; empty while it says nothing."""
+    found: JSON = ground.status.get("retraining", {})
+    return found
+
+
 def training(ground: Ground) -> list[JSON]:
     component = "app.kubernetes.io/component"
     return [job for job in ground.objects("Job") if job["metadata"]["labels"].get(component) == "training"]
+
+
+@pytest.mark.parametrize("sample", sorted(SAMPLES.glob("creditmodel*.yaml")), ids=lambda path: path.stem)
+def test_an_api_server_takes_the_sample(ground: Ground, sample: Path) -> None:
+    document = yaml.safe_load(sample.read_text())
+    answer = ground.server.apply(f"{ground.path('CreditModel')}/credit-default", document, "user", True)
+    assert answer.code < 300, answer.body
+
+
+@pytest.mark.parametrize(
+    ("retraining", "sentence"),
+    [
+        ({"policy": "Job"}, "policy Job needs retraining.job"),
+        ({"policy": "Job", "job": {"output": {"uri": "s3://models"}}}, "set drift.labels"),
+        ({"triggers": ["Quality"]}, "set drift.labels.minAUC"),
+        ({"webhook": {"url": "http://hook.ns.svc/"}}, "insecure: true"),
+        ({"webhook": {"url": "https://airflow", "format": "Airflow"}}, "dagId names the DAG"),
+        ({"cooldown": "soon"}, "whole number and m, h or d"),
+    ],
+)
+def test_an_api_server_refuses_what_could_never_work(ground: Ground, retraining: JSON, sentence: str) -> None:
+    spec = {"model": {"uri": "s3://models/v1"}, "drift": {"current": {"uri": "s3://log"}}, "retraining": retraining}
+    document = {"apiVersion": "creditmodel.dev/v1alpha1", "kind": "CreditModel", "metadata": {"name": "credit"}}
+    answer = ground.server.apply(f"{ground.path('CreditModel')}/credit", document | {"spec": spec}, "user", True)
+    assert answer.code == 422
+    assert sentence in answer.body["message"]
 
 
 def test_an_operator_killed_at_every_turn_of_an_episode_trains_once_and_offers_the_model(ground: Ground) -> None:
@@ -65,12 +102,12 @@ def test_an_operator_killed_at_every_turn_of_an_episode_trains_once_and_offers_t
     ground.start.running[-1].kill()
     (job,) = training(ground)
     ground.start()
-    ground.until(lambda: ground.status["retraining"]["trigger"]["state"] == "Running", "the Job told")
+    ground.until(lambda: retraining(ground).get("trigger"), "the Job told")
     ground.start.running[-1].kill()
     ground.end_job(job, TRAINED)
     ground.start()
-    ground.until(lambda: ground.status["retraining"].get("candidate"), "an offer")
-    found = ground.status["retraining"]
+    ground.until(lambda: retraining(ground).get("candidate"), "an offer")
+    found = retraining(ground)
     assert found["candidate"]["digest"] == NEXT
     assert [j["metadata"]["uid"] for j in training(ground)] == [job["metadata"]["uid"]]
     assert job["metadata"]["name"] == f"credit-training-{found['episode']}"
