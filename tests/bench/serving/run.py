@@ -151,13 +151,18 @@ def measure(subject: Subject, case: str, body: Path, connections: int, seconds: 
     """One case of one round."""
     core = cores()[1]
     before = _cpu_seconds(subject.pid)
-    done = subprocess.run(
-        [sys.executable, str(HERE / "load.py"), subject.url, str(body), str(connections), str(seconds)],
-        capture_output=True, text=True, timeout=seconds + 120, check=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            [sys.executable, str(HERE / "load.py"), subject.url, str(body), str(connections), str(seconds)],
+            capture_output=True, text=True, timeout=seconds + 120, check=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        )  # fmt: skip
+    except subprocess.SubprocessError as e:
+        raise Failed(f"{case}: the load could not be measured: {e}"[:300]) from e
     found: dict[str, Any] = json.loads(done.stdout)
-    if found["failed"] or not found["requests"]:
+    if not found["requests"]:
+        raise Failed(f"{case}: no request was answered in {seconds:g} s")
+    if found["failed"]:
         raise Failed(f"{case}: {found['failed']} of {found['requests']} requests failed")
     found["rps"] = found["requests"] / found["seconds"]
     found["cpu_us"] = (_cpu_seconds(subject.pid) - before) / found["requests"] * 1e6
@@ -222,19 +227,24 @@ class Peers:
                 self._give_up(peer, str(e))
 
     def measure(self, peer: Peer, seconds: float) -> None:
-        """One round of one peer. A peer that fails is not measured any more, and none of its figures are kept."""
-        if peer not in self.subjects:
-            return
+        """One round of one peer. A peer that fails twice is not measured any more, and none of its figures are kept."""
+        for last_try in (False, True):
+            try:
+                if peer in self.subjects:
+                    self._measure(peer, seconds)
+                return
+            except (Failed, PeerUnavailable) as e:
+                if last_try:
+                    self._give_up(peer, str(e))
+
+    def _measure(self, peer: Peer, seconds: float) -> None:
         body = self._directory / f"{peer.folder}.json"
         body.write_text(json.dumps(peer.body(self._row)))
         subject = self.subjects[peer]
-        try:
-            with running(subject, peer.command(self._bundle), peer.path, peer.ready):
-                check(peer, subject.url, body.read_bytes(), self._expected)
-                for connections in PEER_CONNECTIONS:
-                    measure(subject, f"c{connections}", body, connections, seconds)
-        except (Failed, PeerUnavailable) as e:
-            self._give_up(peer, str(e))
+        with running(subject, peer.command(self._bundle), peer.path, peer.ready):
+            check(peer, subject.url, body.read_bytes(), self._expected)
+            for connections in PEER_CONNECTIONS:
+                measure(subject, f"c{connections}", body, connections, seconds)
 
     def _give_up(self, peer: Peer, why: str) -> None:
         self.subjects.pop(peer, None)
@@ -304,6 +314,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="of load for each case of a round")
     parser.add_argument("--no-peers", action="store_true", help="measure the scoring server and its floors alone")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no server is left behind
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         directory = Path(temporary)
         bundle = arguments.bundle or directory / "bundle"
