@@ -77,16 +77,19 @@ class Fleet:
 def fleet(owner: Owner, observed: Observed) -> Fleet:
     """The revisions that exist. The champion is what the Service selects, as long as the operator wrote the selector.
 
-    A selector that was edited by hand, or a Service that was deleted, falls back to the revision promoted last.
+    A selector that was edited by hand, or a Service that was deleted, falls back to the revision promoted last, and
+    where the Deployments are gone too, to what the operator last wrote on the Service.
     """
     found = (_live(owner, item) for item in observed.deployments)
     live = {item.name: item for item in found if item is not None}
     without = Fleet(owner, live, None)
-    selected = _selected(owner, observed)
-    if selected is None:
-        promoted = without.promoted
-        return Fleet(owner, live, promoted[0].revision if promoted else None)
-    return Fleet(owner, live, live[selected.name].revision if selected.name in live else selected)
+    champion = _written(owner, observed)
+    edited = champion is None or _selector(observed) != champion.name
+    if edited and without.promoted:
+        champion = without.promoted[0].revision
+    if champion is not None and champion.name in live:
+        champion = live[champion.name].revision
+    return Fleet(owner, live, champion)
 
 
 def _live(owner: Owner, item: Deployment) -> Live | None:
@@ -97,10 +100,12 @@ def _live(owner: Owner, item: Deployment) -> Live | None:
     return Live(item, revision, parse_time(notes.get(names.ACTIVE_SINCE)), parse_time(notes.get(names.CANDIDATE_SINCE)))
 
 
-def _selected(owner: Owner, observed: Observed) -> Revision | None:
-    """What the Service selects, if its annotation tells the same: both are written at once."""
-    for service in observed.services:
-        written = Revision.of_annotations(owner, service.meta.annotations)
-        if written is not None and service.spec.get("selector", {}).get(names.REVISION) == written.name:
-            return written
-    return None
+def _written(owner: Owner, observed: Observed) -> Revision | None:
+    """What the Service was last made to select: its annotation and its selector are written at once."""
+    found = (Revision.of_annotations(owner, service.meta.annotations) for service in observed.services)
+    return next((revision for revision in found if revision is not None), None)
+
+
+def _selector(observed: Observed) -> str | None:
+    """What the Service selects."""
+    return next((service.spec.get("selector", {}).get(names.REVISION) for service in observed.services), None)

@@ -27,10 +27,10 @@ async def serve(host: str, port: int, worker: Worker, ready: Callable[[], bool])
     app.router.add_get("/healthz/live", _live(worker))
     app.router.add_get("/healthz/ready", _ready(ready))
     app.router.add_get("/metrics", _metrics)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, shutdown_timeout=1)
+        site = web.TCPSite(runner, host, port)
         await site.start()
         address = runner.addresses[0]
         yield f"http://{address[0]}:{address[1]}"

@@ -129,25 +129,6 @@ def test_an_edit_by_hand_is_undone_and_the_autoscaler_s_replicas_stay(ground: Gr
     assert ground.server.get(path)["spec"]["replicas"] == 4
 
 
-@pytest.mark.parametrize("moment", ["artifact", "parity", "benchmark", "Deployment", "Service"])
-def test_an_operator_that_is_killed_goes_on_where_it_was_matrix(ground: Ground, moment: str) -> None:
-    operator = ground.start()
-    ground.apply("v1")
-
-    def reached() -> bool:
-        gates = {job["metadata"]["labels"]["creditmodel.dev/gate"] for job in ground.objects("Job")}
-        return moment in gates or bool(moment in ("Deployment", "Service") and ground.names(moment))
-
-    ground.until(reached, moment, ground.step)
-    operator.kill()
-    before = ground.names("Job")
-    ground.start()
-    ground.ready("v1")
-    assert before <= ground.names("Job")
-    assert len(ground.names("Job")) == 3
-    assert len(ground.names("Deployment")) == 1
-
-
 def test_deleting_works_while_no_operator_runs(ground: Ground) -> None:
     operator = ground.start()
     ground.apply("v1")

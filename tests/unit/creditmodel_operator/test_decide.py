@@ -573,3 +573,14 @@ def test_children_go_with_their_owner(world: World) -> None:
         owner = child["metadata"]["ownerReferences"][0]
         assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (uid, True, True), (kind, name)
         assert "finalizers" not in child["metadata"]
+
+
+def test_an_edited_selector_is_put_back_where_every_deployment_is_gone_too(world: World) -> None:
+    champion = world.promote("v1")
+    world.spec("v2")
+    world.delete("Deployment", champion)
+    world.hand_edit("Service", "credit", lambda live: live["spec"]["selector"].update({names.REVISION: "x"}))
+    world.carry_out(world.decide(), stop_after=1)
+    assert world.champion == champion
+    world.reconcile()
+    assert champion in world.names_of("Deployment")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 JSON = dict[str, Any]
 
+MEASURED = ("artifact", "parity", "benchmark")
 GOOD = ("good1", "good2", "good3")
 BAD = ("bad1", "bad2")
 OUTCOMES = ("measured", "measured", "measured", "nonsense", "silent", "failed", "lost")
@@ -40,6 +41,10 @@ class Life(RuleBasedStateMachine):
         self.world.watcher = self.after_write
         self.served = False
         self.healthy: str | None = None
+        self.passed: set[tuple[str, str]] = set()
+        """Revision and gate: what a Job has measured of a good model, at some time."""
+        self.lenient: set[str] = set()
+        """Revisions that have been tried at limits that a good model keeps."""
         self.approved: set[str] = set()
         """Models that somebody has approved at some time."""
 
@@ -49,7 +54,10 @@ class Life(RuleBasedStateMachine):
         champion = self.world.champion
         if champion is not None and not self.suspended():
             good = {self.world.revision(name) for name in GOOD}
-            assert champion in good, f"{champion} takes requests without having passed its gates"
+            assert champion in good, f"{champion} takes requests, and is no good"
+            missing = {gate for gate in MEASURED if (champion, gate) not in self.passed}
+            assert not missing, f"{champion} takes requests, and nothing has ever measured {missing}"
+            assert champion in self.lenient, f"{champion} takes requests, and never kept the limits"
             if self.world.approval_required:
                 approved = {self.world.revision(name) for name in self.approved}
                 assert champion in approved, f"{champion} takes requests without anybody having approved it"
@@ -85,26 +93,34 @@ class Life(RuleBasedStateMachine):
     def begin(self, bundle: str, guarded: bool) -> None:
         self.world.approval_required = guarded
         self.world.spec(bundle)
+        self.lenient.add(self.world.revision(bundle))
         self.somebody_decides(bundle, "Approve")
         self.a_good_while_passes(4, None)
 
     @rule(
         bundle=st.sampled_from(GOOD + BAD),
         token=st.sampled_from([None, "a", "b"]),
-        rtol=st.sampled_from([1e-5, 1e-4]),
+        limit=st.sampled_from([None, 1e-5, 1e-9]),
         resolve=st.booleans(),
         suspend=st.sampled_from([False, False, False, True]),
         checked=st.booleans(),
     )
     def edit_spec(
-        self, bundle: str, token: str | None, rtol: float, resolve: bool, suspend: bool, checked: bool
+        self, bundle: str, token: str | None, limit: float | None, resolve: bool, suspend: bool, checked: bool
     ) -> None:
-        sections: JSON = {"gates": {"parity": {"rtol": rtol}}, "suspend": suspend, "model": {}}
+        limits = {} if limit is None else {"rtol": limit, "atol": limit}
+        sections: JSON = {"gates": {"parity": limits}, "suspend": suspend, "model": {}}
         sections["rollout"] = {"keepPreviousSeconds": 60, "progressDeadlineSeconds": 120, "revisionHistoryLimit": 1}
         sections["rollout"] |= {"retryToken": token} if token else {}
         sections |= {"drift": {"current": {"uri": "file:///log"}}} if checked else {}
         sections["model"] |= {"digest": None} if resolve else {}
         self.world.spec(bundle, **sections)
+        self.lenient |= set() if self.strict() else {self.world.revision(bundle)}
+
+    def strict(self) -> bool:
+        """Whether spec has a limit that no model keeps."""
+        limits = self.world.objects["CreditModel", "credit"]["spec"].get("gates", {}).get("parity", {})
+        return bool(limits.get("atol") == 1e-9)
 
     @rule(bundle=st.sampled_from(GOOD + BAD), decision=st.sampled_from(["Approve", "Approve", "Reject", "withdraw"]))
     def somebody_decides(self, bundle: str, decision: str) -> None:
@@ -138,6 +154,7 @@ class Life(RuleBasedStateMachine):
         bundle = job["metadata"]["annotations"][names.URI]
         if "bad" in bundle and found["kind"] == "parity":
             found |= {"envelope": [[1.0, 0.5]], "max_abs_diff": 0.5}
+        self.passed.add((self.world.revision(bundle.rsplit("/", 1)[1]), found["kind"]))
         return found
 
     @rule()
@@ -249,6 +266,8 @@ class Life(RuleBasedStateMachine):
         bundle = spec["model"]["uri"].rsplit("/", 1)[1]
         if spec.get("suspend"):
             return
+        self.world.wait(3600)
+        assert self.world.reconcile() == 0, "time alone is no reason to write"
         standing = {name for name in self.world.names_of("ModelApproval") if name.endswith(bundle)}
         if self.world.approval_required and f"approve-{bundle}" not in standing and found["Ready"] != "True":
             assert self.world.status["phase"] in ("AwaitingApproval", "Rejected", "Failed")
@@ -256,7 +275,8 @@ class Life(RuleBasedStateMachine):
         if self.world.approval_required and f"reject-{bundle}" in standing:
             assert (found["Ready"], found["Stalled"]) == ("False", "True")
             return
-        if bundle in BAD:
+        former = self.world.champion == self.world.revision(bundle)
+        if bundle in BAD or (self.strict() and not former):
             assert (found["Ready"], found["Stalled"]) == ("False", "True")
         elif found["Stalled"] == "True":
             assert self.world.condition("Stalled")["reason"] in ("GateError", "GateFailed", "ProgressDeadlineExceeded")
