@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from checks import kubernetes, packages, prometheus, secrets, terraform
+from checks import documents, kubernetes, packages, prometheus, secrets, terraform
 from checks.common import BIN, Check, Outcome, files, ran, tool
 
 __all__ = ["CHECKS", "SOURCES"]
@@ -63,6 +63,7 @@ CHECKS = (
     Check("ruff", "Python, by ruff", tool("ruff", "check", "--no-cache", ".")),
     Check("format", "Python's layout, by ruff", tool("ruff", "format", "--no-cache", "--check", ".")),
     Check("yaml", "YAML, by yamllint", yaml),
+    Check("documents", "links and make targets in documentation", documents.documents),
     Check("scripts", "shell scripts, by shellcheck", scripts),
     Check("dockerfiles", "Dockerfiles, by hadolint", dockerfiles),
     Check("workflows", "GitHub workflows, by actionlint", pipelines),

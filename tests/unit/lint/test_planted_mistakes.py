@@ -236,6 +236,22 @@ MISTAKES = [
         (SAMPLE, "Secret Keyword"),
     ),
     Mistake(
+        "documents",
+        "a link that leads nowhere",
+        ("README.md", "Makefile", "docs", "terraform/README.md"),
+        "README.md",
+        added("[here](docs/nowhere.md)"),
+        ("README.md: links to docs/nowhere.md",),
+    ),
+    Mistake(
+        "documents",
+        "a target that make does not have",
+        ("README.md", "Makefile", "docs", "terraform/README.md"),
+        "docs/delivery.md",
+        added("`make believe`"),
+        ("docs/delivery.md: names make believe",),
+    ),
+    Mistake(
         "licences",
         "a package under the GPL",
         PROJECTS,
