@@ -192,5 +192,7 @@ def _kind(stored: pa.DataType) -> str:
 def _column(name: str, kind: str, nulls: Sequence[str]) -> Any:
     column = F.col("`" + name.replace("`", "``") + "`")
     if nulls:
-        column = F.when(~column.isin(list(nulls)), column)
+        # Spark reads bytes that are no UTF-8 as this character, where a part is to be named as corrupt.
+        undecodable = F.raise_error(F.lit("has bytes that are no UTF-8")).cast("string")
+        column = F.when(column.contains("\ufffd"), undecodable).when(~column.isin(list(nulls)), column)
     return column.cast(kind).alias(name)
