@@ -96,6 +96,26 @@ def test_a_field_that_is_no_longer_applied_goes(apiserver: Any, config_map: str)
     assert apiserver.apply(config_map, data(k="1"), "one").body["data"] == {"k": "1"}
 
 
+def test_a_struct_that_is_no_longer_applied_goes_with_its_defaults(apiserver: Any, deployment: str) -> None:
+    probe = {"httpGet": {"path": "/", "port": 80}}
+    apiserver.apply(deployment, workload([container(livenessProbe=probe)]), "one")
+    before = apiserver.get(deployment)["spec"]["template"]["spec"]["containers"][0]
+    assert before["livenessProbe"]["periodSeconds"] == 10
+    answer = apiserver.apply(deployment, workload([container()]), "one")
+    assert answer.code == 200, answer.body
+    assert "livenessProbe" not in answer.body["spec"]["template"]["spec"]["containers"][0]
+
+
+def test_a_struct_of_which_another_owns_a_part_stays_with_it(apiserver: Any, deployment: str) -> None:
+    probe = {"httpGet": {"path": "/", "port": 80}}
+    apiserver.apply(deployment, workload([container(livenessProbe=probe)]), "one")
+    theirs = workload([{"name": "c", "livenessProbe": {"httpGet": {"port": 80}, "periodSeconds": 7}}])
+    assert apiserver.apply(deployment, theirs, "two", True).code == 200
+    apiserver.apply(deployment, workload([container()]), "one")
+    left = apiserver.get(deployment)["spec"]["template"]["spec"]["containers"][0]["livenessProbe"]
+    assert (left["periodSeconds"], left["httpGet"]["port"]) == (7, 80)
+
+
 def test_a_field_that_another_still_owns_stays(apiserver: Any, config_map: str) -> None:
     apiserver.apply(config_map, data(k="1", both="x"), "one")
     apiserver.apply(config_map, data(both="x"), "two")

@@ -184,35 +184,47 @@ def _can_be_owned(path: Path, subresource: str, resource: Resource) -> bool:
 # From sets back to objects
 
 
-def remove(node: Node | None, value: Any, gone: Tree, kept: Tree) -> Any:
+def remove(node: Node | None, value: Any, gone: Tree, kept: Tree, config: Any) -> Any:
     """The value without the fields of a set; MISSING when that leaves it empty.
 
-    An item or entry goes as a whole, with what nobody owns in it, unless `kept` names something below it.
+    An item, an entry or a struct goes as a whole, with what nobody owns in it (defaults, for instance), unless `kept`
+    names something below it or the configuration still has it.
     """
     node = node or _EMPTY
     if "." in gone and not kept:
         return MISSING
     if isinstance(value, dict):
+        given = config if isinstance(config, dict) else {}
         for name in list(value):
             below = gone.get(key := f"f:{name}")
             if below is not None:
-                _replace(
-                    value, name, remove(node.child(name), value[name], below, kept.get(key, {})) if below else MISSING
-                )
+                left = _remove_field(node, name, value[name], below, kept.get(key, {}), given.get(name, MISSING))
+                _replace(value, name, left)
         return value or MISSING
     if isinstance(value, list) and node.list_type in ("map", "set"):
-        items = [_remove_item(node, item, gone.get(key), kept.get(key, {})) for key, item in _items(node, value)]
+        given = dict(_items(node, config)) if isinstance(config, list) else {}
+        items = [
+            _remove_item(node, item, gone.get(key), kept.get(key, {}), given.get(key, MISSING))
+            for key, item in _items(node, value)
+        ]
         return [item for item in items if item is not MISSING] or MISSING
     return value
 
 
-def _remove_item(node: Node, item: Any, gone: Tree | None, kept: Tree) -> Any:
+def _remove_field(node: Node, name: str, value: Any, gone: Tree, kept: Tree, config: Any) -> Any:
+    is_struct = isinstance(value, dict) and name in node.properties
+    if not gone or (is_struct and config is MISSING and not kept):
+        return MISSING
+    return remove(node.child(name), value, gone, kept, config)
+
+
+def _remove_item(node: Node, item: Any, gone: Tree | None, kept: Tree, config: Any) -> Any:
     if gone is None:
         return item
     if not isinstance(item, dict) or not gone:
         return MISSING
     keys = {name: item[name] for name in node.map_keys if name in item}
-    left = remove(node.items, item, gone, kept)
+    left = remove(node.items, item, gone, kept, config)
     # A key goes with its item and never alone.
     return MISSING if left is MISSING else {**keys, **left}
 
@@ -355,7 +367,7 @@ def _merged(node: Node, live: JSON, config: JSON, applied: Fields, mine: Owner |
     kept = set().union(*(owner.fields for owner in others))
     dropped = (mine.fields if mine else set()) - applied - kept
     if dropped:
-        found = merge(node, remove(node, deepcopy(found), write_fields(dropped), write_fields(kept)), config)
+        found = merge(node, remove(node, deepcopy(found), write_fields(dropped), write_fields(kept), config), config)
     return found
 
 
