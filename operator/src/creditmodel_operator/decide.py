@@ -155,7 +155,8 @@ def _records(owner: Owner, found: Findings, observed: Observed) -> Iterator[Acti
 def _work(spec: CreditModelSpec, found: Findings, observed: Observed) -> Iterator[Action]:
     """What serves comes first: a Job can wait, an applicant cannot."""
     yield from found.rollout.actions
-    if found.evaluation.found[0].create is not None and not observed.services:
+    first = found.rollout.champion is None and not observed.services
+    if found.evaluation.found[0].create is not None and first:
         yield Claim("Service", names.service(found.fleet.owner.name))  # before anything is measured in vain
     for gate in found.evaluation.found:
         if gate.create is not None:

@@ -130,7 +130,9 @@ class _Pass:
         """Nothing is touched, and nothing is claimed that would need a write."""
         champion = self.fleet.champion
         same = wanted is not None and champion is not None and champion.name == wanted.name
-        return self._rollout(Stage.CHAMPION if same else Stage.BLOCKED, champion, ())
+        live = self.fleet.of(champion)
+        rollout = self._rollout(Stage.CHAMPION if same else Stage.BLOCKED, champion, ())
+        return replace(rollout, since=live.active_since if live else None)
 
     def as_champion(self, wanted: Revision) -> Rollout:
         """Spec names the champion: keep it as spec wants it. A URI that has not passed the gates is not used yet."""

@@ -264,10 +264,10 @@ class Life(RuleBasedStateMachine):
         assert self.world.reconcile() == 0
         spec, found = self.world.objects["CreditModel", "credit"]["spec"], self.world.conditions
         bundle = spec["model"]["uri"].rsplit("/", 1)[1]
-        if spec.get("suspend"):
-            return
         self.world.wait(3600)
         assert self.world.reconcile() == 0, "time alone is no reason to write"
+        if spec.get("suspend"):
+            return
         standing = {name for name in self.world.names_of("ModelApproval") if name.endswith(bundle)}
         if self.world.approval_required and f"approve-{bundle}" not in standing and found["Ready"] != "True":
             assert self.world.status["phase"] in ("AwaitingApproval", "Rejected", "Failed")
