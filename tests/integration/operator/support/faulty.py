@@ -196,12 +196,16 @@ class Proxy:
             self.url = f"http://{host}:{port}"
             self._started.set()
             await self._ending.wait()
+            open_ones = [connection.transport for connection in server.connections]
             await runner.cleanup()
             left = asyncio.all_tasks() - {asyncio.current_task()}
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
-        await asyncio.sleep(0.1)  # TLS connections need a moment to close
+            for transport in open_ones:
+                if transport is not None:
+                    transport.abort()
+        await asyncio.sleep(0.1)  # connections need a moment to close
 
     async def _handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
         request = Request(incoming.method, incoming.path, incoming.query_string, time.monotonic())
