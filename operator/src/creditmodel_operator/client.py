@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 import aiohttp
 from kubernetes.aio import client as kube
 from kubernetes.aio import config as kube_config
+from pydantic_core import from_json
 
 from creditmodel_operator import api
 from creditmodel_operator.children.common import Manifest
@@ -107,6 +108,8 @@ async def configuration() -> kube.Configuration:
     else:
         await kube_config.load_kube_config(client_configuration=found)  # type: ignore[no-untyped-call]
     found.connection_pool_maxsize = 32
+    # As Kopf's own session. Looking for proxies and a netrc takes a thread for every request.
+    found.client_session_kwargs = {"trust_env": False}
     return found
 
 
@@ -228,7 +231,7 @@ class Client:
 def _document(method: str, path: str, data: bytes) -> Manifest:
     """The body of a good answer; what a gateway says in the API server's place is none."""
     try:
-        document: Manifest = json.loads(data)
+        document: Manifest = from_json(data)
     except ValueError as e:
         raise Unavailable(f"{method} {path}: the answer is not JSON: {data[:80]!r}") from e
     return document
