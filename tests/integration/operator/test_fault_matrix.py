@@ -219,7 +219,8 @@ def test_what_was_deleted_while_a_watch_had_expired_is_missed(world: World, row:
     assert not operator.ended
     line.done = f"deleted meanwhile: {len(gone)} children, 1 CreditModel"
     line.verdict = f"put back and Ready {took:.1f} s after, the CreditModel forgotten"
-    assert took < RECOVERY_SECONDS
+    # Two waits of up to five seconds: before the watch that learns that it is too old, and before the list.
+    assert took < RECOVERY_SECONDS + 5
 
 
 def deleted_behind_its_back(ground: Ground) -> set[str]:
