@@ -296,10 +296,9 @@ class _Pass:
         return marks
 
     def _why(self, wanted: Revision) -> str:
-        """What its own pods complain of; the pods of its gates carry the same label, and have a Job."""
-        labelled = (pod for pod in self.observed.pods if pod.meta.labels.get(names.REVISION) == wanted.name)
-        pods = [pod for pod in labelled if pod.job is None and not pod.ready]
-        found = next((why for why in map(_trouble, pods) if why), "")
+        """What its own pods complain of."""
+        own = (pod for pod in self.observed.pods if pod.meta.labels.get(names.REVISION) == wanted.name)
+        found = next((why for pod in own if not pod.ready and (why := _trouble(pod))), "")
         return f"; {found}" if found else ""
 
     # -- helpers

@@ -85,6 +85,20 @@ def test_pods_run_as_the_accounts_that_spec_names_and_name_one_in_any_case(world
     assert found["Deployment"] == {"default", "scorer"}
 
 
+def test_what_selects_serving_pods_selects_no_pod_of_a_job(world: World) -> None:
+    world.promote("v1", drift={"current": {"uri": "s3://log"}})
+    selectors, pods = [], []
+    for (kind, _), item in world.objects.items():
+        spec = item.get("spec", {}).get("jobTemplate", item).get("spec", {})
+        if "selector" in spec:
+            selectors.append(spec["selector"].get("matchLabels", spec["selector"]))
+        if kind in ("Job", "CronJob"):
+            pods.append(spec["template"]["metadata"]["labels"])
+    assert len(selectors) == 3
+    assert len(pods) >= 4
+    assert not [pod for selector in selectors for pod in pods if selector.items() <= pod.items()]
+
+
 def accounts(world: World) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for (kind, _), item in world.objects.items():

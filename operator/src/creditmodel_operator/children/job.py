@@ -56,10 +56,13 @@ def gate_job(
 
 def job_spec(work: Work, labels: Mapping[str, str]) -> Manifest:
     """One pod, and for a measurement no retry of its own: the operator decides about another attempt."""
+    # Without the revision: Deployment, Service and disruption budget find their pods by it. A Job's pod among them
+    # would hold back the autoscaler, and forbid every eviction, for a budget cannot count what nothing scales.
+    own = {name: value for name, value in labels.items() if name != names.REVISION}
     spec: Manifest = {
         "backoffLimit": work.backoff_limit,
         "activeDeadlineSeconds": work.deadline_seconds,
-        "template": {"metadata": {"labels": dict(labels)}, "spec": _pod(work)},
+        "template": {"metadata": {"labels": own}, "spec": _pod(work)},
     }
     return spec | ({"podFailurePolicy": {"rules": _failure_rules(work)}} if work.final_codes else {})
 
