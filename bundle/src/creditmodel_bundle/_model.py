@@ -30,4 +30,4 @@ def first_error(error: ValidationError) -> str:
     """The first thing that is wrong with a document, and where."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "document"
-    return f"{where}: {first['msg']}"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"

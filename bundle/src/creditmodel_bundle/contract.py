@@ -80,11 +80,14 @@ class Cutoff(Document):
 
 
 class ScoreScale(Document):
-    """Score points: `points` at `odds`:1 good to bad; `pdo` points double the odds."""
+    """Score points: `points` at `odds`:1 good to bad; `pdo` points double the odds.
 
-    points: float = 600
-    odds: float = Field(default=50, gt=0)
-    pdo: float = Field(default=20, gt=0)
+    Bounded so that the points of any log-odds that a model may give are a 32-bit integer.
+    """
+
+    points: float = Field(default=600, ge=-1e6, le=1e6)
+    odds: float = Field(default=50, ge=1e-6, le=1e6)
+    pdo: float = Field(default=20, ge=0.01, le=1000)
 
     def to_points(self, log_odds: float) -> int:
         """Score points of a log-odds of default, rounded half up."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -120,15 +121,73 @@ def test_inference_takes_what_can_be_learned_from_and_leaves_the_rest() -> None:
         _system=[1.0] * rows,
         client=[f"c{i}" for i in range(rows)],
     )
-    schema = infer(table, "label", None, "client")
+    schema = infer(table, "label", None, "client").schema
     assert {f.name: f.dtype for f in schema.features} == {"amount": "number", "months": "integer", "home": "category"}
     assert (schema.positive, schema.key) == (1, "client")
 
 
-@pytest.mark.parametrize(("given", "expected"), [("bad", "bad"), ("2", 2), ("BAD", "bad")])
-def test_the_positive_label_is_found_whatever_its_type(given: str, expected: str | int) -> None:
-    labels: list[Any] = [1, 2, 2] if given == "2" else ["good", "bad", "bad"]
-    assert infer(frame(label=labels, x=[1.0, 2.0, 3.0]), "label", given, None).positive == expected
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        ([f"{i}.5" if i % 9 else "?" for i in range(120)], r"values like '\?' are no numbers"),
+        ([f"{i},5" for i in range(120)], "values like '0,5' are no numbers"),
+        ([f"word {i}" for i in range(120)], "text of 120 different values"),
+        (["2024-01-31", "2024-02-29"] * 60, "dates: make a duration of them"),
+        (list(range(120)), "a whole number of its own in every row"),
+        ([None] * 120, "no row has a value"),
+    ],
+)
+def test_a_column_that_is_left_out_has_its_reason(column: list[Any], reason: str) -> None:
+    table = frame(label=[i % 2 for i in range(120)], x=[i % 7 / 7 for i in range(120)], odd=column)
+    inferred = infer(table, "label", None, None)
+    assert list(inferred.left_out) == ["odd"]
+    assert re.search(reason, inferred.left_out["odd"])
+
+
+def test_a_category_of_numbers_and_a_few_words_is_pointed_out() -> None:
+    months = ["1", "2", "3", "?"]
+    inferred = infer(frame(label=[0, 1, 0, 1], months=months, home=["own", "rent"] * 2), "label", None, None)
+    assert inferred.notes == ["months is a category, since values like '?' are no numbers"]
+
+
+@pytest.mark.parametrize(
+    ("column", "feature"),
+    [
+        ("Monthly Income", "Monthly_Income"),
+        ("größe", "gro_e"),
+        ("Fälligkeit", "Falligkeit"),
+        ("1st", "x_1st"),
+        ("a/b~c", "a_b_c"),
+        ("収入", "x"),
+        ("x", "x_2"),
+    ],
+)
+def test_a_column_whose_name_no_feature_can_have_gives_a_feature_of_a_like_name(column: str, feature: str) -> None:
+    taken = {"x": [1.0, 2.0]} if feature == "x_2" else {}
+    columns = {"収入": [1.0, 2.0], "x": [1.0, 2.0]} if taken else {column: [1.0, 2.0]}
+    inferred = infer(frame(label=[0, 1], **columns), "label", None, None)
+    spec = inferred.schema.features[-1]
+    assert (spec.name, spec.source) == (feature, column)
+    assert features_of(inferred.schema, frame(label=[0, 1], **columns))[-1].reason.text == f"Value of {column}"
+
+
+@pytest.mark.parametrize(
+    ("labels", "given", "expected"),
+    [
+        (["good", "bad"], "bad", "bad"),
+        (["good", "bad"], "BAD", "bad"),
+        (["GOOD ", "BAD "], "bad", "BAD "),
+        ([1, 2], "2", 2),
+        ([1.0, 2.0], "2", 2.0),
+        ([0.0, 1.0], "1.0", 1.0),
+        ([0.0, 1.0], None, 1),
+        (["true", "false"], None, "true"),
+        (["true", "false"], "False", "false"),
+    ],
+)
+def test_the_positive_label_is_found_whatever_its_type(labels: list[Any], given: str | None, expected: object) -> None:
+    positive = infer(frame(label=labels, x=[1.0, 2.0]), "label", given, None).schema.positive
+    assert (positive, type(positive)) == (expected, type(expected))
 
 
 def test_a_label_of_words_needs_to_be_told_which_is_bad() -> None:
@@ -144,6 +203,28 @@ def test_a_table_without_anything_but_a_label_is_refused() -> None:
 def test_a_csv_file_is_read_with_its_missing_values_and_booleans(tmp_path: Path) -> None:
     table = read_table(written(tmp_path, "a,b,c\n1,x,true\nNA,,false\n", "data.csv"))
     assert table.to_pylist() == [{"a": 1, "b": "x", "c": "true"}, {"a": None, "b": None, "c": "false"}]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_a_csv_file_may_use_any_usual_delimiter_and_have_lines_in_quotes(delimiter: str, tmp_path: Path) -> None:
+    text = delimiter.join("ab") + "\n" + delimiter.join(["1", '"two\nlines"']) + "\n"
+    assert read_table(written(tmp_path, "\ufeff" + text, "data.csv")).to_pylist() == [{"a": 1, "b": "two\nlines"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "message"),
+    [
+        ("city\nKöln\n", "latin-1", "column 'city' is not UTF-8; convert it first"),
+        ("größe\n1\n", "latin-1", "header is not UTF-8"),
+        ("a\n1\n", "utf-16", "is UTF-16; save it as UTF-8"),
+    ],
+)
+def test_a_csv_file_that_is_no_utf_8_is_refused_with_what_to_do(
+    text: str, encoding: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "data.csv").write_bytes(text.encode(encoding))
+    with pytest.raises(DataError, match=message):
+        read_table(tmp_path / "data.csv")
 
 
 @pytest.mark.parametrize(
@@ -171,12 +252,19 @@ def test_a_nested_column_is_refused(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"a": [[1, 2]]}), tmp_path / "nested.parquet")
-    with pytest.raises(DataError, match="neither number nor text"):
+    with pytest.raises(DataError, match=r"column 'a': .* neither number nor text"):
         read_table(tmp_path / "nested.parquet")
 
 
+def test_nan_is_a_missing_value(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"a": [1.0, float("nan")]}), tmp_path / "nan.parquet")
+    assert read_table(tmp_path / "nan.parquet")["a"].to_pylist() == [1.0, None]
+
+
 def test_an_inferred_schema_reads_back_as_itself(tmp_path: Path) -> None:
-    schema = infer(frame(label=[0, 1], x=[1.0, 2.0]), "label", None, None)
+    schema = infer(frame(label=[0, 1], x=[1.0, 2.0]), "label", None, None).schema
     document = schema.model_dump_json(exclude_defaults=True)
     assert read_schema(written(tmp_path, document, "schema.json")) == schema
     assert "unit" not in json.loads(document)["features"][0]

@@ -12,6 +12,8 @@ import pytest
 from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.storage import fetch
 from creditmodel_training.cli.train import main
+from creditmodel_training.prepare import prepare
+from creditmodel_training.schema import infer
 
 ROWS = 1500
 
@@ -53,7 +55,8 @@ def test_any_csv_with_a_label_becomes_a_bundle_with_an_inferred_schema_for_revie
 ) -> None:
     assert train(tmp_path, mixed(), *INFER) == 0
     captured = capsys.readouterr()
-    assert "left out: note, id" in captured.err
+    assert "left out: note (text of 1500 different values)" in captured.err
+    assert "left out: id (a whole number of its own in every row, as identifiers are)" in captured.err
     assert "branch has one value in every row" in captured.err
     lines = captured.out.splitlines()
     bundle = fetch(str(tmp_path / "out"), tmp_path / "fetched", lines[-1].split()[-1])
@@ -134,6 +137,16 @@ def test_labels_that_teach_nothing_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_a_risk_officer_should_ask_about_is_warned_of() -> None:
+    table = mixed(status=["bad", "bad", "good"] * (ROWS // 3), recovered=[1.0, 2.0, None] * (ROWS // 3))
+    warnings = prepare(table, infer(table, "status", "bad", None).schema).warnings
+    assert warnings[0] == "66.7% are bad payers: is 'status' = 'bad' really a bad one?"
+    assert [w.split(":")[0] for w in warnings[1:]] == [
+        "branch has one value in every row, so it cannot influence the score",
+        "recovered alone tells almost every bad payer",
+    ]
+
+
 def test_too_few_rows_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(tmp_path, mixed().slice(0, 150), *INFER) == 2
     assert "150 labelled rows; at least 200" in capsys.readouterr().err
@@ -150,6 +163,8 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path, capsys: p
     [
         ('dtype = "number"', [None] * ROWS, "x has no value in any row"),
         ('dtype = "number"', ["12", "twelve"] * (ROWS // 2), "x has 'twelve' where a number belongs (750 rows)"),
+        ('dtype = "number"', [1.0, float("inf")] * (ROWS // 2), "x has inf (750 rows), over the 3e+38"),
+        ('dtype = "number"\ncolumn = "nosuch"', [1.5] * ROWS, "no column 'nosuch' (the feature)"),
         ('dtype = "integer"', [1.5] * ROWS, "x has 1.5; use dtype number"),
         ('dtype = "number"\nmaximum = 10', [5.0, 11.0] * (ROWS // 2), "x has 11, outside its range -inf to 10"),
         ('dtype = "number"\nmissing = "forbidden"', [5.0, None] * (ROWS // 2), "x is missing in 750 rows"),
@@ -173,6 +188,7 @@ def test_a_column_that_contradicts_its_schema_is_named_with_the_value(
     ("options", "message"),
     [
         ((), "needs --schema FILE, or --label COLUMN"),
+        (("--label", "months"), "'months' has 59 values, such as"),
         (("--label", "nosuch"), "no column 'nosuch' (the label)"),
         (("--label", "status"), "say which one is a bad payer"),
         ((*INFER, "--key", "nosuch"), "no column 'nosuch' (the key)"),
@@ -207,6 +223,9 @@ def test_a_directory_in_use_is_refused_before_anything_is_read(
         ("--cutoffs", "approve"),
         ("--pdo", "0"),
         ("--odds", "nan"),
+        ("--points", "inf"),
+        ("--points", "1e12"),
+        ("--pdo", "1e8"),
     ],
 )
 def test_a_malformed_option_is_a_usage_error(

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from creditmodel_bundle.bins import NumberBins, freeze_categories, freeze_numbers
-from creditmodel_bundle.contract import Bins, Contract, Cutoff, Feature
+from creditmodel_bundle.contract import FLOAT32_LIMIT, Bins, Contract, Cutoff, Feature
 from creditmodel_bundle.encoder import UNSEEN, Encoder
 from creditmodel_training.errors import DataError, SchemaError
+from creditmodel_training.evaluation.metrics import auc
 from creditmodel_training.schema import Schema, features_of
 
 __all__ = ["HOLDOUT", "TRAIN", "VALIDATION", "Prepared", "draft_contract", "prepare"]
@@ -27,6 +28,9 @@ TRAIN_SHARE, VALIDATION_SHARE = 0.60, 0.15
 MIN_ROWS = 200
 MIN_BAD_PER_PART = 5
 """Fewer bad or good payers than this in a part, and neither a shape nor an AUC means anything."""
+
+LEAK_ROWS, LEAK_AUC = 20_000, 0.98
+_LEAK = "alone tells almost every bad payer: was it known when the applicant asked, or does it tell the outcome?"
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int8]
@@ -60,11 +64,26 @@ def prepare(table: pa.Table, schema: Schema) -> Prepared:
         warnings.append(f"{dropped} rows have no label and are left out")
     y = _labels(labelled[schema.label], schema)
     _enough(labelled.num_rows, y)
-    x, column_warnings = _encoded(features, labelled)
+    if y.mean() > 0.5:
+        warnings.append(f"{y.mean():.1%} are bad payers: is {schema.label!r} = {schema.positive!r} really a bad one?")
+    raw = pa.table({spec.name: labelled[spec.source] for spec in schema.features})
+    x, column_warnings = _encoded(features, raw)
     part = _split(labelled, schema, x)
     _every_part_has_both(part, y)
-    raw = labelled.select([feature.name for feature in features])
-    return Prepared(features, raw, x, y, part, warnings + column_warnings)
+    leaks = [f"{features[i].name} {_LEAK}" for i in range(len(features)) if _tells_all(x[:, i], y)]
+    return Prepared(features, raw, x, y, part, warnings + column_warnings + leaks)
+
+
+def _tells_all(column: Floats, y: Labels) -> bool:
+    """Whether one column alone ranks bad and good payers all but perfectly, by the default rates of its ventiles."""
+    column, y = column[:LEAK_ROWS], y[:LEAK_ROWS]
+    if not 0 < y.sum() < len(y):
+        return False
+    known = column[~np.isnan(column)]
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, 21)[1:-1])) if len(known) else known
+    group = np.where(np.isnan(column), len(edges) + 1, np.searchsorted(edges, column))
+    rates = np.bincount(group, weights=y) / np.maximum(np.bincount(group), 1)
+    return auc(y, rates[group]) > LEAK_AUC
 
 
 def draft_contract(features: list[Feature], name: str, version: str) -> Contract:
@@ -118,6 +137,7 @@ def _checked(feature: Feature, raw: list[Any], column: npt.NDArray[np.float64]) 
     """Raise for values that scoring would refuse; return what is odd but usable."""
     present = [value is not None and not (isinstance(value, float) and math.isnan(value)) for value in raw]
     _no_words(feature, raw, present, column)
+    _in_float32(feature, raw)
     known = column[~np.isnan(column)]
     if not len(known):
         raise DataError(f"{feature.name} has no value in any row: remove it from the features")
@@ -136,6 +156,15 @@ def _no_words(feature: Feature, raw: list[Any], present: list[bool], column: npt
     odd = [value for value, there, number in zip(raw, present, column, strict=True) if there and math.isnan(number)]
     if odd:
         raise DataError(f"{feature.name} has {odd[0]!r} where a number belongs ({len(odd)} rows)")
+
+
+def _in_float32(feature: Feature, raw: list[Any]) -> None:
+    beyond = [value for value in raw if isinstance(value, int | float) and abs(value) > FLOAT32_LIMIT]
+    if beyond and feature.dtype != "category":
+        raise DataError(
+            f"{feature.name} has {beyond[0]:g} ({len(beyond)} rows), over the {FLOAT32_LIMIT:g} that a number may be: "
+            "correct it or leave it empty"
+        )
 
 
 def _all_known(feature: Feature, raw: list[Any], column: npt.NDArray[np.float64]) -> None:

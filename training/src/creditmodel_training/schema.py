@@ -6,8 +6,11 @@ table can tell, and gives the features of the contract.
 
 from __future__ import annotations
 
+import re
 import tomllib
+import unicodedata
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,22 +19,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, ValidationError, model_validator
 
-from creditmodel_bundle._model import Document
-from creditmodel_bundle.contract import Category, Feature, Reason
+from creditmodel_bundle._model import Document, first_error
+from creditmodel_bundle.contract import FLOAT32_LIMIT, Category, Feature, Reason
 from creditmodel_training.errors import SchemaError
 
-__all__ = ["FeatureSpec", "Schema", "SplitColumn", "features_of", "infer", "read_schema"]
+__all__ = ["FeatureSpec", "Inferred", "Schema", "SplitColumn", "features_of", "infer", "read_schema"]
 
 MAX_INFERRED_CATEGORIES = 50
 """A text column with more values than this is taken for an identifier or free text, and left out."""
 
 MAX_CATEGORIES = 1000
 
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:.*)?")
+
 
 class FeatureSpec(Document):
-    """One feature. What is left out is taken from the table: the categories, and whether a value may be missing."""
+    """One feature. What is left out is taken from the table: the categories, and whether a value may be missing.
+
+    `column` is the table's column where that is not called like the feature.
+    """
 
     name: str
+    column: str | None = None
     dtype: Literal["number", "integer", "category"]
     unit: str = ""
     description: str = ""
@@ -51,6 +60,11 @@ class FeatureSpec(Document):
             raise ValueError(f"{self.name}: only dtype category has categories")
         return self
 
+    @property
+    def source(self) -> str:
+        """The table's column."""
+        return self.column or self.name
+
 
 class SplitColumn(Document):
     """A time or segment column whose values say which rows validate and which are held out; the rest train."""
@@ -68,7 +82,7 @@ class Schema(Document):
     """
 
     label: str
-    positive: str | int = 1
+    positive: str | int | float = 1
     key: str | None = None
     split: SplitColumn | None = None
     features: list[FeatureSpec] = Field(min_length=1)
@@ -78,8 +92,9 @@ class Schema(Document):
         names = Counter(feature.name for feature in self.features)
         if twice := [name for name, count in names.items() if count > 1]:
             raise ValueError(f"{twice[0]!r} stands twice among the features")
+        sources = {feature.source for feature in self.features}
         for role, column in self.roles().items():
-            if column in names:
+            if column in sources:
                 raise ValueError(f"{column!r} is the {role} and cannot be a feature as well")
         return self
 
@@ -100,26 +115,41 @@ def read_schema(path: Path) -> Schema:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise SchemaError(f"{path} is not TOML: {e}") from e
     except ValidationError as e:
-        first = e.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "schema"
-        raise SchemaError(f"{path}: {where}: {first['msg']}") from e
+        raise SchemaError(f"{path}: {first_error(e)}") from e
 
 
-def infer(table: pa.Table, label: str, positive: str | int | None, key: str | None) -> Schema:
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """A schema, the columns that are no part of it with the reason, and what a person should look at."""
+
+    schema: Schema
+    left_out: dict[str, str]
+    notes: list[str]
+
+
+def infer(table: pa.Table, label: str, positive: str | int | None, key: str | None) -> Inferred:
     """A schema for a table without one: every usable column a feature, nothing monotonic, missing as the table has it.
 
-    Left out: the label, the key, columns whose name begins with `_`, without a value, of free text, or of identifiers.
+    Left out: the label, the key, columns whose name begins with `_`, without a value, of dates, of free text, or of
+    identifiers. A column whose name no feature can have gives its feature a like name.
     Raises SchemaError when the label is absent or not binary.
     """
     _require(table, label, "label")
-    features = [
-        spec
-        for name in table.column_names
-        if name not in (label, key) and not name.startswith("_") and (spec := _inferred(name, table[name])) is not None
-    ]
+    features: list[FeatureSpec] = []
+    left_out: dict[str, str] = {}
+    for column in table.column_names:
+        if column in (label, key):
+            continue
+        found = _inferred(column, table[column])
+        if isinstance(found, str):
+            left_out[column] = found
+        else:
+            features.append(_named(found, {feature.name for feature in features}))
     if not features:
-        raise SchemaError("the table has no column to learn from beside its label")
-    return Schema(label=label, positive=_positive(table[label], label, positive), key=key, features=features)
+        why = "; ".join(f"{column}: {reason}" for column, reason in left_out.items())
+        raise SchemaError(f"the table has no column to learn from beside its label{f' ({why})' if why else ''}")
+    schema = Schema(label=label, positive=_positive(table[label], label, positive), key=key, features=features)
+    return Inferred(schema, left_out, [note for spec in features for note in _notes(spec, table[spec.source])])
 
 
 def features_of(schema: Schema, table: pa.Table) -> list[Feature]:
@@ -127,8 +157,8 @@ def features_of(schema: Schema, table: pa.Table) -> list[Feature]:
     for role, column in schema.roles().items():
         _require(table, column, role)
     for spec in schema.features:
-        _require(table, spec.name, "feature")
-    return [_completed(spec, table[spec.name]) for spec in schema.features]
+        _require(table, spec.source, "feature")
+    return [_completed(spec, table[spec.source]) for spec in schema.features]
 
 
 def _require(table: pa.Table, column: str, role: str) -> None:
@@ -137,19 +167,60 @@ def _require(table: pa.Table, column: str, role: str) -> None:
         raise SchemaError(f"the table has no column {column!r} (the {role}); it has {known}")
 
 
-def _inferred(name: str, column: pa.ChunkedArray) -> FeatureSpec | None:
+def _inferred(name: str, column: pa.ChunkedArray) -> FeatureSpec | str:
+    """The feature that a column makes, or why it makes none."""
+    if name.startswith("_"):
+        return "names that begin with '_' are the system's own"
     if column.null_count == len(column):
-        return None
+        return "no row has a value"
     kind = column.type
     if pa.types.is_floating(kind):
         return FeatureSpec(name=name, dtype="number")
     if pa.types.is_integer(kind):
-        return None if _is_identifier(column) else FeatureSpec(name=name, dtype="integer")
-    if pa.types.is_string(kind):
-        values = _distinct(column)
-        if len(values) <= MAX_INFERRED_CATEGORIES:
-            return FeatureSpec(name=name, dtype="category", categories=values)
-    return None
+        if _is_identifier(column):
+            return "a whole number of its own in every row, as identifiers are"
+        return FeatureSpec(name=name, dtype="integer")
+    values = _distinct(column)
+    if all(_DATE.fullmatch(value) for value in values):
+        return "dates: make a duration of them, such as months since"
+    if len(values) <= MAX_INFERRED_CATEGORIES:
+        return FeatureSpec(name=name, dtype="category", categories=values)
+    if words := _words_among_numbers(values):
+        return f"text, since values like {words[0]!r} are no numbers"
+    return f"text of {len(values)} different values"
+
+
+def _words_among_numbers(values: list[str]) -> list[str]:
+    """Values that are no numbers although most are, or would be without separators, signs and units."""
+    words = [value for value in values if not _is_number(value)]
+    readable = sum(_is_number(re.sub(r"[\s,'%€$£]", "", value)) for value in values)
+    return words if 2 * readable > len(values) else []
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _named(spec: FeatureSpec, taken: set[str]) -> FeatureSpec:
+    """The feature under a name that a contract takes; its column stays what it is."""
+    letters = "".join(c for c in unicodedata.normalize("NFKD", spec.name) if not unicodedata.combining(c))
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", letters).strip("_")[:120]
+    stem = stem if stem[:1].isalpha() else f"x_{stem}".rstrip("_")
+    names = [stem, *(f"{stem}_{number}" for number in range(2, len(taken) + 3))]
+    name = next(name for name in names if name not in taken)
+    return spec if name == spec.name else spec.model_copy(update={"name": name, "column": spec.name})
+
+
+def _notes(spec: FeatureSpec, column: pa.ChunkedArray) -> list[str]:
+    notes = [f"{spec.source!r} is the feature {spec.name}"] if spec.column is not None else []
+    words = _words_among_numbers(_distinct(column)) if spec.dtype == "category" else []
+    if words:
+        notes.append(f"{spec.source} is a category, since values like {words[0]!r} are no numbers")
+    return notes
 
 
 def _is_identifier(column: pa.ChunkedArray) -> bool:
@@ -159,17 +230,17 @@ def _is_identifier(column: pa.ChunkedArray) -> bool:
 
 def _completed(spec: FeatureSpec, column: pa.ChunkedArray) -> Feature:
     missing = spec.missing or ("allowed" if _missing(column) else "forbidden")
-    given: dict[str, Any] = spec.model_dump(exclude={"categories", "missing", "reason", "example"})
+    given: dict[str, Any] = spec.model_dump(exclude={"column", "categories", "missing", "reason", "example"})
     try:
         return Feature(
             **given,
             missing=missing,
             categories=_categories(spec, column),
-            reason=spec.reason or _default_reason(spec.name),
+            reason=spec.reason or _default_reason(spec),
             example=spec.example if spec.example is not None else _typical(spec, column),
         )
     except ValidationError as e:
-        raise SchemaError(e.errors(include_url=False)[0]["msg"]) from e
+        raise SchemaError(first_error(e).removeprefix("document: ")) from e
 
 
 def _missing(column: pa.ChunkedArray) -> int:
@@ -203,27 +274,32 @@ def _typical(spec: FeatureSpec, column: pa.ChunkedArray) -> str | int | float | 
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         return None
     median = float(np.nanquantile(column.cast(pa.float64()).to_numpy(), 0.5, method="nearest"))
+    if abs(median) > FLOAT32_LIMIT:
+        return None
     return int(median) if spec.dtype == "integer" else median
 
 
-def _default_reason(name: str) -> Reason:
-    words = name.replace("_", " ").replace(".", " ").strip()
-    return Reason(code=name.upper().replace(".", "_").replace("-", "_"), text=f"Value of {words}")
+def _default_reason(spec: FeatureSpec) -> Reason:
+    words = spec.source.replace("_", " ").replace(".", " ").strip()
+    return Reason(code=spec.name.upper().replace(".", "_").replace("-", "_"), text=f"Value of {words}")
 
 
-def _positive(column: pa.ChunkedArray, name: str, given: str | int | None) -> str | int:
+def _positive(column: pa.ChunkedArray, name: str, given: str | int | None) -> str | int | float:
     values = [value for value in column.unique().to_pylist() if value is not None]
     if given is not None:
-        return _as_label(given, values)
+        return next((value for value in values if _names(given, value)), given)
     if all(value in (0, 1) for value in values):
         return 1
+    if all(value in ("false", "true") for value in values):
+        return "true"
     shown = ", ".join(repr(value) for value in sorted(values, key=str)[:10])
+    if len(values) > 2:
+        raise SchemaError(f"the label {name!r} has {len(values)} values, such as {shown}; it must have two")
     raise SchemaError(f"the label {name!r} has the values {shown}; say which one is a bad payer with --positive")
 
 
-def _as_label(given: str | int, values: list[Any]) -> str | int:
-    """The label's value that the given text names, so that --positive 2 finds the number 2."""
-    for value in values:
-        if value == given or str(value).lower() == str(given).lower():
-            return value if isinstance(value, int) else str(value)
-    return given
+def _names(given: str | int, value: str | int | float) -> bool:
+    """Whether --positive means this value of the label: 2 names the number 2.0, True the text true."""
+    if isinstance(value, str):
+        return value.strip().lower() == str(given).strip().lower()
+    return _is_number(str(given)) and float(given) == value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 import time
@@ -78,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _schema(arguments: argparse.Namespace, source: Source) -> Schema:
     """The schema that was given, the data set's own, or an inferred one, which is written down for review."""
-    from creditmodel_training.errors import SchemaError
+    from creditmodel_training.errors import OutputError, SchemaError
     from creditmodel_training.schema import infer, read_schema
 
     if arguments.schema is not None:
@@ -87,14 +88,19 @@ def _schema(arguments: argparse.Namespace, source: Source) -> Schema:
         return source.schema
     if arguments.label is None:
         raise SchemaError(f"{source.name} needs --schema FILE, or --label COLUMN to have one inferred")
-    schema = infer(source.table, arguments.label, arguments.positive, arguments.key)
+    inferred = infer(source.table, arguments.label, arguments.positive, arguments.key)
     path = arguments.out.with_name(arguments.out.name + ".schema.json")
-    path.write_text(schema.model_dump_json(indent=1, exclude_defaults=True) + "\n", encoding="utf-8")
-    print(f"creditmodel-train: no --schema: inferred one, review it: {path}", file=sys.stderr)
-    used = {*schema.roles().values(), *(feature.name for feature in schema.features)}
-    if unused := [name for name in source.table.column_names if name not in used]:
-        print(f"creditmodel-train: left out: {', '.join(unused)}", file=sys.stderr)
-    return schema
+    try:
+        path.write_text(inferred.schema.model_dump_json(indent=1, exclude_defaults=True) + "\n", encoding="utf-8")
+    except OSError as e:
+        raise OutputError(f"{path} cannot be written: {e.strerror}") from e
+    for line in [
+        f"no --schema: inferred one, review it (names, directions, reason texts): {path}",
+        *(f"left out: {column} ({why})" for column, why in inferred.left_out.items()),
+        *inferred.notes,
+    ]:
+        print(f"creditmodel-train: {line}", file=sys.stderr)
+    return inferred.schema
 
 
 def _trained(arguments: argparse.Namespace, data: Prepared, cutoffs: list[Cutoff]) -> tuple[Fitted, Evaluation, str]:
@@ -182,9 +188,15 @@ def _parser() -> argparse.ArgumentParser:
         help="decision=lowest PD, ascending from 0, as in approve=0,review=0.2,decline=0.4 "
         "(default: review from the data's default rate on, decline from twice that)",
     )
-    meaning.add_argument("--points", type=float, default=600, help="points at the reference odds (default 600)")
-    meaning.add_argument("--odds", type=_positive, default=50, help="the reference odds, good to bad (default 50)")
-    meaning.add_argument("--pdo", type=_positive, default=20, help="points that double the odds (default 20)")
+    meaning.add_argument(
+        "--points", type=_between(-1e6, 1e6), default=600, help="points at the reference odds (default 600)"
+    )
+    meaning.add_argument(
+        "--odds", type=_between(1e-6, 1e6), default=50, help="the reference odds, good to bad (default 50)"
+    )
+    meaning.add_argument(
+        "--pdo", type=_between(0.01, 1000), default=20, help="points that double the odds (default 20)"
+    )
     return parser
 
 
@@ -206,14 +218,17 @@ def _natural(text: str) -> int:
     return int(text)
 
 
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return value
+def _between(low: float, high: float) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number from {low:g} to {high:g}")
+        return value
+
+    return convert
 
 
 def _cutoffs(text: str) -> list[Cutoff]:

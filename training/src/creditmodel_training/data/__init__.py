@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -16,6 +18,11 @@ from creditmodel_training.schema import Schema
 __all__ = ["NULL_WORDS", "Source", "named", "names", "open_source", "plain", "read_table"]
 
 NULL_WORDS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+
+DELIMITERS = ",;\t|"
+"""A CSV file's is the one that its header has most of."""
+
+_NOT_UTF8 = "is not UTF-8; convert it first, as in: iconv -f WINDOWS-1252 -t UTF-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +70,21 @@ def read_table(path: Path) -> pa.Table:
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """Each column as one of the kinds that applicants come in: int64, double or text (booleans in JSON's words)."""
-    return pa.table({name: table[name].cast(_plain_type(table[name].type)) for name in table.column_names})
+    """Each column as one of the kinds that applicants come in: int64, double or text (booleans in JSON's words).
+
+    NaN is missing. Raises ArrowInvalid naming the column that is none of these.
+    """
+    return pa.table({name: _plain_column(name, table[name]) for name in table.column_names})
+
+
+def _plain_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        column = column.cast(_plain_type(column.type))
+    except pa.ArrowException as e:
+        raise pa.ArrowInvalid(f"column {name!r}: {e}") from e
+    if not pa.types.is_floating(column.type):
+        return column
+    return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
@@ -75,14 +95,34 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
         return pa.float64()
     if pa.types.is_nested(kind) or pa.types.is_binary(kind):
-        raise pa.ArrowNotImplementedError(f"a column of type {kind} is neither number nor text")
+        raise pa.ArrowNotImplementedError(f"{kind} is neither number nor text")
     return pa.string()
 
 
 def _read(path: Path) -> pa.Table:
     if path.suffix.lower() == ".csv":
-        options = pyarrow.csv.ConvertOptions(null_values=NULL_WORDS, strings_can_be_null=True)
-        return pyarrow.csv.read_csv(path, convert_options=options)
+        return _read_csv(path)
     if path.suffix.lower() in (".parquet", ".pq"):
         return pq.read_table(path)
     raise DataError(f"{path}: data is a .csv or .parquet file")
+
+
+def _read_csv(path: Path) -> pa.Table:
+    convert = pyarrow.csv.ConvertOptions(null_values=NULL_WORDS, strings_can_be_null=True)
+    parse = pyarrow.csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True)
+    table = pyarrow.csv.read_csv(path, convert_options=convert, parse_options=parse)
+    for field in table.schema:
+        if pa.types.is_binary(field.type):  # what Arrow takes text for that does not decode
+            raise DataError(f"{path}: column {field.name!r} {_NOT_UTF8}")
+    return table
+
+
+def _delimiter(path: Path) -> str:
+    with path.open("rb") as file:
+        header = file.readline(1 << 20)
+    try:
+        if header.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise DataError(f"{path} is UTF-16; save it as UTF-8")
+        return max(DELIMITERS, key=header.decode("utf-8").count)
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path}: its header {_NOT_UTF8}") from e
