@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from creditmodel_bundle.measurement import EvaluationSummary
 from creditmodel_operator import names
 from creditmodel_operator.api.spec import CreditModelSpec
 from creditmodel_operator.children.cronjob import drift_cronjob
@@ -100,9 +99,8 @@ def _champion(spec: CreditModelSpec, fleet: Fleet, observed: Observed) -> Champi
     if champion is None or spec.gates.quality is None:
         return None
     live = fleet.of(champion)
-    written = live.notes.get(names.EVALUATION) if live else None
-    if written is not None:
-        return Champion(champion.digest, champion.name, EvaluationSummary.model_validate_json(written))
+    if live is not None and live.evaluation is not None:
+        return Champion(champion.digest, champion.name, live.evaluation)
     artifact = find_artifact(observed, champion.digest)
     return Champion(champion.digest, champion.name, artifact.evaluation if artifact else None)
 

@@ -12,7 +12,8 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from creditmodel_bundle.measurement import Drift as Measurement
 from creditmodel_operator import names, reasons
@@ -108,6 +109,9 @@ class Streak:
         """When the next episode may open: `now` where nothing stands in the way."""
         opened = parse_time(self.last_opened)
         return now if opened is None or self.last == self.first else max(now, opened + cooldown)
+
+
+_STREAK = TypeAdapter(Streak)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +214,11 @@ def _last_episode(observed: Observed) -> Streak:
     for cronjob in observed.cronjobs:
         try:
             written: dict[str, str] = json.loads(cronjob.meta.annotations[names.LAST_EPISODE])
-            datetime.fromisoformat(written["opened"])
-            return Streak(last=written["first"], last_opened=written["opened"])
+            found = Streak(last=written["first"], last_opened=written["opened"])
         except (KeyError, TypeError, ValueError):
             continue
+        if parse_time(found.last_opened) is not None:
+            return found
     return Streak()
 
 
@@ -237,9 +242,8 @@ def _dump_last(streak: Streak) -> str:
 def _written(oldest: Job) -> Streak:
     """The count before the oldest Job that is left, as it was written when that Job ended."""
     try:
-        document: dict[str, Any] = json.loads(oldest.meta.annotations[names.STREAK])
-        return Streak(**document)
-    except (KeyError, TypeError, ValueError):
+        return _STREAK.validate_json(oldest.meta.annotations[names.STREAK])
+    except (KeyError, ValidationError):
         return Streak()
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import ValidationError
+
+from creditmodel_bundle.measurement import EvaluationSummary
 from creditmodel_operator import names
 from creditmodel_operator.observed import Deployment, Observed, parse_time
 from creditmodel_operator.revision import Owner, Revision
@@ -19,9 +22,8 @@ class Live:
 
     deployment: Deployment
     revision: Revision
-    active_since: datetime | None
-    """When it was last promoted; None: never."""
-    candidate_since: datetime | None
+    notes: Mapping[str, str]
+    """Annotations of the Deployment. What was written there and cannot be read is not among them."""
 
     @property
     def name(self) -> str:
@@ -29,9 +31,19 @@ class Live:
         return self.deployment.meta.name
 
     @property
-    def notes(self) -> Mapping[str, str]:
-        """Annotations of the Deployment."""
-        return self.deployment.meta.annotations
+    def active_since(self) -> datetime | None:
+        """When it was last promoted; None: never."""
+        return parse_time(self.notes.get(names.ACTIVE_SINCE))
+
+    @property
+    def candidate_since(self) -> datetime | None:
+        """When it was started to become the champion."""
+        return parse_time(self.notes.get(names.CANDIDATE_SINCE))
+
+    @property
+    def evaluation(self) -> EvaluationSummary | None:
+        """The model's hold-out figures, if it was promoted with any."""
+        return _evaluation(self.notes.get(names.EVALUATION))
 
     def complete(self, replicas: int) -> bool:
         """Every pod is of the newest template, and there are at least `replicas` of them, all available."""
@@ -97,7 +109,27 @@ def _live(owner: Owner, item: Deployment) -> Live | None:
     revision = Revision.of_annotations(owner, notes)
     if revision is None or revision.name != item.meta.name or item.meta.deleting:
         return None
-    return Live(item, revision, parse_time(notes.get(names.ACTIVE_SINCE)), parse_time(notes.get(names.CANDIDATE_SINCE)))
+    return Live(item, revision, {key: text for key, text in notes.items() if _readable(key, text)})
+
+
+def _readable(key: str, text: str) -> bool:
+    """Whether an annotation is as the operator writes it: an edit by hand or another release may have changed it."""
+    reader = _READERS.get(key)
+    return reader is None or reader(text) is not None
+
+
+def _evaluation(text: str | None) -> EvaluationSummary | None:
+    try:
+        return None if text is None else EvaluationSummary.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+_READERS: Mapping[str, Callable[[str], object]] = {
+    names.ACTIVE_SINCE: parse_time,
+    names.CANDIDATE_SINCE: parse_time,
+    names.EVALUATION: _evaluation,
+}
 
 
 def _written(owner: Owner, observed: Observed) -> Revision | None:

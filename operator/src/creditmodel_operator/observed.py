@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from creditmodel_operator import names
@@ -34,8 +34,16 @@ Raw = Mapping[str, Any]
 
 
 def parse_time(text: str | None) -> datetime | None:
-    """An RFC 3339 time as Kubernetes writes it; None stays None."""
-    return None if text is None else datetime.fromisoformat(text)
+    """An RFC 3339 time; None for what is none.
+
+    Kubernetes writes times in one way, but an annotation can hold anything, and a `date-time` of a custom resource more
+    than Python takes: in lower case, or with an offset of a day.
+    """
+    try:
+        found = datetime.fromisoformat(text.upper()) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return found.replace(tzinfo=UTC) if found is not None and found.tzinfo is None else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +230,9 @@ class Observed:
 
 Anything = Model | Child | Job | Pod | Approval
 
+_ENDED = datetime.min.replace(tzinfo=UTC)
+"""When an approval whose end cannot be read has ended: it must not count for longer than was meant."""
+
 
 def view(kind: str, body: Raw) -> Anything:
     """The view of an API object of `kind`."""
@@ -315,6 +326,7 @@ def _pod(body: Raw) -> Pod:
 
 def _approval(body: Raw) -> Approval:
     spec = body.get("spec") or {}
+    expires = parse_time(spec.get("expires"))
     return Approval(
         meta=_meta(body),
         model=spec.get("creditModelName", ""),
@@ -322,7 +334,7 @@ def _approval(body: Raw) -> Approval:
         approves=spec.get("decision") == "Approve",
         reason=spec.get("reason", ""),
         approver=spec.get("approver"),
-        expires=parse_time(spec.get("expires")),
+        expires=_ENDED if expires is None and spec.get("expires") is not None else expires,
     )
 
 

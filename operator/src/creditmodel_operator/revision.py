@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from creditmodel_operator import names
+from creditmodel_operator.api.base import Part
 from creditmodel_operator.api.spec import CreditModelSpec, Serving
 from creditmodel_operator.observed import Images
 
@@ -23,6 +24,17 @@ class Owner:
     name: str
     namespace: str
     uid: str
+
+
+class _Recipe(Part):
+    """A recipe as it is written. What a newer release has added is ignored, so that an older one can take over."""
+
+    digest: str
+    uri: str
+    image: str
+    serving: Serving
+    credentials: str | None = None
+    deadline_seconds: int = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +72,10 @@ class Revision:
     def of_annotations(cls, owner: Owner, annotations: Mapping[str, str]) -> Self | None:
         """The revision that a child was made for, from what was written on it; None if that cannot be read."""
         try:
-            recipe = json.loads(annotations[names.RECIPE])
-            return cls(owner=owner, serving=Serving.model_validate(recipe.pop("serving")), **recipe)
-        except (KeyError, TypeError, ValueError, ValidationError):
+            recipe = _Recipe.model_validate_json(annotations[names.RECIPE])
+        except (KeyError, ValidationError):
             return None
+        return cls(owner, **{name: getattr(recipe, name) for name in _Recipe.model_fields})
 
     def recipe(self) -> str:
         """Everything that the Deployment is made from, as an annotation that `of_annotations` reads."""

@@ -139,8 +139,9 @@ class _Operator:
         _on_signals(self.stop)
         logger.info("watching %s", ", ".join(self.chosen.namespaces) or "every namespace")
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            failed = not self.unwatch.is_set()
+            done, _ = await asyncio.wait([*tasks, *workers, lister], return_when=asyncio.FIRST_COMPLETED)
+            failed = not self.stop.is_set()
+            _told_of(done & {*workers, lister})
         finally:
             self.stop.set()
             await stopper
@@ -180,6 +181,13 @@ class _Operator:
                 await self.worker.idle.wait()
         await _cancelled(tasks)
         self.unwatch.set()
+
+
+def _told_of(ended: Iterable[asyncio.Task[None]]) -> None:
+    """Say why tasks have ended that should go on for ever."""
+    for task in ended:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a part of the operator has failed: a new process has to begin anew", exc_info=error)
 
 
 def _told(leader: asyncio.Task[None]) -> int:

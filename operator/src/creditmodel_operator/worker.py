@@ -22,6 +22,8 @@ __all__ = ["Worker"]
 logger = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 0.5
+PAST_SECONDS = 1.0
+"""When to look again where that was due before: a mistake must not become a busy loop."""
 LAST_RETRY_SECONDS = 120.0
 """Between two attempts after an error of the operator's own; one of the API server says how long it waits."""
 
@@ -104,7 +106,8 @@ class Worker:
         now = self.now()
         plan = decide(parse_spec(observed.model), observed, now)
         if plan.look_again is not None:
-            self.queue.later(key, (plan.look_again - now).total_seconds() + 0.01)
+            wait = (plan.look_again - now).total_seconds() + 0.01
+            self.queue.later(key, wait if wait > 0 else PAST_SECONDS)
         changed = await carry_out(plan, observed.model, self.client, self.store)
         status = plan.status if plan.status is not None else observed.model.status
         self.conditions.update(key, {c["type"]: c["status"] for c in status.get("conditions") or ()})

@@ -224,6 +224,24 @@ def test_an_approval_expires_by_itself_unless_the_model_has_taken_over(world: Wo
     assert world.status["phase"] == "AwaitingApproval"
 
 
+@pytest.mark.parametrize("expires", ["2026-11-01t13:00:00z", "2026-11-01T13:00:00x9Z", "2026-11-01T13:00:00+24:30"])
+def test_an_expiry_that_only_an_api_server_can_read_never_lengthens_an_approval(world: World, expires: str) -> None:
+    measured(world, "v1")
+    world.decide_about("v1", expires=expires)
+    world.wait(3600)
+    world.reconcile()
+    assert not world.names_of("Deployment")
+    assert world.status["phase"] == "AwaitingApproval"
+
+
+def test_a_rejection_whose_expiry_has_passed_stands_and_nothing_is_looked_at_again_for_it(world: World) -> None:
+    measured(world, "v1")
+    world.decide_about("v1", "Reject", expires="2026-01-01T00:00:00Z")
+    world.reconcile()
+    assert world.status["phase"] == "Rejected"
+    assert world.decide().look_again is None
+
+
 def test_an_expiry_after_the_promotion_changes_nothing_that_serves(world: World) -> None:
     measured(world, "v1")
     world.decide_about("v1", expires="2026-11-01T13:00:00Z")

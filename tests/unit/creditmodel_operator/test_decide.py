@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -413,6 +414,59 @@ def test_a_hand_edit_is_undone_and_what_others_own_is_left_alone(world: World) -
     world.settle(v1)
     world.reconcile()
     assert world.reconcile() == 0
+
+
+@pytest.mark.parametrize(
+    ("note", "text"),
+    [
+        (names.ACTIVE_SINCE, "yesterday"),
+        (names.ACTIVE_SINCE, "2026-11-01T12:00:00+25:00"),
+        (names.EVALUATION, '{"auc": "high"}'),
+        (names.EVALUATION, '{"auc": 0.7, "of a later release": 1}'),
+        (names.RECIPE, '"text"'),
+        (names.RECIPE, '{"digest": 7, "uri": "file:///m", "image": "i", "serving": {}}'),
+    ],
+)
+def test_what_is_written_on_the_champion_and_cannot_be_read_is_written_anew(world: World, note: str, text: str) -> None:
+    quality = {"gates": {"quality": {"maxAUCDrop": 0.01}}}
+    v1 = world.promote("v1", **quality)
+    world.hand_edit("Deployment", v1, lambda live: live["metadata"]["annotations"].update({note: text}))
+    world.reconcile()
+    world.settle(v1)
+    world.reconcile()
+    assert (world.champion, world.conditions["Ready"]) == (v1, "True")
+    assert world.objects["Deployment", v1]["metadata"]["annotations"].get(note) != text
+    world.promote("v2", **quality)
+
+
+@pytest.mark.parametrize("text", ["now", "2026-11-01T11:59:00"])
+def test_a_challenger_whose_start_was_edited_by_hand_still_comes_up(world: World, text: str) -> None:
+    world.spec("v1")
+    for _ in range(4):
+        world.reconcile()
+        world.run_jobs()
+    v1 = world.revision("v1")
+    note = {names.CANDIDATE_SINCE: text}
+    world.hand_edit("Deployment", v1, lambda live: live["metadata"]["annotations"].update(note))
+    world.reconcile()
+    world.settle(v1)
+    world.reconcile()
+    assert world.champion == v1
+
+
+def test_a_recipe_to_which_a_later_release_has_added_something_is_read(world: World) -> None:
+    v1 = world.promote("v1")
+    for kind, name in (("Deployment", v1), ("Service", "credit")):
+        world.hand_edit(kind, name, _with_a_later_recipe)
+    world.reconcile()
+    assert (world.champion, world.replicas(v1)) == (v1, 6)
+
+
+def _with_a_later_recipe(live: JSON) -> None:
+    """Also scaled up, as an autoscaler does."""
+    live["spec"]["replicas"] = 6
+    notes = live["metadata"]["annotations"]
+    notes[names.RECIPE] = json.dumps(json.loads(notes[names.RECIPE]) | {"canary": 10})
 
 
 def test_a_selector_edited_onto_a_stranger_is_moved_back_to_the_champion(world: World) -> None:

@@ -192,6 +192,26 @@ def test_an_episode_outlives_the_jobs_with_which_it_began(watched: World) -> Non
     assert watched.status["retraining"]["episode"] == episode
 
 
+@pytest.mark.parametrize(
+    ("streak", "episode"),
+    [
+        ('{"breaches": "many"}', '{"first": "u", "opened": "2026-13-01"}'),
+        ('{"breaches": 0, "of a later release": 2}', '{"first": "u", "opened": 7}'),
+        ('{"last_opened": "soon", "last": "u"}', "[]"),
+    ],
+)
+def test_what_is_written_on_a_check_and_cannot_be_read_stops_nothing(watched: World, streak: str, episode: str) -> None:
+    job = watched.check_drift(1, said(**BREACH))
+    watched.reconcile()
+    notes = {("Job", job["metadata"]["name"]): {names.STREAK: streak}}
+    notes["CronJob", "credit-drift"] = {names.LAST_EPISODE: episode}
+    for (kind, name), note in notes.items():
+        watched.hand_edit(kind, name, lambda live, note=note: live["metadata"]["annotations"].update(note))  # type: ignore[misc]
+    watched.check_drift(2, said(**BREACH))
+    watched.reconcile()
+    assert watched.conditions["RetrainingRequired"] == "True"
+
+
 def test_a_new_champion_ends_the_episode(watched: World) -> None:
     for number in range(2):
         say(watched, number, B)

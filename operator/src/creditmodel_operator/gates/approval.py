@@ -35,7 +35,8 @@ def _judge(subject: Subject, _measurement: Measurement | None) -> Judgement:
 
 
 def _told(verdict: Verdict, reason: str, message: str, approval: Approval) -> Judgement:
-    return Judgement(verdict, reason, message, approval.approver, evidence=approval, look_again=approval.expires)
+    until = approval.expires if approval.approves else None
+    return Judgement(verdict, reason, message, approval.approver, evidence=approval, look_again=until)
 
 
 def _words(decisions: Sequence[Approval]) -> str:
