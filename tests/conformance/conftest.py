@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,26 +140,35 @@ def _until_pods_are_admitted(made: Cluster) -> None:
 
 
 @pytest.fixture(scope="session")
-def joined(
+def join(
     given_cluster: Any,
     request: pytest.FixtureRequest,
     loopback_range: Callable[[], str],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Any]:
-    """A cluster with a node: where none is ready, a node of the sandbox, which binds pods unless a scheduler does."""
-    server = given_cluster or request.getfixturevalue("start_apiserver")()
-    if given_cluster and _ready_nodes(server):
-        yield server
-        return
-    ranges = [] if given_cluster else ["--pod-cidr", loopback_range()]
-    with _node(server, tmp_path_factory.mktemp("conformance-node"), *ranges) as name:
-        yield server
-    server.request("DELETE", f"/api/v1/nodes/{name}")
+) -> Iterator[Callable[[Any], Any]]:
+    """Gives a cluster a node: where none is ready, one of the sandbox, which binds pods unless a scheduler does."""
+    if not given_cluster:
+        request.getfixturevalue("start_apiserver")  # whose servers outlive the nodes
+    with ExitStack() as stack:
+
+        def join(server: Any) -> Any:
+            if not _ready_nodes(server):
+                ranges = [] if given_cluster else ["--pod-cidr", loopback_range()]
+                stack.enter_context(_node(server, tmp_path_factory.mktemp("conformance-node"), *ranges))
+            return server
+
+        yield join
+
+
+@pytest.fixture(scope="session")
+def joined(given_cluster: Any, request: pytest.FixtureRequest, join: Callable[[Any], Any]) -> Any:
+    """A cluster with a node, the sandbox's one without controllers."""
+    return join(given_cluster or request.getfixturevalue("start_apiserver")())
 
 
 @contextmanager
-def _node(server: Any, state: Path, *options: str) -> Iterator[str]:
-    """A node of the sandbox; yields its name once it is ready."""
+def _node(server: Any, state: Path, *options: str) -> Iterator[None]:
+    """A node of the sandbox, which is ready."""
     name = f"conformance-{os.getpid()}"
     command = [sys.executable, "-m", "creditmodel_sandbox.cli", "node", "--kubeconfig", str(server.kubeconfig)]
     command += ["--state-dir", str(state), "--name", name, *options]
@@ -171,10 +180,11 @@ def _node(server: Any, state: Path, *options: str) -> Iterator[str]:
             assert process.poll() is None, (state / "out").read_text()
             assert time.monotonic() < deadline, (state / "out").read_text()
             time.sleep(0.05)
-        yield name
+        yield
     finally:
         process.terminate()
         process.wait(20)
+        server.request("DELETE", f"/api/v1/nodes/{name}")
 
 
 def _ready_nodes(server: Any) -> list[str]:

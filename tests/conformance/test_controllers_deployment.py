@@ -182,6 +182,19 @@ def test_a_pod_that_is_not_admitted_is_said_by_an_event_and_tried_again(cluster:
     cluster.until(lambda: cluster.all("pods", app="web"), seconds=90)
 
 
+def test_refused_pods_are_the_condition_replica_failure_until_they_are_taken(cluster: Any) -> None:
+    template = cluster.template(app="web")
+    template["spec"]["serviceAccountName"] = "robot"
+    cluster.create("deployments", "web", {"selector": {"matchLabels": {"app": "web"}}, "template": template})
+    failed = ("True", "FailedCreate")
+    cluster.until(lambda: cluster.condition(cluster.get("deployments", "web"), "ReplicaFailure") == failed)
+    rs = cluster.until(lambda: replica_set(cluster, "v1"))
+    assert cluster.condition(rs, "ReplicaFailure") == failed
+    cluster.api.post(f"/api/v1/namespaces/{cluster.namespace}/serviceaccounts", {"metadata": {"name": "robot"}})
+    taken = ("", "")
+    cluster.until(lambda: cluster.condition(cluster.get("deployments", "web"), "ReplicaFailure") == taken, seconds=90)
+
+
 def test_a_deleted_pod_is_replaced(cluster: Any) -> None:
     deploy(cluster, 1)
     (pod,) = cluster.until(lambda: cluster.all("pods", app="web"))

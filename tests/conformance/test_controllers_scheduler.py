@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 
 @pytest.fixture
-def cluster(cluster: Any, given_cluster: Any, request: pytest.FixtureRequest) -> Any:
+def cluster(cluster: Any, join: Callable[[Any], Any]) -> Any:
     """A cluster that schedules: one without kube-scheduler and without a node gets the sandbox's node, which binds."""
-    if given_cluster:
-        request.getfixturevalue("joined")
+    join(cluster.api)
     return cluster
 
 

@@ -63,7 +63,7 @@ def _start(
         yield Part("kube-controller-manager", command, *account)
     else:
         say("there is no kube-controller-manager: the sandbox's controllers do its work")
-        yield own("controllers", "--kubeconfig", str(instance.kubeconfig), "--without-scheduler")
+        yield own("controllers", "--kubeconfig", str(instance.kubeconfig))
     scheduler = found.get("kube-scheduler")
     if scheduler:
         yield Part("kube-scheduler", [str(scheduler), *_component(_kubeconfig(pki, "kube-scheduler", url))])

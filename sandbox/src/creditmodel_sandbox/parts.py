@@ -37,7 +37,7 @@ def sandbox(instance: Instance, record: Record, port: int) -> Iterator[Part]:
     # The same address next time, so that a kubeconfig somebody copied stays good.
     record.port = int(instance.server.rpartition(":")[2])
     yield own("controllers", "--kubeconfig", str(instance.kubeconfig))
-    yield node(instance, "--bind", "never", "--pod-cidr", pods, "--service-cidr", services)
+    yield node(instance, "--bind", "always", "--pod-cidr", pods, "--service-cidr", services)
 
 
 def own(part: str, *arguments: str, ready: Callable[[], bool] = lambda: True, what: str = "it began") -> Part:

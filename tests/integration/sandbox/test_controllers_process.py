@@ -10,8 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,77 +190,6 @@ def test_at_rest_nothing_is_written_and_hardly_any_time_is_spent(api: Any, start
     time.sleep(2)
     assert version() == before
     assert cpu_seconds(controllers.process) - spent < 0.1
-
-
-def a_node(api: Any, name: str) -> None:
-    meta = {"name": name}
-    api.post("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": meta})
-    ready = {"type": "Ready", "status": "True", "reason": "Test", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-    room = {"cpu": "1", "memory": "1Gi", "pods": "10"}
-    status = {"capacity": room, "allocatable": room, "conditions": [ready]}
-    api.patch(f"/api/v1/nodes/{name}/status", {"status": status})
-
-
-def test_pods_wait_for_a_node_with_room_and_are_bound_to_it(api: Any, start_controllers: Any) -> None:
-    start_controllers(api)
-    for name, cpu in (("first", "600m"), ("second", "900m")):
-        container = {"name": "main", "image": "v1", "resources": {"requests": {"cpu": cpu}}}
-        create(api, "pods", "api/v1", {"kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container]}})
-    for name in ("first", "second"):
-        until(partial(is_unschedulable, api, name))
-    a_node(api, "node")
-    until(lambda: node_of(api, "first") == "node")
-    until(lambda: "Insufficient cpu" in condition(api, "second").get("message", ""))
-    (first,) = (pod for pod in objects(api, "pods") if pod["metadata"]["name"] == "first")
-    set_phase(api, first, "Succeeded")
-    until(lambda: node_of(api, "second") == "node")
-
-
-def node_of(api: Any, name: str) -> str:
-    return str(api.get(f"/api/v1/namespaces/default/pods/{name}")["spec"].get("nodeName", ""))
-
-
-def is_unschedulable(api: Any, name: str) -> bool:
-    return bool(condition(api, name).get("reason") == "Unschedulable")
-
-
-def condition(api: Any, name: str) -> JSON:
-    conditions = api.get(f"/api/v1/namespaces/default/pods/{name}")["status"].get("conditions") or []
-    return next((c for c in conditions if c["type"] == "PodScheduled"), {})
-
-
-def test_without_the_scheduler_pods_are_left_to_another(api: Any, start_controllers: Any) -> None:
-    start_controllers(api, "--without-scheduler")
-    deploy(api, schedulerName="default-scheduler")
-    (pod,) = until(lambda: objects(api, "pods"))
-    until(lambda: objects(api, "deployments", "apis/apps/v1")[0].get("status", {}).get("replicas") == 1)
-    assert condition(api, pod["metadata"]["name"]) == {}
-
-
-LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
-
-
-def test_the_scheduler_announces_itself_while_it_lives(api: Any, start_controllers: Any) -> None:
-    controllers = start_controllers(api)
-    until(lambda: api.request("GET", f"{LEASE}/kube-scheduler").code == 200)
-    lease = api.get(f"{LEASE}/kube-scheduler")
-    assert lease["spec"]["holderIdentity"] == "creditmodel-sandbox"
-    controllers.end(signal.SIGKILL)
-    controllers.start()
-    until(lambda: api.get(f"{LEASE}/kube-scheduler")["spec"]["renewTime"] != lease["spec"]["renewTime"])
-    assert controllers.end() == 0
-    assert not api.get(f"{LEASE}/kube-scheduler")["spec"].get("holderIdentity")
-
-
-def test_beside_a_living_scheduler_it_refuses_to_be_a_second_one(api: Any, start_controllers: Any) -> None:
-    renewed = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    spec = {"holderIdentity": "the-real-one", "leaseDurationSeconds": 60, "renewTime": renewed}
-    meta = {"name": "kube-scheduler", "namespace": "kube-system"}
-    api.post(LEASE, {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec})
-    controllers = start_controllers(api)
-    assert controllers.process.wait(20) == 2
-    assert "the scheduler the-real-one is alive on this cluster: start with --without-scheduler" in controllers.log()
-    assert api.get(f"{LEASE}/kube-scheduler")["spec"]["holderIdentity"] == "the-real-one"
 
 
 def test_a_resource_defined_later_is_collected_too(api: Any, start_controllers: Any) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import pytest
 
 from creditmodel_sandbox.client import STRATEGIC_PATCH, Client, load_kubeconfig
 from creditmodel_sandbox.node.process import processes_of, sweep
-from creditmodel_sandbox.node.register import NODES, Registration
+from creditmodel_sandbox.node.register import Registration
+from creditmodel_sandbox.objects import NODES
 
 
 @pytest.fixture
@@ -128,6 +130,43 @@ async def test_a_node_thought_lost_or_deleted_says_that_it_is_there(apiserver: A
         await asyncio.to_thread(wait_for, lambda: apiserver.request("GET", path).code == 200)
         keeps.cancel()
     apiserver.request("DELETE", path)
+
+
+def test_a_node_binds_what_fits_while_no_scheduler_is_alive(apiserver: Any, start_node: Any, namespace: str) -> None:
+    leases = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+    renewed = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    spec = {"holderIdentity": "the-real-one", "leaseDurationSeconds": 600, "renewTime": renewed}
+    apiserver.post(leases, {"metadata": {"name": "kube-scheduler"}, "spec": spec})
+    start_node(namespace)
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    requests = {"cpu": f"{600 * (os.cpu_count() or 1)}m"}
+    main = {
+        "name": "main",
+        "image": "creditmodel-jobs",
+        "command": ["sleep", "1000"],
+        "resources": {"requests": requests},
+    }
+
+    def node_of(name: str) -> str | None:
+        found: str | None = apiserver.get(f"{path}/{name}")["spec"].get("nodeName")
+        return found
+
+    wait_for(lambda: apiserver.request("GET", f"/api/v1/nodes/{namespace}").code == 200)
+    wait_for(lambda: ready_of(apiserver.get(f"/api/v1/nodes/{namespace}")) == "True")
+    for name in ("first", "second"):
+        here = {"nodeSelector": {"kubernetes.io/hostname": namespace}, "terminationGracePeriodSeconds": 0}
+        apiserver.post(path, {"metadata": {"name": name}, "spec": {"containers": [main], **here}})
+    assert (node_of("first"), node_of("second")) == (None, None)
+    apiserver.delete(f"{leases}/kube-scheduler")
+    wait_for(lambda: node_of("first") == namespace)
+
+    def why() -> str:
+        conditions = apiserver.get(f"{path}/second")["status"].get("conditions") or []
+        return str(next((c["message"] for c in conditions if c["type"] == "PodScheduled"), ""))
+
+    wait_for(lambda: why() == "0/1 nodes are available: 1 Insufficient cpu.")
+    apiserver.delete(f"{path}/first")
+    wait_for(lambda: node_of("second") == namespace)
 
 
 def test_a_node_at_rest_uses_next_to_no_cpu(pods: Any) -> None:

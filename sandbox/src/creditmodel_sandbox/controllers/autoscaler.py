@@ -15,7 +15,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from creditmodel_sandbox.client import ApiError, Client, ClientError, Obj, Resource, key_of
-from creditmodel_sandbox.controllers.objects import (
+from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Event, Replace, Wake
+from creditmodel_sandbox.objects import (
     DEPLOYMENTS,
     HPAS,
     PODS,
@@ -32,7 +33,6 @@ from creditmodel_sandbox.controllers.objects import (
     quantity,
     with_condition,
 )
-from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Event, Replace, Wake
 
 __all__ = ["Autoscaler", "Memory", "Metrics", "NoMetrics", "Snapshot", "reconcile"]
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from creditmodel_sandbox.client import Obj, key_of
-from creditmodel_sandbox.controllers.objects import (
+from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Create, Delete, Event, Replace, Wake
+from creditmodel_sandbox.cron import Schedule, ScheduleError, time_zone
+from creditmodel_sandbox.events import reference_to
+from creditmodel_sandbox.objects import (
     CRON_JOBS,
     JOBS,
     age_of,
@@ -19,9 +22,6 @@ from creditmodel_sandbox.controllers.objects import (
     owner_reference,
     parse_time,
 )
-from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Create, Delete, Event, Replace, Wake
-from creditmodel_sandbox.cron import Schedule, ScheduleError, time_zone
-from creditmodel_sandbox.events import reference_to
 
 __all__ = ["CONTROLLER", "SCHEDULED", "Snapshot", "observe", "reconcile"]
 

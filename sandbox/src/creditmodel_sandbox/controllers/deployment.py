@@ -9,7 +9,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from creditmodel_sandbox.client import Obj, key_of
-from creditmodel_sandbox.controllers.objects import (
+from creditmodel_sandbox.controllers.runtime import (
+    Action,
+    Cache,
+    Controller,
+    Create,
+    Delete,
+    Event,
+    Patch,
+    Replace,
+    Wake,
+)
+from creditmodel_sandbox.objects import (
     DEPLOYMENTS,
     PODS,
     REPLICA_SETS,
@@ -26,17 +37,6 @@ from creditmodel_sandbox.controllers.objects import (
     phase,
     short_hash,
     without_zeros,
-)
-from creditmodel_sandbox.controllers.runtime import (
-    Action,
-    Cache,
-    Controller,
-    Create,
-    Delete,
-    Event,
-    Patch,
-    Replace,
-    Wake,
 )
 
 __all__ = ["CONTROLLER", "Snapshot", "observe", "reconcile"]
@@ -448,7 +448,7 @@ def _conditions(state: _State, counts: dict[str, int]) -> tuple[list[Obj], list[
     else:
         message = "Deployment does not have minimum availability."
         available = _new_condition("Available", "False", "MinimumReplicasUnavailable", message)
-    conditions = _set(conditions, available, state.now)
+    conditions = _with_failure(state, _set(conditions, available, state.now))
     deadline = _deadline(state.deployment)
     if deadline is None:
         return [c for c in conditions if c["type"] != "Progressing"], []
@@ -459,6 +459,16 @@ def _conditions(state: _State, counts: dict[str, int]) -> tuple[list[Obj], list[
         conditions = _set(conditions, new, state.now, renew=again)
         progress = next(c for c in conditions if c["type"] == "Progressing")
     return conditions, _deadline_wakes(state, progress, deadline)
+
+
+def _with_failure(state: _State, conditions: list[Obj]) -> list[Obj]:
+    """That pods are refused, as the newest ReplicaSet says of which it is true."""
+    others = [c for c in conditions if c["type"] != "ReplicaFailure"]
+    failures = (condition(rs, "ReplicaFailure") for rs in reversed(state.every))
+    found = next(filter(None, failures), None)
+    if found is None:
+        return others
+    return _set(conditions, {name: found[name] for name in ("type", "status", "reason", "message")}, state.now)
 
 
 def _progress(state: _State, counts: dict[str, int], current: Obj, deadline: timedelta) -> Obj | None:

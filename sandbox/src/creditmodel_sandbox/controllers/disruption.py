@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from creditmodel_sandbox.client import Obj, key_of
-from creditmodel_sandbox.controllers.objects import (
+from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Event, Replace, Wake
+from creditmodel_sandbox.objects import (
     DEPLOYMENTS,
     PDBS,
     PODS,
@@ -21,7 +22,6 @@ from creditmodel_sandbox.controllers.objects import (
     parse_time,
     with_condition,
 )
-from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Event, Replace, Wake
 
 __all__ = ["CONTROLLER", "Snapshot", "observe", "reconcile"]
 

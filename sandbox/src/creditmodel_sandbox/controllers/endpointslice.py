@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from creditmodel_sandbox.client import Obj, key_of
-from creditmodel_sandbox.controllers.objects import (
+from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Create, Delete, Replace
+from creditmodel_sandbox.objects import (
     ENDPOINT_SLICES,
     PODS,
     SERVICES,
@@ -20,7 +21,6 @@ from creditmodel_sandbox.controllers.objects import (
     owner_reference,
     phase,
 )
-from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Create, Delete, Replace
 
 __all__ = ["CONTROLLER", "MANAGER", "Snapshot", "observe", "reconcile"]
 

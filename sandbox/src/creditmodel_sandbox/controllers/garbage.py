@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from creditmodel_sandbox.client import ApiError, Client, Obj, Resource, key_of
-from creditmodel_sandbox.controllers.objects import is_deleting, namespace_of
 from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Delete, Patch
+from creditmodel_sandbox.objects import is_deleting, namespace_of
 
 __all__ = ["GarbageCollector", "Owner", "Snapshot", "reconcile"]
 

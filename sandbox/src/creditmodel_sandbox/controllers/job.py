@@ -12,7 +12,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from creditmodel_sandbox.client import Obj, key_of
-from creditmodel_sandbox.controllers.objects import (
+from creditmodel_sandbox.controllers.runtime import (
+    Action,
+    Cache,
+    Controller,
+    Create,
+    Delete,
+    Event,
+    Patch,
+    Replace,
+    Wake,
+)
+from creditmodel_sandbox.objects import (
     JOBS,
     PODS,
     age_of,
@@ -28,17 +39,6 @@ from creditmodel_sandbox.controllers.objects import (
     phase,
     pod_from_template,
     with_condition,
-)
-from creditmodel_sandbox.controllers.runtime import (
-    Action,
-    Cache,
-    Controller,
-    Create,
-    Delete,
-    Event,
-    Patch,
-    Replace,
-    Wake,
 )
 
 __all__ = ["FINALIZER", "JobController", "Snapshot", "reconcile"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from creditmodel_sandbox.client import Client, Obj, Resource, key_of
-from creditmodel_sandbox.controllers.objects import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS, is_deleting, namespace_of
 from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Create, Delete, Replace, Wake
+from creditmodel_sandbox.objects import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS, is_deleting, namespace_of
 
 __all__ = ["NamespaceController", "Snapshot", "reconcile"]
 

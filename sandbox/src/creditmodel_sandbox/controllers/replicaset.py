@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from creditmodel_sandbox.client import Obj, key_of
-from creditmodel_sandbox.controllers.objects import (
-    PODS,
-    REPLICA_SETS,
-    age_of,
-    controller_of,
-    is_active,
-    is_available,
-    is_deleting,
-    is_ready,
-    matches,
-    namespace_of,
-    owner_reference,
-    phase,
-    pod_from_template,
-    ready_since,
-)
 from creditmodel_sandbox.controllers.runtime import (
     Action,
     Cache,
@@ -36,9 +20,28 @@ from creditmodel_sandbox.controllers.runtime import (
     Replace,
     Wake,
 )
+from creditmodel_sandbox.objects import (
+    PODS,
+    REPLICA_SETS,
+    age_of,
+    condition,
+    controller_of,
+    format_time,
+    is_active,
+    is_available,
+    is_deleting,
+    is_ready,
+    matches,
+    namespace_of,
+    owner_reference,
+    phase,
+    pod_from_template,
+    ready_since,
+)
 
 __all__ = ["CONTROLLER", "Snapshot", "observe", "reconcile"]
 
+FAILURE = "ReplicaFailure"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
@@ -68,8 +71,11 @@ def reconcile(snapshot: Snapshot, now: datetime) -> Sequence[Action]:
     if not is_deleting(rs) and (claims := list(_claims(snapshot))):
         return claims  # their answers bring the next pass
     active = [pod for pod in snapshot.pods if is_active(pod)]
-    actions = [] if is_deleting(rs) else list(_resize(rs, active))
-    return [*actions, *_status(snapshot, active, now)]
+    status = _status(snapshot, active, now)
+    if is_deleting(rs):
+        return _write(rs, status)
+    resized = _resize(rs, active, lambda why: _write(rs, _with_failure(rs, status, why, now)))
+    return [*resized, *_write(rs, status), *_wakes(rs, active, now)]
 
 
 def _claims(snapshot: Snapshot) -> Iterator[Patch]:
@@ -83,11 +89,11 @@ def _claims(snapshot: Snapshot) -> Iterator[Patch]:
             yield Patch(PODS, pod, {"metadata": {"ownerReferences": others}})
 
 
-def _resize(rs: Obj, active: list[Obj]) -> Iterator[Action]:
+def _resize(rs: Obj, active: list[Obj], refused: Callable[[str], Sequence[Action]]) -> Iterator[Action]:
     missing = rs["spec"].get("replicas", 1) - len(active)
     for _ in range(missing):
         event = Event(rs, "SuccessfulCreate", "Created pod: {name}")
-        yield Create(PODS, pod_from_template(rs["spec"]["template"], rs), event)
+        yield Create(PODS, pod_from_template(rs["spec"]["template"], rs), event, refused)
     on_node = Counter(pod["spec"].get("nodeName") for pod in active)
     for pod in sorted(active, key=lambda pod: _removal_rank(pod, on_node))[: max(-missing, 0)]:
         yield Delete(PODS, pod)
@@ -112,9 +118,9 @@ def _removal_rank(pod: Obj, on_node: Counter[str | None]) -> tuple[Any, ...]:
     )
 
 
-def _status(snapshot: Snapshot, active: list[Obj], now: datetime) -> Iterator[Action]:
+def _status(snapshot: Snapshot, active: list[Obj], now: datetime) -> Obj:
+    """What the status says when nothing is refused: no condition."""
     rs = snapshot.replica_set
-    old = rs.get("status") or {}
     delay = rs["spec"].get("minReadySeconds", 0)
     terminating = [p for p in snapshot.pods if is_deleting(p) and phase(p) not in ("Succeeded", "Failed")]
     template_labels = {"matchLabels": (rs["spec"]["template"].get("metadata") or {}).get("labels") or {}}
@@ -125,11 +131,22 @@ def _status(snapshot: Snapshot, active: list[Obj], now: datetime) -> Iterator[Ac
         "observedGeneration": rs["metadata"].get("generation", 0),
     }
     status = {name: count for name, count in counts.items() if count}
-    status |= {"replicas": len(active), "terminatingReplicas": len(terminating)}
-    if conditions := old.get("conditions"):
-        status["conditions"] = conditions
-    if status != old:
-        yield Replace(REPLICA_SETS, rs | {"status": status}, "status")
+    return status | {"replicas": len(active), "terminatingReplicas": len(terminating)}
+
+
+def _with_failure(rs: Obj, status: Obj, message: str, now: datetime) -> Obj:
+    """The status after a pod was refused. The first refusal stays, until there is none."""
+    new = {"type": FAILURE, "status": "True", "reason": "FailedCreate", "message": message}
+    return status | {"conditions": [condition(rs, FAILURE) or new | {"lastTransitionTime": format_time(now)}]}
+
+
+def _write(rs: Obj, status: Obj) -> list[Action]:
+    unchanged = status == (rs.get("status") or {})
+    return [] if unchanged else [Replace(REPLICA_SETS, rs | {"status": status}, "status")]
+
+
+def _wakes(rs: Obj, active: list[Obj], now: datetime) -> Iterator[Wake]:
+    delay = rs["spec"].get("minReadySeconds", 0)
     for pod in active if delay else ():
         if (since := ready_since(pod)) and not is_available(pod, delay, now):
             yield Wake(since + timedelta(seconds=delay))

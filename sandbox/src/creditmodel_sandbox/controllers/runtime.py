@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, assert_never
 
 from creditmodel_sandbox.client import ApiError, Client, ClientError, Informer, Obj, Resource, Unreachable, key_of
-from creditmodel_sandbox.controllers.objects import (
+from creditmodel_sandbox.events import Recorder
+from creditmodel_sandbox.objects import (
     CRDS,
     controller_of,
     namespace_of,
 )
-from creditmodel_sandbox.events import Recorder
 
 __all__ = [
     "Action",
@@ -56,13 +56,14 @@ class Event:
 
 @dataclass(frozen=True)
 class Create:
-    """Create `body`, or post it to the subresource of `name`. "{name}" in the event becomes the name that it got."""
+    """Create `body`. "{name}" in the event becomes the name that it got; `refused` says what to do
+    when the server refuses it, given its message.
+    """
 
     resource: Resource
     body: Obj
     event: Event | None = None
-    name: str = ""
-    subresource: str = ""
+    refused: Callable[[str], Sequence[Action]] = lambda _: ()
 
 
 @dataclass(frozen=True)
@@ -315,8 +316,6 @@ class Runtime:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
         wanted = {r for r in found if {"list", "watch", "delete"} <= r.verbs and r.plural != "events"}
-        if not any(controller.watches_all for controller in self._controllers.values()):
-            wanted &= self._full
         for resource in wanted - self._informers.keys():
             self._start(resource)
         for resource in self._informers.keys() - found:
@@ -392,22 +391,8 @@ class Runtime:
                 pass
             case Event(obj, reason, message, kind):
                 self._recorder.emit(source, obj, kind, reason, message)
-            case Create(resource, body, _, name, subresource) if subresource:
-                await self._client.create(resource, namespace_of(body), body, name, subresource)
-                self._written(resource, await self._client.get(resource, namespace_of(body), name))
-            case Create(resource, body, event):
-                try:
-                    made = await self._client.create(resource, namespace_of(body), body)
-                except ApiError as e:
-                    if event and e.code != 409 and "NamespaceTerminating" not in e.causes:
-                        self._recorder.emit(
-                            source, event.obj, "Warning", "FailedCreate", f"Error creating: {e.message}"
-                        )
-                    raise
-                self._written(resource, made)
-                if event:
-                    message = event.message.replace("{name}", made["metadata"]["name"])
-                    self._recorder.emit(source, event.obj, event.type, event.reason, message)
+            case Create():
+                await self._create(source, action)
             case Replace(resource, body, subresource):
                 self._written(resource, await self._client.replace(resource, body, subresource), subresource)
             case Patch(resource, obj, patch):
@@ -416,6 +401,23 @@ class Runtime:
                 await self._if_there(resource, obj, self._delete(resource, obj, propagation))
             case _:
                 assert_never(action)
+
+    async def _create(self, source: str, action: Create) -> None:
+        event = action.event
+        try:
+            made = await self._client.create(action.resource, namespace_of(action.body), action.body)
+        except ApiError as e:
+            if e.code != 409 and "NamespaceTerminating" not in e.causes:
+                if event:
+                    message = f"Error creating: {e.message}"
+                    self._recorder.emit(source, event.obj, "Warning", "FailedCreate", message)
+                for consequence in action.refused(e.message):
+                    await self._carry_out(source, consequence)
+            raise
+        self._written(action.resource, made)
+        if event:
+            message = event.message.replace("{name}", made["metadata"]["name"])
+            self._recorder.emit(source, event.obj, event.type, event.reason, message)
 
     async def _patch(self, resource: Resource, obj: Obj, patch: Obj) -> None:
         meta = {"uid": obj["metadata"]["uid"], "resourceVersion": obj["metadata"]["resourceVersion"]}

@@ -6,14 +6,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from creditmodel_sandbox.client import ApiError, Client, ClientError, Resource
+from creditmodel_sandbox.client import ApiError, Client, ClientError
 from creditmodel_sandbox.node.environment import ConfigError, Materials
 from creditmodel_sandbox.node.volumes import data_of, references, token_requests
+from creditmodel_sandbox.objects import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS
 
 __all__ = ["Fetcher"]
 
-_KINDS = {"ConfigMap": Resource("v1", "configmaps", "ConfigMap"), "Secret": Resource("v1", "secrets", "Secret")}
-_ACCOUNTS = Resource("v1", "serviceaccounts", "ServiceAccount")
+_KINDS = {"ConfigMap": CONFIG_MAPS, "Secret": SECRETS}
 REFRESH_AT = 0.8
 
 
@@ -52,7 +52,7 @@ class Fetcher:
         spec = {"audiences": [audience] if audience else [], "expirationSeconds": seconds, "boundObjectRef": bound}
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         try:
-            answer = await self._client.create(_ACCOUNTS, metadata["namespace"], body, account, "token")
+            answer = await self._client.create(SERVICE_ACCOUNTS, metadata["namespace"], body, account, "token")
         except ApiError as e:
             raise ConfigError(f"no token for the service account {account}: {e}") from e
         self.tokens_due = time.time() + REFRESH_AT * seconds

@@ -8,22 +8,21 @@ import shutil
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from creditmodel_sandbox.client import Informer, Obj, Resource
-from creditmodel_sandbox.node.binding import bind
+from creditmodel_sandbox.client import Informer, Obj
+from creditmodel_sandbox.node.binding import Binder
 from creditmodel_sandbox.node.memory import Watchdog
-from creditmodel_sandbox.node.pods import PODS, Host, PodWorker
+from creditmodel_sandbox.node.pods import Host, PodWorker
 from creditmodel_sandbox.node.proxy import Proxy
 from creditmodel_sandbox.node.routes import LocalRanges, Network, RouteError
 from creditmodel_sandbox.node.services import Address, backends, matches
 from creditmodel_sandbox.node.stats import Census
+from creditmodel_sandbox.objects import CONFIG_MAPS, PODS, SECRETS, SERVICES
 
 __all__ = ["Node"]
 
 Change = Callable[[Obj | None, Obj | None], None]
 log = logging.getLogger(__name__)
 STOP_SECONDS = 3.0
-_SERVICES = Resource("v1", "services", "Service")
-_OBJECTS = (Resource("v1", "configmaps", "ConfigMap"), Resource("v1", "secrets", "Secret"))
 
 
 class Node:
@@ -35,10 +34,12 @@ class Node:
         self.workers: dict[str, PodWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._pods = Informer(client, PODS, _guarded(self._pod_changed))
-        self._services = Informer(client, _SERVICES, _guarded(self._service_changed))
-        objects = [Informer(client, kind, self._object_changed, transform=_only_identity) for kind in _OBJECTS]
+        self._services = Informer(client, SERVICES, _guarded(self._service_changed))
+        objects = [
+            Informer(client, kind, self._object_changed, transform=_only_identity) for kind in (CONFIG_MAPS, SECRETS)
+        ]
         self._informers = [self._services, self._pods, *objects]
-        self._bind_mode = bind_mode
+        self._binder = Binder(client, host.name, bind_mode, self._pods, host.events)
         self._watchdog = Watchdog(census, self.workers.values, host.limited)
         host.informer = self._pods
 
@@ -52,7 +53,7 @@ class Node:
             if directory.name not in known:
                 shutil.rmtree(directory, ignore_errors=True)
         log.info("node %s is ready", self.host.name)
-        self._hold(bind(self.host.client, self._bind_mode))
+        self._hold(self._binder.run())
         self._hold(self._watchdog.run())
         await self.proxy.run()
 
@@ -75,6 +76,7 @@ class Node:
             log.error("a task of the node failed", exc_info=error)
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
+        self._binder.look()
         self._route(old, new)  # before the worker ends a process, nothing new is sent to it
         if new is not None and new["spec"].get("nodeName") == self.host.name:
             self._worker_for(new).update(new)

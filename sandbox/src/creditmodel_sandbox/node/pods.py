@@ -25,7 +25,8 @@ from creditmodel_sandbox.node.lifecycle import Facts, Record, rfc3339, seconds_o
 from creditmodel_sandbox.node.materials import Fetcher
 from creditmodel_sandbox.node.probes import Outcome, Prober, attempt
 from creditmodel_sandbox.node.process import StartError
-from creditmodel_sandbox.node.statuses import PODS, RecordFile, StatusWriter
+from creditmodel_sandbox.node.statuses import RecordFile, StatusWriter
+from creditmodel_sandbox.objects import PODS
 
 if TYPE_CHECKING:
     import aiohttp
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from creditmodel_sandbox.events import Recorder
     from creditmodel_sandbox.node.addresses import AddressPool
 
-__all__ = ["PODS", "Host", "PodWorker"]
+__all__ = ["Host", "PodWorker"]
 
 DEFAULT_GRACE, REMOVED_GRACE, AFTER_HOOK_SECONDS, DRAIN_SECONDS = 30, 1.0, 2.0, 2.0
 MOUNT_PAUSE, LONGEST_MOUNT_PAUSE, API_PAUSE, TROUBLE_PAUSE = 0.5, 120.0, 1.0, 5.0

@@ -11,14 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from creditmodel_sandbox.client import STRATEGIC_PATCH, ApiError, Client, ClientError, Resource
+from creditmodel_sandbox.client import STRATEGIC_PATCH, ApiError, Client, ClientError
 from creditmodel_sandbox.node.lifecycle import rfc3339
+from creditmodel_sandbox.objects import LEASES, NAMESPACES, NODES, is_ready
 
-__all__ = ["LEASES", "NODES", "Registration", "capacity", "node_object"]
+__all__ = ["Registration", "capacity", "node_object"]
 
-NODES = Resource("v1", "nodes", "Node", namespaced=False)
-LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
-_NAMESPACES = Resource("v1", "namespaces", "Namespace", namespaced=False)
 _LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS, RENEW_SECONDS, STATUS_SECONDS = 40, 10, 300
 KUBELET_VERSION = "v1.36.0"
@@ -91,11 +89,6 @@ def _node_info(architecture: str) -> dict[str, str]:
     }
 
 
-def _is_ready(node: dict[str, Any]) -> bool:
-    conditions = (node.get("status") or {}).get("conditions") or []
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-
 class Registration:
     """Keeps one Node and its Lease. `period` is between two renewals, in seconds."""
 
@@ -133,7 +126,7 @@ class Registration:
             try:
                 await self._renew()
                 node = await self._client.get(NODES, "", self._name)
-                if not _is_ready(node) or time.monotonic() - reported >= STATUS_SECONDS:
+                if not is_ready(node) or time.monotonic() - reported >= STATUS_SECONDS:
                     await self._report(ready=True)
                     reported = time.monotonic()
             except ClientError as e:
@@ -177,5 +170,5 @@ class Registration:
             if e.code != 404:
                 raise
             namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _LEASE_NAMESPACE}}
-            await self._client.create(_NAMESPACES, "", namespace)
+            await self._client.create(NAMESPACES, "", namespace)
             await self._client.create(LEASES, _LEASE_NAMESPACE, body)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from creditmodel_sandbox.client import STRATEGIC_PATCH, ApiError, Client, ClientError, Obj, Resource
+from creditmodel_sandbox.client import STRATEGIC_PATCH, ApiError, Client, ClientError, Obj
 from creditmodel_sandbox.node.lifecycle import Record, record_of, rfc3339
+from creditmodel_sandbox.objects import PODS
 
-__all__ = ["PODS", "RecordFile", "StatusWriter"]
+__all__ = ["RecordFile", "StatusWriter"]
 
-PODS = Resource("v1", "pods", "Pod")
 LONGEST_PAUSE = 5.0
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from creditmodel_sandbox.client import Client, Kubeconfig, load_kubeconfig
-from creditmodel_sandbox.controllers import scheduler
-from creditmodel_sandbox.controllers.runtime import Runtime
+from creditmodel_sandbox.objects import PODS
 
 FLAGS = {
     "etcd": """data-dir listen-client-urls advertise-client-urls listen-peer-urls cert-file key-file trusted-ca-file
@@ -166,7 +165,7 @@ def kube_controller_manager(given: argparse.Namespace) -> None:
     for name in ("root_ca_file", "cluster_signing_cert_file"):
         assert b"BEGIN CERTIFICATE" in Path(getattr(given, name)).read_bytes()
     command = [sys.executable, "-m", "creditmodel_sandbox.cli", "controllers", "--kubeconfig", given.kubeconfig]
-    os.execv(sys.executable, [*command, "--without-scheduler"])  # noqa: S606 - the process becomes the controllers
+    os.execv(sys.executable, command)  # noqa: S606 - the process becomes the controllers
 
 
 def kube_scheduler(given: argparse.Namespace) -> None:
@@ -177,10 +176,20 @@ def kube_scheduler(given: argparse.Namespace) -> None:
 
 async def schedule(config: Kubeconfig) -> None:
     async with Client(config, "standin", "kube-scheduler") as client:
-        task = asyncio.create_task(Runtime(client, [scheduler.CONTROLLER]).run())
+        task = asyncio.create_task(bind_all(client))
         await until_told()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def bind_all(client: Client) -> None:
+    """Every pod that waits goes to the one node."""
+    while True:
+        for pod in (await client.list(PODS, fieldSelector="spec.nodeName="))["items"]:
+            meta, target = pod["metadata"], {"apiVersion": "v1", "kind": "Node", "name": "sandbox"}
+            binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": meta["name"]}, "target": target}
+            await client.create(PODS, meta["namespace"], binding, meta["name"], "binding")
+        await asyncio.sleep(0.1)
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from creditmodel_sandbox.client import Obj, Resource, key_of
-from creditmodel_sandbox.controllers.objects import PODS, REPLICA_SETS, format_time, owner_reference
 from creditmodel_sandbox.controllers.runtime import Action, Cache, Create, Delete, Event, Patch, Replace, Wake
+from creditmodel_sandbox.objects import PODS, REPLICA_SETS, format_time, owner_reference
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -25,6 +25,7 @@ class World:
         self.now = START
         self.events: list[tuple[str, str]] = []
         self.wakes: list[datetime] = []
+        self.refusals: dict[Resource, str] = {}
         self.writes = 0
         self._numbers = itertools.count(1)
 
@@ -108,6 +109,9 @@ class World:
                     self.wakes.append(at)
                 case Event():
                     self.events.append((action.reason, action.message))
+                case Create(resource) if resource in self.refusals:
+                    self.carry_out(action.refused(self.refusals[resource]))
+                    return
                 case _:
                     self.writes += 1
                     self._write(action)

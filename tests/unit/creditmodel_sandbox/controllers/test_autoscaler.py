@@ -11,8 +11,8 @@ import pytest
 from creditmodel_sandbox.client import Obj
 from creditmodel_sandbox.controllers import autoscaler
 from creditmodel_sandbox.controllers.autoscaler import Limits, Memory, Metrics, NoMetrics, Snapshot
-from creditmodel_sandbox.controllers.objects import DEPLOYMENTS, HPAS, condition
 from creditmodel_sandbox.controllers.runtime import Event, Replace, Wake
+from creditmodel_sandbox.objects import DEPLOYMENTS, HPAS, condition
 
 
 def pods(

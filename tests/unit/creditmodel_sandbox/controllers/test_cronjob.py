@@ -10,8 +10,8 @@ import pytest
 
 from creditmodel_sandbox.client import Obj
 from creditmodel_sandbox.controllers import cronjob
-from creditmodel_sandbox.controllers.objects import CRON_JOBS, JOBS, format_time
 from creditmodel_sandbox.controllers.runtime import Action, Create
+from creditmodel_sandbox.objects import CRON_JOBS, JOBS, format_time
 
 
 def a_cron_job(world: Any, schedule: str = "*/10 * * * *", **spec: Any) -> Obj:

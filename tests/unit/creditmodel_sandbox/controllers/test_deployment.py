@@ -10,8 +10,8 @@ import pytest
 
 from creditmodel_sandbox.client import Obj, key_of
 from creditmodel_sandbox.controllers import deployment
-from creditmodel_sandbox.controllers.objects import DEPLOYMENTS, PODS, REPLICA_SETS, condition, parse_time
 from creditmodel_sandbox.controllers.runtime import Action
+from creditmodel_sandbox.objects import DEPLOYMENTS, PODS, REPLICA_SETS, condition, parse_time
 
 REVISION = "deployment.kubernetes.io/revision"
 
@@ -53,6 +53,18 @@ def sizes(world: Any) -> dict[str, int]:
         rs["spec"]["template"]["spec"]["containers"][0]["image"]: rs["spec"]["replicas"]
         for rs in world.all(REPLICA_SETS)
     }
+
+
+def test_refused_pods_of_a_revision_are_a_condition_of_the_deployment(world: Any, settle: Callable[[], None]) -> None:
+    world.refusals[PODS] = "no room in the quota"
+    a_deployment(world)
+    settle()
+    failure = condition(world.get(DEPLOYMENTS, "web"), "ReplicaFailure")
+    assert (failure["status"], failure["reason"]) == ("True", "FailedCreate")
+    assert failure["message"] == "no room in the quota"
+    world.refusals.clear()
+    settle()
+    assert condition(world.get(DEPLOYMENTS, "web"), "ReplicaFailure") == {}
 
 
 def start_pods(world: Any) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from creditmodel_sandbox.client import Obj
 from creditmodel_sandbox.controllers import disruption
-from creditmodel_sandbox.controllers.objects import DEPLOYMENTS, PDBS, PODS, REPLICA_SETS, condition, format_time
 from creditmodel_sandbox.controllers.runtime import Action
+from creditmodel_sandbox.objects import DEPLOYMENTS, PDBS, PODS, REPLICA_SETS, condition, format_time
 
 LABELS = {"app": "web"}
 

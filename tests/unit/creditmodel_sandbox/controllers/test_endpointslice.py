@@ -9,8 +9,8 @@ import pytest
 
 from creditmodel_sandbox.client import Obj
 from creditmodel_sandbox.controllers import endpointslice
-from creditmodel_sandbox.controllers.objects import ENDPOINT_SLICES, PODS, SERVICES
 from creditmodel_sandbox.controllers.runtime import Action
+from creditmodel_sandbox.objects import ENDPOINT_SLICES, PODS, SERVICES
 
 LABELS = {"app": "web"}
 

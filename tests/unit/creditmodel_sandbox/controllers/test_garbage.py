@@ -10,8 +10,8 @@ import pytest
 from creditmodel_sandbox.client import Client, Kubeconfig, Obj
 from creditmodel_sandbox.controllers import garbage
 from creditmodel_sandbox.controllers.garbage import GarbageCollector, Owner, Snapshot
-from creditmodel_sandbox.controllers.objects import DEPLOYMENTS, PODS, REPLICA_SETS
 from creditmodel_sandbox.controllers.runtime import Delete, Patch
+from creditmodel_sandbox.objects import DEPLOYMENTS, PODS, REPLICA_SETS
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 

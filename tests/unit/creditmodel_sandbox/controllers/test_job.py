@@ -10,8 +10,8 @@ import pytest
 
 from creditmodel_sandbox.client import Obj
 from creditmodel_sandbox.controllers import job
-from creditmodel_sandbox.controllers.objects import JOBS, PODS, condition
 from creditmodel_sandbox.controllers.runtime import Action, Create, Delete, Patch, Replace
+from creditmodel_sandbox.objects import JOBS, PODS, condition
 
 Step = Callable[[Any], Sequence[Action]]
 

@@ -7,8 +7,8 @@ from typing import Any
 from creditmodel_sandbox.client import Obj
 from creditmodel_sandbox.controllers import namespace
 from creditmodel_sandbox.controllers.namespace import Snapshot
-from creditmodel_sandbox.controllers.objects import NAMESPACES, PODS
 from creditmodel_sandbox.controllers.runtime import Create, Delete, Replace, Wake
+from creditmodel_sandbox.objects import NAMESPACES, PODS
 
 
 def a_namespace(world: Any, *, deleting: bool = False, finalizers: tuple[str, ...] = ("kubernetes",)) -> Obj:

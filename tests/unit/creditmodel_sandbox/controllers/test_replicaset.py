@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from creditmodel_sandbox.client import Obj
-from creditmodel_sandbox.controllers.objects import PODS, REPLICA_SETS
+from creditmodel_sandbox.objects import PODS, REPLICA_SETS
 
 LABELS = {"app": "web"}
 
@@ -39,6 +39,18 @@ def test_missing_pods_are_created_from_the_template_and_owned(world: Any, replic
     )
     assert ("SuccessfulCreate", f"Created pod: {pods[0]['metadata']['name']}") in world.events
     assert world.get(REPLICA_SETS, "rs")["status"]["replicas"] == 3
+
+
+def test_refused_pods_are_a_condition_until_one_is_taken(world: Any, replica_sets_act: Any) -> None:
+    a_replica_set(world, 2)
+    for world.refusals[PODS] in ("no room in the quota", "still none"):
+        world.settle(replica_sets_act)
+        (failure,) = world.get(REPLICA_SETS, "rs")["status"]["conditions"]
+        assert (failure["type"], failure["status"], failure["reason"]) == ("ReplicaFailure", "True", "FailedCreate")
+        assert failure["message"] == "no room in the quota"
+    world.refusals.clear()
+    world.settle(replica_sets_act)
+    assert "conditions" not in world.get(REPLICA_SETS, "rs")["status"]
 
 
 # (case, what the pod that must go is like, what the pod that stays is like)

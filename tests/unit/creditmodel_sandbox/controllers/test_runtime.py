@@ -16,8 +16,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from creditmodel_sandbox.client import Client, Kubeconfig, Obj
-from creditmodel_sandbox.controllers.objects import PODS
 from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Event, Patch, Queue, Runtime, Wake
+from creditmodel_sandbox.objects import PODS
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5) -> None:

@@ -1,4 +1,4 @@
-"""What every controller needs to read and build objects: kinds, time, owners, selectors, conditions, pods, numbers."""
+"""Reading and building objects, for controllers and node: kinds, time, owners, selectors, conditions, pods, numbers."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ __all__ = [
     "PDBS",
     "PODS",
     "REPLICA_SETS",
+    "SECRETS",
     "SERVICES",
     "SERVICE_ACCOUNTS",
     "age_of",
@@ -57,6 +58,7 @@ NODES = Resource("v1", "nodes", "Node", namespaced=False)
 LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
 CONFIG_MAPS = Resource("v1", "configmaps", "ConfigMap")
 SERVICE_ACCOUNTS = Resource("v1", "serviceaccounts", "ServiceAccount")
+SECRETS = Resource("v1", "secrets", "Secret")
 SERVICES = Resource("v1", "services", "Service")
 NAMESPACES = Resource("v1", "namespaces", "Namespace", namespaced=False)
 DEPLOYMENTS = Resource("apps/v1", "deployments", "Deployment")
