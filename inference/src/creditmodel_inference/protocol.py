@@ -12,6 +12,7 @@ import random
 import time
 from typing import Any, ClassVar
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -80,7 +81,8 @@ class ConnectionBase(HttpToolsProtocol):
         if self._refused_at is not None:
             return
         self._seen = time.monotonic()
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and self._refused_at is None:
@@ -97,7 +99,7 @@ class ConnectionBase(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        if self._refused_at is not None:
+        if self._refused_at is not None or self.parser.should_upgrade():
             return
         if len(self.headers) > MAX_HEADERS:
             self._refuse(LongHead(f"A request has at most {MAX_HEADERS} headers."))
@@ -127,7 +129,7 @@ class ConnectionBase(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._reading_since = None
-        if self._refused_at is not None:
+        if self._refused_at is not None or self.parser.should_upgrade():
             return
         if self._short:
             self._score()
@@ -153,6 +155,33 @@ class ConnectionBase(HttpToolsProtocol):
         super().resume_writing()
         self.flow.resume_reading()
 
+    # Reading.
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stay(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _stay(self, rest: bytes) -> None:
+        """Answer a request that offers another protocol as one that does not, as HTTP lets a server do.
+
+        Java's client offers HTTP/2 with every first request. The parser takes what follows such a head for the other
+        protocol, the request's own body too, so that the head is given to a new one without the offer.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            self._refuse(Malformed("This server is no proxy: it does not take CONNECT."))
+            return
+        kept = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+        self._feed(b"\r\n".join([method + b" " + self.url + b" HTTP/" + version, *kept, b"\r\n"]))
+        if rest and self._refused_at is None and self.parser is not None:
+            self._feed(rest)
+
     # The short way.
 
     def _may_go_short(self) -> bool:
@@ -162,7 +191,6 @@ class ConnectionBase(HttpToolsProtocol):
             and self.lifecycle.service is not None
             and self._cycle_done
             and not self.expect_100_continue
-            and not self.parser.should_upgrade()
             and self.parser.get_http_version() == "1.1"
         )
 

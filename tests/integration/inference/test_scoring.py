@@ -74,10 +74,12 @@ def test_concurrent_clients_share_calls_and_get_their_own_answers(
     assert [found[i] for i in range(64)] == expected
 
 
-def exchange(server: Any, request: bytes) -> bytes:
-    """Bytes to the server, and everything it answers until it closes."""
+def exchange(server: Any, *request: bytes) -> bytes:
+    """Bytes to the server, in as many parts, and everything it answers until it closes."""
     with socket.create_connection(server.address, timeout=20) as client:
-        client.sendall(request)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in request:
+            client.sendall(part)
         received = bytearray()
         while part := client.recv(65_536):
             received += part
@@ -170,6 +172,7 @@ def test_a_violation_is_told_with_path_kind_and_allowed_values(
         b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST /v1/score HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
         b"GET /" + b"a" * 200_000,
+        b"CONNECT bank:443 HTTP/1.1\r\nhost: bank:443\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 101 + b"\r\n",
     ],
 )
@@ -178,6 +181,18 @@ def test_what_is_not_http_is_answered_and_the_connection_closed(server: Any, str
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 413 ", b"HTTP/1.1 431 "))
     assert b"problem+json" in answer
     assert server.request("GET", "/healthz/ready").status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/score", "/v1/score?way=asgi"])
+@pytest.mark.parametrize("protocol", ["h2c", "websocket", "TLS/1.0, h2c"])
+def test_a_client_that_offers_another_protocol_is_answered_in_this_one(
+    server: Any, applicants: Callable[..., list[Row]], path: str, protocol: str
+) -> None:
+    offer = f"{path} HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}".encode()
+    body = json.dumps({"applicants": applicants(1)}).encode()
+    first, last = (post(body, close=close).replace(b"/v1/score HTTP/1.1", offer, 1) for close in (False, True))
+    answers = exchange(server, first + last[:40], last[40:-9], last[-9:])
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 2
 
 
 def test_a_head_request_is_refused_without_a_body(server: Any) -> None:
