@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from creditmodel_operator import api, names
+from creditmodel_operator.children.common import Manifest
 from creditmodel_operator.client import Client, Conflict, Gone, Refused, Taken, partial
+from creditmodel_operator.compare import ADMITTED, APPLIED, admitted, contains
 from creditmodel_operator.conditions import events
 from creditmodel_operator.metrics import GATES
 from creditmodel_operator.observed import Model
@@ -77,7 +79,8 @@ async def _act(action: Apply | Delete | Look, key: Key, client: Client, store: S
     if isinstance(action, Apply):
         body = await client.apply(action.manifest, action.manager)
         logger.info("applied %s %s", action.kind, action.name, extra=log)
-        return bool(store.saw(action.kind, body))
+        changed = bool(store.saw(action.kind, body))
+        return await _note_admission(action, body, client, store) or changed
     if isinstance(action, Look):
         async for page in client.list("Pod", namespace, f"{names.JOB_NAME}={action.name}"):
             for pod in page["items"]:
@@ -92,6 +95,25 @@ async def _act(action: Apply | Delete | Look, key: Key, client: Client, store: S
         logger.info("deleted %s %s", action.kind, action.name, extra=log)
     store.deleted(action.kind, action.uid)
     return True
+
+
+async def _note_admission(action: Apply, body: Manifest, client: Client, store: Store) -> bool:
+    """Write on a child what admission made of it, so that it is not asked for again and again; True if it was news.
+
+    A Job is made once and never compared.
+    """
+    wanted, spec = action.manifest, body.get("spec") or {}
+    notes = body["metadata"].get("annotations") or {}
+    if APPLIED not in (wanted["metadata"].get("annotations") or {}) or contains(spec, wanted["spec"]):
+        return False
+    mark = admitted(wanted["spec"], spec)
+    if notes.get(ADMITTED) == mark:
+        return False
+    meta = body["metadata"]
+    document = partial(action.kind, meta["namespace"], action.name)
+    document["metadata"] |= {"uid": meta["uid"], "annotations": {ADMITTED: mark}}
+    logger.warning("admission changed %s %s: it is left as it is", action.kind, action.name)
+    return bool(store.saw(action.kind, await client.apply(document, names.RECORD_MANAGER)))
 
 
 async def _write_status(status: Any, model: Model, client: Client, store: Store) -> bool:

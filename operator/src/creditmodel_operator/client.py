@@ -4,6 +4,7 @@ ApiFailure            the API server said no, or did not answer
 ├── Gone              the object is not there (404)
 ├── Conflict          somebody else was faster, or it exists already (409)
 ├── Refused           the request is wrong, and will be wrong again (400, 403, 422, …)
+│   ├── Blocked       an admission webhook has to be asked, and gives no answer (500)
 │   └── Taken         an object of that name is there, and is somebody else's
 ├── Fenced            this replica may not write any more: another one may hold the Lease
 └── Unavailable       try again later (429, 5xx, no answer); `retry_after` says how much later
@@ -29,6 +30,7 @@ from creditmodel_operator.outage import Outage
 __all__ = [
     "KINDS",
     "ApiFailure",
+    "Blocked",
     "Client",
     "Conflict",
     "Fenced",
@@ -44,6 +46,8 @@ TIMEOUT_SECONDS = 15.0
 PAGE = 100
 """Objects that a list is asked for at a time. Kopf lists every kind at once: this bounds the memory of a start."""
 APPLY = "application/apply-patch+yaml"
+_WEBHOOK = "failed calling webhook"
+"""How an API server words it; the code is that of any internal error."""
 
 KINDS: Mapping[str, tuple[str, str]] = {
     api.KIND: (f"/apis/{api.GROUP}/{api.VERSION}", api.PLURAL),
@@ -87,6 +91,12 @@ class Refused(ApiFailure):
 
 class Fenced(ApiFailure):
     """This replica may not write any more; nothing was sent."""
+
+
+class Blocked(Refused):
+    """An admission webhook has to be asked, and gives no answer. Requests of other kinds are none the worse for it."""
+
+    longest_wait = 15.0
 
 
 class Taken(Refused):
@@ -223,9 +233,10 @@ class Client:
         return _document(method, path, data)
 
     def _failure(self, method: str, path: str, status: int, data: bytes, retry_after: str | None) -> ApiFailure:
-        default = Unavailable if status >= 500 else Refused
-        text = f"{method} {path}: {status} {_message(data)}"
-        return self._errors.get(status, default)(text, _seconds(retry_after))
+        default, message = Unavailable if status >= 500 else Refused, _message(data)
+        if status >= 500 and _WEBHOOK in message:
+            default = Blocked
+        return self._errors.get(status, default)(f"{method} {path}: {status} {message}", _seconds(retry_after))
 
 
 def _document(method: str, path: str, data: bytes) -> Manifest:

@@ -102,6 +102,8 @@ class Deployment(Child):
     updated: int
     ready: int
     available: int
+    trouble: str | None = None
+    """Why pods cannot be made: a quota or a policy, for instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +276,7 @@ def _packed(body: Raw) -> bytes:
 
 def _deployment(body: Raw) -> Deployment:
     spec, status = body.get("spec", {}), body.get("status") or {}
+    failing = (c for c in status.get("conditions") or () if (c["type"], c["status"]) == ("ReplicaFailure", "True"))
     return Deployment(
         kind="Deployment",
         meta=_meta(body),
@@ -284,6 +287,7 @@ def _deployment(body: Raw) -> Deployment:
         updated=status.get("updatedReplicas", 0),
         ready=status.get("readyReplicas", 0),
         available=status.get("availableReplicas", 0),
+        trouble=next((c.get("message") for c in failing), None),
     )
 
 

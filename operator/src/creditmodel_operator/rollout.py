@@ -19,7 +19,7 @@ from creditmodel_operator.children.deployment import deployment
 from creditmodel_operator.children.hpa import hpa
 from creditmodel_operator.children.pdb import pdb
 from creditmodel_operator.children.service import service
-from creditmodel_operator.compare import contains, differs, marked
+from creditmodel_operator.compare import contains, differs, holds, marked
 from creditmodel_operator.fleet import Fleet, Live
 from creditmodel_operator.narrow import present
 from creditmodel_operator.observed import Job, Observed, Pod
@@ -271,7 +271,8 @@ class _Pass:
         return max(bounds.min, min(bounds.max, champion.deployment.desired)) if champion else bounds.min
 
     def _candidate_since(self, live: Live | None) -> datetime:
-        return live.candidate_since if live is not None and live.candidate_since is not None else self.now
+        """Never later than now: a clock that was ahead once does not put the deadline off."""
+        return min(live.candidate_since or self.now, self.now) if live is not None else self.now
 
     def _promotion_time(self) -> datetime:
         """Now, or right after the last promotion if another replica's clock is ahead: the order holds."""
@@ -296,9 +297,11 @@ class _Pass:
         return marks
 
     def _why(self, wanted: Revision) -> str:
-        """What its own pods complain of."""
+        """What its own pods complain of, or why it has none."""
         own = (pod for pod in self.observed.pods if pod.meta.labels.get(names.REVISION) == wanted.name)
-        found = next((why for pod in own if not pod.ready and (why := _trouble(pod))), "")
+        live = self.fleet.of(wanted)
+        unmade = live.deployment.trouble if live else None
+        found = next((why for pod in own if not pod.ready and (why := _trouble(pod))), unmade)
         return f"; {found}" if found else ""
 
     # -- helpers
@@ -337,8 +340,11 @@ def _replaces_pods(action: Action, live: Live) -> bool:
     """Whether the action changes what the Deployment's pods are made from."""
     if not isinstance(action, Apply) or (action.kind, action.name) != ("Deployment", live.name):
         return False
-    template = action.manifest["spec"].get("template")
-    return template is not None and not contains(live.deployment.spec.get("template"), template)
+    spec = action.manifest["spec"]
+    template = spec.get("template")
+    if template is None or contains(live.deployment.spec.get("template"), template):
+        return False
+    return not holds(live.deployment, spec)
 
 
 def _delete(live: Live) -> Delete:

@@ -248,6 +248,11 @@ class Ground:
         return found
 
     @property
+    def why(self) -> str:
+        """What status says of being Ready or not; empty while it says nothing."""
+        return next((str(c["message"]) for c in self.status.get("conditions", ()) if c["type"] == "Ready"), "")
+
+    @property
     def selected(self) -> str | None:
         answer = self.server.request("GET", f"{self.path('Service')}/{self.name}")
         return answer.body["spec"]["selector"]["creditmodel.dev/revision"] if answer.code == 200 else None

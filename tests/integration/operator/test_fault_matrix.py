@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -178,6 +179,71 @@ def test_a_rollout_goes_on_after(world: World, row: Callable[..., Row], name: st
 @pytest.mark.parametrize("name", CASES)
 def test_a_rollout_goes_on_after_a_minute_of(world: World, row: Callable[..., Row], name: str) -> None:
     endures(world, row(TABLE, f"a minute of {name}"), CASES[name], 60, LONG_RECOVERY_SECONDS)
+
+
+REFUSALS = {
+    "a quota forbids Jobs": ("jobs", Answer(403, message="exceeded quota: few-jobs, limited: count/jobs.batch=0")),
+    "a webhook refuses Deployments": ("deployments", Answer(400, message='admission webhook "policy" denied it: no')),
+    "a webhook that Deployments need does not answer": (
+        "deployments",
+        Answer(500, message='Internal error occurred: failed calling webhook "policy": context deadline exceeded'),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_refusal_is_told_on_the_object_and_outlived(world: World, row: Callable[..., Row], name: str) -> None:
+    line, ground, (kind, answer) = row(TABLE, name), world.ground, REFUSALS[name]
+    world.operator()
+    champion, bundle = ground.selected, next(world.bundles)
+    world.proxy.wrote = world.note
+    world.proxy.rule = to(lambda request: request.writes and request.kind == kind, answer)
+    ground.apply(bundle)
+    ground.until(lambda: answer.message in ground.why, "the refusal in status", ground.step)
+    seen = world.hurt(Case(world.proxy.rule, **WRITES), 3)
+    line.done = f"3 s more, {len(seen)} writes"
+    assert len(seen) <= 8, [f"{request.at:.2f} {request}" for request in seen]
+    assert ground.selected == champion
+    line.verdict = f"told in status, {world.recovers(bundle)}"
+
+
+def mirrored(request: Request, body: bytes) -> bytes:
+    """What webhooks do to Deployments: images come from a mirror, a sidecar, a label and an annotation are added."""
+    document = json.loads(body) if request.writes and request.kind == "deployments" else {}
+    template = document.get("spec", {}).get("template")
+    if template is None:
+        return body
+    pod = template["spec"]
+    for container in pod["containers"]:
+        container["image"] = f"mirror.example/{container['image']}"
+    pod["containers"].append({"name": "sidecar", "image": "proxy:1"})
+    pod["tolerations"] = [{"key": "scoring", "operator": "Exists"}]
+    document["metadata"]["labels"]["team"] = "risk"
+    document["metadata"]["annotations"]["webhook.example/seen"] = "yes"
+    return json.dumps(document).encode()
+
+
+def test_what_admission_changes_is_not_asked_for_again_and_again(world: World, row: Callable[..., Row]) -> None:
+    line, ground = row(TABLE, "admission that changes Deployments"), world.ground
+    world.operator()
+    world.proxy.admit = mirrored
+    begun = time.monotonic()
+    bundle = world.begin()
+    ground.ready(bundle)
+    applied = world.proxy.since(begun, lambda request: request.writes and request.kind == "deployments")
+    world.ground.start.running[-1].kill()
+    again = time.monotonic()
+    operator = world.operator()
+    ground.until(lambda: operator.metric("creditmodel_operator_passes_total", outcome="unchanged") > 0, "rest")
+    late = world.proxy.since(again, writes)
+    world.proxy.heal()
+    line.done = f"{len(applied)} writes of Deployments, {len(late)} after a restart"
+    assert not late, [str(request) for request in late]
+    pod = ground.server.get(f"{ground.path('Deployment')}/{ground.selected}")["spec"]["template"]["spec"]
+    assert [container["name"] for container in pod["containers"]] == ["serve", "sidecar"]
+    assert pod["containers"][0]["image"].startswith("mirror.example/")
+    assert len(applied) <= 12, [str(request) for request in applied]
+    line.verdict = "Ready with what admission made of it"
 
 
 def first_watches(fault: Fault) -> Callable[[Request], Fault | None]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from creditmodel_operator.compare import contains, marked
+from creditmodel_operator.compare import ADMITTED, admitted, contains, holds, marked
+from creditmodel_operator.observed import Child, view
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,26 @@ def test_the_mark_changes_with_anything_in_the_manifest() -> None:
 
     assert mark({"a": 1}) == mark({"a": 1})
     assert mark({"a": 1}) != mark({"a": 1, "b": None})
+
+
+ASKED: dict[str, Any] = {"image": "a", "items": [{"name": "x", "v": 1}], "plain": [1]}
+
+
+def child(spec: dict[str, Any], admitted_as: str | None = None) -> Child:
+    notes = {} if admitted_as is None else {ADMITTED: admitted_as}
+    metadata = {"name": "x", "uid": "u", "creationTimestamp": "2026-11-01T12:00:00Z", "annotations": notes}
+    found = view("Thing", {"metadata": metadata, "spec": spec})
+    assert isinstance(found, Child)
+    return found
+
+
+def test_what_admission_made_of_a_manifest_is_as_good_until_somebody_edits_it() -> None:
+    made = {"image": "mirror/a", "items": [{"name": "side"}, {"name": "x", "v": 1, "w": 2}], "plain": [1, 2]}
+    mark = admitted(ASKED, made)
+    assert not holds(child(made), ASKED)
+    assert holds(child(made, mark), ASKED)
+    assert holds(child({**made, "replicas": 7}, mark), ASKED), "what others own has no part in it"
+    assert not holds(child({**made, "image": "evil"}, mark), ASKED)
+    assert not holds(child({**made, "plain": [1]}, mark), ASKED)
+    assert not holds(child({**made, "items": [{"name": "x", "v": 3}]}, mark), ASKED)
+    assert not holds(child(made, mark), {**ASKED, "image": "b"}), "another manifest has to be asked for"

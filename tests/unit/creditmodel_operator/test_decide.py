@@ -312,6 +312,40 @@ def test_a_challenger_that_misses_the_deadline_is_removed_and_not_tried_again(wo
     assert v2 in world.names_of("Deployment")
 
 
+def bring_up(world: World, bundle: str, **sections: Any) -> str:
+    """Let a model pass its gates; its revision, whose pods are yet to come."""
+    world.spec(bundle, **sections)
+    for _ in range(4):
+        world.reconcile()
+        world.run_jobs()
+    return world.revision(bundle)
+
+
+def test_a_quota_that_forbids_a_challenger_s_pods_is_named_when_its_time_is_over(world: World) -> None:
+    world.promote("v1", rollout={"progressDeadlineSeconds": 60})
+    v2 = bring_up(world, "v2", rollout={"progressDeadlineSeconds": 60})
+    why = 'pods "credit-x" is forbidden: exceeded quota: small'
+    world.settle(v2, ready=0)
+    refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": why}
+    world.objects["Deployment", v2]["status"]["conditions"] = [refused]
+    world.wait(61)
+    world.reconcile()
+    assert world.condition("Stalled")["message"].endswith(f"0 of 2 pods ready after 60 s; {why}")
+
+
+def test_a_clock_that_was_ahead_when_the_challenger_came_up_does_not_put_its_deadline_off(world: World) -> None:
+    v1 = world.promote("v1", rollout={"progressDeadlineSeconds": 60})
+    right = world.now
+    world.wait(86_400)
+    v2 = bring_up(world, "v2", rollout={"progressDeadlineSeconds": 60})
+    world.now = right
+    world.reconcile()
+    world.wait(61)
+    world.reconcile()
+    assert world.names_of("Deployment") == {v1}
+    assert v2 in world.condition("Stalled")["message"]
+
+
 def test_a_new_spec_during_a_rollout_supersedes_it(world: World) -> None:
     v1 = world.promote("v1")
     world.spec("v2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from creditmodel_operator import names
+from creditmodel_operator.api.spec import Parity
 from creditmodel_operator.plan import Action, Apply
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 JSON = dict[str, Any]
 
+ROWS = Parity().rows
 MEASURED = ("artifact", "parity", "benchmark")
 GOOD = ("good1", "good2", "good3")
 BAD = ("bad1", "bad2")
@@ -43,6 +46,8 @@ class Life(RuleBasedStateMachine):
         self.healthy: str | None = None
         self.passed: set[tuple[str, str]] = set()
         """Revision and gate: what a Job has measured of a good model, at some time."""
+        self.rows: set[tuple[str, int]] = set()
+        """Revision and rows: what a parity Job has measured of a good model, at some time."""
         self.lenient: set[str] = set()
         """Revisions that have been tried at limits that a good model keeps."""
         self.approved: set[str] = set()
@@ -101,16 +106,33 @@ class Life(RuleBasedStateMachine):
         bundle=st.sampled_from(GOOD + BAD),
         token=st.sampled_from([None, "a", "b"]),
         limit=st.sampled_from([None, 1e-5, 1e-9]),
+        rows=st.sampled_from([None, None, 99]),
+        keep=st.sampled_from([0, 60]),
+        history=st.sampled_from([0, 1, 1, 2]),
         resolve=st.booleans(),
         suspend=st.sampled_from([False, False, False, True]),
         checked=st.booleans(),
     )
     def edit_spec(
-        self, bundle: str, token: str | None, limit: float | None, resolve: bool, suspend: bool, checked: bool
+        self,
+        bundle: str,
+        token: str | None,
+        limit: float | None,
+        rows: int | None,
+        keep: int,
+        history: int,
+        resolve: bool,
+        suspend: bool,
+        checked: bool,
     ) -> None:
-        limits = {} if limit is None else {"rtol": limit, "atol": limit}
+        limits: JSON = {} if limit is None else {"rtol": limit, "atol": limit}
+        limits |= {} if rows is None else {"rows": rows}
         sections: JSON = {"gates": {"parity": limits}, "suspend": suspend, "model": {}}
-        sections["rollout"] = {"keepPreviousSeconds": 60, "progressDeadlineSeconds": 120, "revisionHistoryLimit": 1}
+        sections["rollout"] = {
+            "keepPreviousSeconds": keep,
+            "progressDeadlineSeconds": 120,
+            "revisionHistoryLimit": history,
+        }
         sections["rollout"] |= {"retryToken": token} if token else {}
         sections |= {"drift": {"current": {"uri": "file:///log"}}} if checked else {}
         sections["model"] |= {"digest": None} if resolve else {}
@@ -154,7 +176,11 @@ class Life(RuleBasedStateMachine):
         bundle = job["metadata"]["annotations"][names.URI]
         if "bad" in bundle and found["kind"] == "parity":
             found |= {"envelope": [[1.0, 0.5]], "max_abs_diff": 0.5}
-        self.passed.add((self.world.revision(bundle.rsplit("/", 1)[1]), found["kind"]))
+        revision = self.world.revision(bundle.rsplit("/", 1)[1])
+        self.passed.add((revision, found["kind"]))
+        if found["kind"] == "parity":
+            command = job["spec"]["template"]["spec"]["containers"][0]["command"]
+            self.rows.add((revision, int(command[command.index("--rows") + 1])))
         return found
 
     @rule()
@@ -208,6 +234,19 @@ class Life(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.world.wait(seconds)
 
+    @rule(seconds=st.sampled_from([1, 9, 65, 130, 3600]))
+    def the_operator_sleeps_until_it_has_something_to_do(self, seconds: int) -> None:
+        """It looks again when it said that it would, and looking before is in vain."""
+        self.the_operator_works()
+        until = self.world.decide().look_again
+        if until is not None and self.world.now + timedelta(seconds=seconds) >= until:
+            self.world.now = until
+            return
+        self.world.wait(seconds)
+        plan = self.world.decide()
+        assert not plan.actions, "there was something to do, and nothing would have woken the operator"
+        assert plan.status is None, "there was something to say, and nothing would have woken the operator"
+
     @rule(writes=st.integers(0, 4))
     def the_operator_dies_between_two_writes(self, writes: int) -> None:
         self.refresh()
@@ -240,6 +279,17 @@ class Life(RuleBasedStateMachine):
         status = self.world.objects["CreditModel", "credit"].get("status", {})
         shares = [share["weight"] for share in status.get("traffic", ())]
         assert sum(shares) == (100 if "active" in status else 0)
+
+    @invariant()
+    def ready_is_said_of_what_was_measured_as_spec_has_it_now(self) -> None:
+        live = self.world.objects["CreditModel", "credit"]
+        status, spec = live.get("status", {}), live["spec"]
+        current = status.get("observedGeneration") == live["metadata"]["generation"]
+        if not current or self.world.conditions["Ready"] != "True":
+            return
+        revision = self.world.revision(spec["model"]["uri"].rsplit("/", 1)[1])
+        assert self.world.champion in (revision, "x", None)  # a hand may have been at work meanwhile
+        assert (revision, spec.get("gates", {}).get("parity", {}).get("rows", ROWS)) in self.rows
 
     @invariant()
     def jobs_are_bounded(self) -> None:

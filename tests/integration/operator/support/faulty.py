@@ -128,6 +128,10 @@ def _nothing(_: Request) -> Fault | None:
     return None
 
 
+def _as_it_is(_: Request, body: bytes) -> bytes:
+    return body
+
+
 class Proxy:
     """Runs in a thread of its own; `url` speaks plain HTTP."""
 
@@ -136,6 +140,8 @@ class Proxy:
         self.url = ""
         self.rule: Callable[[Request], Fault | None] = _nothing
         self.wrote: Callable[[Request], Fault | None] = _nothing
+        self.admit: Callable[[Request, bytes], bytes] = _as_it_is
+        """What becomes of a request's body: the part of a mutating webhook."""
         self.seen: list[Request] = []
         self.muted = False
         """Watches that are open or opened meanwhile get no byte any more and are never closed, not even afterwards."""
@@ -166,6 +172,7 @@ class Proxy:
     def heal(self) -> None:
         """No fault any more."""
         self.rule = self.wrote = _nothing
+        self.admit = _as_it_is
         self.muted = False
 
     def close_watches(self) -> None:
@@ -217,7 +224,7 @@ class Proxy:
         elif fault is not None:
             return await self._faulty(fault, request, incoming)
         try:
-            return await self._forward(request, incoming, body)
+            return await self._forward(request, incoming, self.admit(request, body))
         except aiohttp.ClientError:
             return await self._faulty(DROPPED, request, incoming)
 
