@@ -316,20 +316,6 @@ def test_a_container_that_does_not_listen_is_killed_after_the_grace_period(pods:
     assert 0.9 < time.monotonic() - began < 6
 
 
-def test_a_prestop_hook_runs_before_the_container_is_asked_to_end(pods: Any) -> None:
-    out = pods.node.directory / f"hook-{pods.namespace}"
-    volume = {"name": "out", "hostPath": {"path": str(out), "type": "DirectoryOrCreate"}}
-    script = "trap 'printf term >> /out/order; exit 0' TERM; touch /out/up; while :; do sleep 0.05; done"
-    hook = {"preStop": {"exec": {"command": ["sh", "-c", "printf hook, >> /out/order; sleep 0.3"]}}}
-    container = {"lifecycle": hook, "volumeMounts": [{"name": "out", "mountPath": "/out"}]}
-    pods.create("p", "sh", "-c", script, container=container, volumes=[volume])
-    pods.wait_phase("p", "Running")
-    pods.until((out / "up").exists)
-    pods.delete("p")
-    pods.wait_gone("p")
-    assert (out / "order").read_text() == "hook,term"
-
-
 def test_a_sidecar_runs_beside_the_container_and_ends_after_it(pods: Any) -> None:
     mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
     script = "touch /v/up; trap 'exit 0' TERM; while :; do sleep 0.05; done"

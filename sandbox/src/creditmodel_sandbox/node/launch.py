@@ -1,27 +1,26 @@
-"""From a container's specification to its running process: directories, variables, command, user."""
+"""From a container's specification to its running process: directories, variables, command."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from creditmodel_sandbox.node import environment, private, volumes
-from creditmodel_sandbox.node.environment import Paths, Sources
+from creditmodel_sandbox.node.environment import ConfigError, Paths, Sources
 from creditmodel_sandbox.node.lifecycle import Record
 from creditmodel_sandbox.node.logs import LogPump, tail
 from creditmodel_sandbox.node.private import PrivateRun
 from creditmodel_sandbox.node.probes import Place, Prober
 from creditmodel_sandbox.node.process import Process
 
-__all__ = ["PodContext", "Run", "began", "launch", "log_path", "user_of", "working_directory"]
+__all__ = ["PodContext", "Run", "began", "launch", "log_path", "working_directory"]
 
 Obj = Mapping[str, Any]
 MESSAGE_BYTES, MESSAGE_BYTES_OF_POD, LOG_LINES, LOG_BYTES = 4096, 12 * 1024, 80, 2048
@@ -46,8 +45,6 @@ class PodContext:
     given: Mapping[str, str]
     """Variables of every container."""
     session: Any
-    warn: Callable[[str, str, str], None]
-    """Called with reason, message and container."""
 
 
 @dataclass
@@ -86,6 +83,9 @@ class Run:
 
 def launch(context: PodContext, container: Obj, record: Record, restart: int, bin_dir: Path) -> Run:
     """Start the container's process. Raises ConfigError or StartError, with nothing left running."""
+    for name in ("readinessGates", "lifecycle"):
+        if context.sources.pod["spec"].get(name) or container.get(name):
+            raise ConfigError(f"{name}: not supported by the sandbox's node")
     given = {"PATH": f"{bin_dir}:{SYSTEM_PATH}", **context.given}
     known = environment.variables(container, context.sources, given)
     mounts = volumes.mounts(container, context.volumes, known)
@@ -93,8 +93,7 @@ def launch(context: PodContext, container: Obj, record: Record, restart: int, bi
     paths = Paths({container.get("terminationMessagePath") or TERMINATION_LOG: message_path, **mounts})
     argv = environment.command(container, known, paths)
     limit = ((container.get("resources") or {}).get("limits") or {}).get("memory") or 0
-    user, group = user_of(context, container, [bin_dir, context.directory])
-    own = _own_directories(message_path, user, group)
+    own = _own_directories(message_path)
     home = {"HOME": str(own["home"]), "TMPDIR": str(mounts.get("/tmp", own["tmp"]))}  # noqa: S108 (a mount path)
     container_id = uuid.uuid4().hex
     place = Place(
@@ -104,46 +103,26 @@ def launch(context: PodContext, container: Obj, record: Record, restart: int, bi
         env=home | {name: value if name in given else paths.substitute(value) for name, value in known.items()},
         cwd=working_directory(container, paths, own["work"]),
         translate=lambda words: [paths.substitute(environment.expand(word, known)) for word in words],
-        user=user,
-        group=group,
         session=context.session,
         private=PrivateRun(message_path.with_name("run"), mounts).prepare() if private.possible() else None,
     )
     pump = LogPump(log_path(context.logs, context.sources.pod["metadata"]["uid"], record.name, restart))
     try:
         process = Process.start(
-            argv, env=place.env, cwd=place.cwd, mark=place.mark, output=pump.sink, user=user, group=group,
-            private=place.private,
+            argv, env=place.env, cwd=place.cwd, mark=place.mark, output=pump.sink, private=place.private,
         )  # fmt: skip
     finally:
         pump.close_sink()
     return Run(record, place, process, pump, message_path, container_id, environment.quantity(limit))
 
 
-def user_of(context: PodContext, container: Obj, needed: list[Path]) -> tuple[int | None, int | None]:
-    """User and group to run as: only root can change them, and only to one that can reach what it needs."""
-    both = {**(context.sources.pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
-    user = both.get("runAsUser")
-    if not user or os.geteuid() != 0:
-        return None, None
-    hidden = [place for path in needed for place in (path, *path.parents) if not place.stat().st_mode & 0o001]
-    if hidden:
-        message = f"runAsUser {user} is ignored: that user cannot enter {hidden[0]}"
-        context.warn("RunAsUserIgnored", message, container["name"])
-        return None, None
-    return user, both.get("runAsGroup", user)
-
-
-def _own_directories(message_path: Path, user: int | None, group: int | None) -> dict[str, Path]:
+def _own_directories(message_path: Path) -> dict[str, Path]:
     """Working directory, home and temporary files, fresh for each run, beside an empty termination message."""
     shutil.rmtree(message_path.parent, ignore_errors=True)
     found = {name: message_path.with_name(name) for name in ("work", "home", "tmp")}
     for path in found.values():
         path.mkdir(parents=True)
     message_path.touch()
-    if user is not None:
-        for path in (*found.values(), message_path):
-            os.chown(path, user, -1 if group is None else group)
     return found
 
 
@@ -169,5 +148,5 @@ def began(run: Run, restart: int) -> None:
         record.crashes += 1
     record.running(now, restart, f"creditmodel-sandbox://{run.id}")
     container = run.place.container
-    if not (container.get("startupProbe") or (container.get("lifecycle") or {}).get("postStart")):
+    if not container.get("startupProbe"):
         record.started, record.ready = True, not container.get("readinessProbe")

@@ -267,16 +267,11 @@ def _conditions(
     unready = [r.name for r in [*sidecars, *_main(spec, records)] if not r.ready]
     missing = "containers with incomplete status: [{}]".format(" ".join(_incomplete(spec, records)))
     containers = _readiness(unready, phase)
-    gates = [g["conditionType"] for g in spec.get("readinessGates") or []]
-    shut = [gate for gate in gates if old.get(gate, {}).get("status") != "True"]
-    ready = containers
-    if not containers[0] and shut:
-        ready = ("ReadinessGatesNotReady", f'the status of pod readiness gate "{shut[0]}" is not "True"')
     initialized = ("", "") if _initialized(spec, records) else ("ContainersNotInitialized", missing)
     rows = {
         "PodReadyToStartContainers": (bool(facts.pod_ip) and not facts.over, "", ""),
         "Initialized": (not initialized[0], *initialized),
-        "Ready": (not ready[0], *ready),
+        "Ready": (not containers[0], *containers),
         "ContainersReady": (not containers[0], *containers),
         "PodScheduled": (True, "", ""),
     }

@@ -23,7 +23,7 @@ from creditmodel_sandbox.node.images import ImageError, Images
 from creditmodel_sandbox.node.launch import PodContext, Run, began, launch, log_path
 from creditmodel_sandbox.node.lifecycle import Facts, Record, rfc3339, seconds_of
 from creditmodel_sandbox.node.materials import Fetcher
-from creditmodel_sandbox.node.probes import Outcome, Prober, attempt
+from creditmodel_sandbox.node.probes import Outcome, Prober
 from creditmodel_sandbox.node.process import StartError
 from creditmodel_sandbox.node.statuses import RecordFile, StatusWriter
 from creditmodel_sandbox.objects import PODS
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Host", "PodWorker"]
 
-DEFAULT_GRACE, REMOVED_GRACE, AFTER_HOOK_SECONDS, DRAIN_SECONDS = 30, 1.0, 2.0, 2.0
+DEFAULT_GRACE, REMOVED_GRACE, DRAIN_SECONDS = 30, 1.0, 2.0
 MOUNT_PAUSE, LONGEST_MOUNT_PAUSE, API_PAUSE, TROUBLE_PAUSE = 0.5, 120.0, 1.0, 5.0
 log = logging.getLogger(__name__)
 
@@ -358,7 +358,6 @@ class PodWorker:
             volumes=self._volumes or {},
             given={"HOSTNAME": self.pod["spec"].get("hostname") or self.name, **host.api},
             session=host.session,
-            warn=lambda reason, message, container: self._event("Warning", reason, message, container),
         )
 
     def _started(self, run: Run, restart: int) -> None:
@@ -373,18 +372,7 @@ class PodWorker:
             path.unlink(missing_ok=True)
         self._event("Normal", "Started", "Container started", name)
         run.hold(self._watch_exit(run))
-        if hook := (run.place.container.get("lifecycle") or {}).get("postStart"):
-            run.hold(self._after_start(run, hook))
-        else:
-            run.prober = Prober(run.place, _Verdicts(self, run))
-
-    async def _after_start(self, run: Run, hook: Obj) -> None:
-        outcome = await attempt(hook, run.place, self._grace())
-        if outcome.ok:
-            run.prober = Prober(run.place, _Verdicts(self, run))
-            return
-        self._event("Warning", "FailedPostStartHook", f"PostStartHook failed: {outcome.message}", run.record.name)
-        self.stop(run, self._grace(), "FailedPostStartHook")
+        run.prober = Prober(run.place, _Verdicts(self, run))
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
@@ -405,17 +393,8 @@ class PodWorker:
         if run.prober:
             run.prober.stop_liveness()
         self._event("Normal", "Killing", why, run.record.name)
-        run.hold(self._terminate(run, grace))
-        self._wake.set()
-
-    async def _terminate(self, run: Run, grace: float) -> None:
-        if hook := (run.place.container.get("lifecycle") or {}).get("preStop"):
-            outcome = await attempt(hook, run.place, grace)
-            if not outcome.ok:
-                self._event("Warning", "FailedPreStopHook", f"PreStopHook failed: {outcome.message}", run.record.name)
-            if grace > AFTER_HOOK_SECONDS and run.kill_at is not None:
-                run.kill_at = max(run.kill_at, time.time() + AFTER_HOOK_SECONDS)
         run.process.terminate()
+        self._wake.set()
 
     async def _watch_exit(self, run: Run) -> None:
         code = await run.process.exited

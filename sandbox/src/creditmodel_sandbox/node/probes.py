@@ -1,4 +1,4 @@
-"""Probes and hooks: exec, httpGet, tcpSocket, sleep.
+"""Probes: exec, httpGet, tcpSocket.
 
 `Prober` runs the three probes of one container and tells their outcome; `attempt` runs one handler once.
 """
@@ -37,7 +37,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a container is: what its probes and hooks need to reach it."""
+    """Where a container is: what its probes need to reach it."""
 
     container: Mapping[str, Any]
     ip: str
@@ -46,8 +46,6 @@ class Place:
     cwd: Path
     translate: Callable[[Sequence[str]], list[str]]
     """Replaces mount paths in a command."""
-    user: int | None
-    group: int | None
     session: aiohttp.ClientSession
     private: PrivateRun | None = None
 
@@ -70,7 +68,7 @@ def port_number(container: Mapping[str, Any], port: int | str) -> int:
 
 
 async def attempt(handler: Mapping[str, Any], place: Place, seconds: float) -> Outcome:
-    """Run a probe's or hook's action once. Never raises: what goes wrong is a failed outcome."""
+    """Run a probe's action once. Never raises: what goes wrong is a failed outcome."""
     try:
         async with asyncio.timeout(seconds):
             if "exec" in handler:
@@ -79,9 +77,6 @@ async def attempt(handler: Mapping[str, Any], place: Place, seconds: float) -> O
                 return await _http(handler["httpGet"], place)
             if "tcpSocket" in handler:
                 return await _tcp(handler["tcpSocket"], place)
-            if "sleep" in handler:
-                await asyncio.sleep(float(handler["sleep"]["seconds"]))
-                return Outcome(ok=True)
     except TimeoutError:
         return Outcome(ok=False, message=f"no answer within {seconds:g}s")
     except (aiohttp.ClientError, OSError, ValueError, StartError) as e:
@@ -98,8 +93,6 @@ async def _exec(command: Sequence[str], place: Place) -> Outcome:
             cwd=place.cwd,
             mark=f"{place.mark}/{next(_numbers)}",
             output=output.fileno(),
-            user=place.user,
-            group=place.group,
             private=place.private,
         )
         try:

@@ -53,8 +53,6 @@ class Process:
         cwd: Path,
         mark: str,
         output: int,
-        user: int | None = None,
-        group: int | None = None,
         private: PrivateRun | None = None,
     ) -> Process:
         """Start `argv` with exactly `env` plus the mark; standard output and error go to the file descriptor `output`.
@@ -66,10 +64,6 @@ class Process:
         def become_the_container() -> None:
             if private is not None:
                 private.enter()
-            if user is not None:
-                os.setgroups([])
-                os.setgid(user if group is None else group)
-                os.setuid(user)
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
                 os._exit(137)
@@ -83,7 +77,6 @@ class Process:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                # In this order: mounting needs root, and a change of user clears the parent-death signal.
                 preexec_fn=become_the_container,
             )
         except FileNotFoundError as e:

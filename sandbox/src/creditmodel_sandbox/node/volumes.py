@@ -8,7 +8,6 @@ link `..data` is moved to it, as the kubelet does.
 from __future__ import annotations
 
 import base64
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -73,7 +72,6 @@ def _token_key(source: Mapping[str, Any]) -> tuple[str, int]:
 def prepare(sources: Sources, directory: Path) -> dict[str, Path]:
     """Make every volume of the pod, and return the real path of each. ConfigError says what cannot be mounted."""
     spec = sources.pod["spec"]
-    group = (spec.get("securityContext") or {}).get("fsGroup")
     paths = {}
     for volume in spec.get("volumes") or []:
         place = directory / volume["name"]
@@ -91,8 +89,6 @@ def prepare(sources: Sources, directory: Path) -> dict[str, Path]:
                 f'volume "{volume["name"]}": {kind} is not supported by the sandbox\'s node; use emptyDir, hostPath, '
                 f"configMap, secret, downwardAPI or projected"
             )
-        if group is not None and os.geteuid() == 0:
-            os.chown(place, -1, group)
         paths[volume["name"]] = place
     return paths
 

@@ -168,13 +168,6 @@ def test_a_transition_time_moves_only_when_the_condition_flips(pod: Any) -> None
     assert second["Ready"]["reason"] is None
 
 
-def test_a_readiness_gate_must_be_true_as_well(pod: Any) -> None:
-    p = pod(readinessGates=[{"conditionType": "example.com/ok"}])
-    assert _conditions(_status(p, running()))["Ready"] == ("False", "ReadinessGatesNotReady")
-    known = {"example.com/ok": {"type": "example.com/ok", "status": "True"}}
-    assert _conditions(_status(p, running(), known=known))["Ready"] == ("True", None)
-
-
 def test_a_pod_that_is_stopped_before_it_ran_has_failed() -> None:
     assert terminal_phase(ONE, {"main": Record("main")}) == "Failed"
 

@@ -36,8 +36,6 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
             env={"PATH": os.environ["PATH"], "A": "1"},
             cwd=tmp_path,
             translate=lambda words: [word.replace("/mounted", str(tmp_path)) for word in words],
-            user=None,
-            group=None,
             session=session,
         )
 
