@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from base64 import b64decode
 from collections.abc import Callable
@@ -35,7 +34,7 @@ class CelError(ValueError):
     """An expression that cannot be compiled; the message is the engine's."""
 
 
-# Kubernetes' library. A quantity, URL or address is a map that carries its kind, so that `==` compares values.
+# Kubernetes' library. A quantity or URL is a map that carries its kind, so that `==` compares values.
 
 
 def _quantity(text: str) -> JSON:
@@ -58,29 +57,6 @@ def _holds(function: Callable[[str], Any], text: str) -> bool:
     return True
 
 
-_SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
-
-
-def _semver(text: str) -> JSON:
-    if not _SEMVER.fullmatch(text):
-        raise ValueError(f"{text!r} is not a semantic version")
-    return {"semver": text}
-
-
-def _version(value: JSON) -> tuple[Any, ...]:
-    """The parts of a semantic version in their order of precedence: a pre-release comes before its release."""
-    found = _SEMVER.fullmatch(value["semver"])
-    major, minor, patch, early = found.groups() if found else ("0", "0", "0", None)
-    words = [(0, int(word), "") if word.isdigit() else (1, 0, word) for word in (early or "").split(".")]
-    return int(major), int(minor), int(patch), early is None, words
-
-
-def _compare(left: JSON, right: JSON) -> int:
-    order: Callable[[JSON], Any] = _amount if "quantity" in left else _version
-    first, second = order(left), order(right)
-    return int(first > second) - int(first < second)
-
-
 def _of(left: JSON, right: Any, sign: int) -> JSON:
     other = _amount(right) if isinstance(right, dict) else Decimal(right)
     return {"quantity": str((_amount(left) + sign * other).normalize())}
@@ -95,40 +71,6 @@ def _url(text: str) -> JSON:
 
 def _url_part(read: Callable[[Any], Any]) -> Callable[[JSON], Any]:
     return lambda value: read(urlsplit(value["url"])) or ""
-
-
-def _ip(text: str) -> JSON:
-    return {"ip": str(ipaddress.ip_address(text))}
-
-
-def _cidr(text: str) -> JSON:
-    if "/" not in text:
-        raise ValueError(f"{text!r} is not a range of addresses")
-    return {"cidr": str(ipaddress.ip_interface(text))}
-
-
-def _network(value: Any) -> Any:
-    """The range of a CIDR, given as a text or as a value."""
-    return ipaddress.ip_interface(value["cidr"] if isinstance(value, dict) else value).network
-
-
-def _contains(network: JSON, address: Any) -> bool:
-    text = address["ip"] if isinstance(address, dict) else address
-    return ipaddress.ip_address(text) in _network(network)
-
-
-def _covers(network: JSON, other: Any) -> bool:
-    inner, outer = _network(other), _network(network)
-    return inner.version == outer.version and bool(inner.subnet_of(outer))
-
-
-def _is(kind: str) -> Callable[[JSON], bool]:
-    return lambda address: bool(getattr(ipaddress.ip_address(address["ip"]), f"is_{kind}"))
-
-
-def _is_global_unicast(address: JSON) -> bool:
-    found = ipaddress.ip_address(address["ip"])
-    return not (found.is_multicast or found.is_loopback or found.is_link_local or found.is_unspecified)
 
 
 def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
@@ -166,9 +108,9 @@ _FUNCTIONS: list[tuple[str, bool, Any, list[Any], Callable[..., Any]]] = [
     ("sets.equivalent", False, T.BOOL, [_LIST, _LIST], lambda a, b: all(i in a for i in b) and all(i in b for i in a)),
     ("quantity", False, _MAP, [T.STRING], _quantity),
     ("isQuantity", False, T.BOOL, [T.STRING], _is_quantity),
-    ("isLessThan", True, T.BOOL, [_MAP, _MAP], lambda a, b: _compare(a, b) < 0),
-    ("isGreaterThan", True, T.BOOL, [_MAP, _MAP], lambda a, b: _compare(a, b) > 0),
-    ("compareTo", True, T.INT, [_MAP, _MAP], _compare),
+    ("isLessThan", True, T.BOOL, [_MAP, _MAP], lambda a, b: _amount(a) < _amount(b)),
+    ("isGreaterThan", True, T.BOOL, [_MAP, _MAP], lambda a, b: _amount(a) > _amount(b)),
+    ("compareTo", True, T.INT, [_MAP, _MAP], lambda a, b: (_amount(a) > _amount(b)) - (_amount(a) < _amount(b))),
     ("sign", True, T.INT, [_MAP], lambda a: (_amount(a) > 0) - (_amount(a) < 0)),
     ("isInteger", True, T.BOOL, [_MAP], lambda a: _amount(a) == _amount(a).to_integral_value()),
     ("asInteger", True, T.INT, [_MAP], lambda a: int(_amount(a))),
@@ -183,26 +125,6 @@ _FUNCTIONS: list[tuple[str, bool, Any, list[Any], Callable[..., Any]]] = [
     ("getPort", True, T.STRING, [_MAP], _url_part(lambda u: str(u.port or ""))),
     ("getQuery", True, T.Map(T.STRING, T.List(T.STRING)), [_MAP], lambda u: parse_qs(urlsplit(u["url"]).query)),
     ("getEscapedPath", True, T.STRING, [_MAP], _url_part(lambda u: u.path)),
-    ("ip", False, _MAP, [T.STRING], _ip),
-    ("isIP", False, T.BOOL, [T.STRING], lambda text: _holds(ipaddress.ip_address, text)),
-    ("family", True, T.INT, [_MAP], lambda a: ipaddress.ip_address(a["ip"]).version),
-    ("ip.isCanonical", False, T.BOOL, [T.STRING], lambda text: str(ipaddress.ip_address(text)) == text),
-    ("isLoopback", True, T.BOOL, [_MAP], _is("loopback")),
-    ("isUnspecified", True, T.BOOL, [_MAP], _is("unspecified")),
-    ("isLinkLocalUnicast", True, T.BOOL, [_MAP], _is("link_local")),
-    ("isGlobalUnicast", True, T.BOOL, [_MAP], _is_global_unicast),
-    ("cidr", False, _MAP, [T.STRING], _cidr),
-    ("isCIDR", False, T.BOOL, [T.STRING], lambda text: _holds(_cidr, text)),
-    ("containsIP", True, T.BOOL, [_MAP, T.DYN], _contains),
-    ("containsCIDR", True, T.BOOL, [_MAP, T.DYN], _covers),
-    ("masked", True, _MAP, [_MAP], lambda c: {"cidr": str(_network(c))}),
-    ("ip", True, _MAP, [_MAP], lambda c: _ip(c["cidr"].partition("/")[0])),
-    ("semver", False, _MAP, [T.STRING], _semver),
-    ("isSemver", False, T.BOOL, [T.STRING], lambda text: _holds(_semver, text)),
-    ("major", True, T.INT, [_MAP], lambda v: _version(v)[0]),
-    ("minor", True, T.INT, [_MAP], lambda v: _version(v)[1]),
-    ("patch", True, T.INT, [_MAP], lambda v: _version(v)[2]),
-    ("prefixLength", True, T.INT, [_MAP], lambda c: _network(c).prefixlen),
 ]  # fmt: skip
 
 

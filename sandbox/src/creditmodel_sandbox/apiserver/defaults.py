@@ -76,8 +76,7 @@ def _cron_job(obj: JSON) -> None:
 
 def _service(obj: JSON) -> None:
     spec = obj["spec"]
-    if spec["type"] != "ExternalName":
-        _add(spec, internalTrafficPolicy="Cluster", ipFamilies=["IPv4"], ipFamilyPolicy="SingleStack")
+    _add(spec, internalTrafficPolicy="Cluster", ipFamilies=["IPv4"], ipFamilyPolicy="SingleStack")
     for port in spec.get("ports") or ():
         _add(port, targetPort=port.get("port"))
 

@@ -19,9 +19,8 @@ _SUBRESOURCES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "eviction": ("policy", "v1", "Eviction", ("create",)),
     "token": ("authentication.k8s.io", "v1", "TokenRequest", ("create",)),
     "finalize": ("", "v1", "Namespace", ("update",)),
-    "proxy": ("", "v1", "ServiceProxyOptions", ("create", "delete", "get", "patch", "update")),
 }
-HIDDEN = ("exec", "attach", "portforward")
+HIDDEN = ("exec", "attach", "portforward", "proxy")
 """Known by name, so that asking for them is answered clearly, and not offered."""
 
 

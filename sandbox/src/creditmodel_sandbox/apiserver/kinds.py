@@ -52,8 +52,6 @@ def prepare_create(resource: Resource, obj: JSON) -> None:
             obj["status"] = {"phase": "Pending", "qosClass": _quality(obj.get("spec") or {})}
         case "jobs.batch":
             _own_pods(obj)
-        case "persistentvolumeclaims":
-            obj["status"] = {"phase": "Pending"}
         case storage if storage == CRD_STORAGE:
             obj["metadata"]["finalizers"] = [*obj["metadata"].get("finalizers", ()), CRD_FINALIZER]
             accept_names(obj, obj["metadata"]["creationTimestamp"])
@@ -88,7 +86,7 @@ def _quality(spec: JSON) -> str:
 def prepare_update(resource: Resource, new: JSON, old: JSON) -> None:
     """What an update may leave out and keeps."""
     match resource.storage:
-        case "services" if new.get("spec", {}).get("type", "ClusterIP") != "ExternalName":
+        case "services":
             for name in ("clusterIP", "clusterIPs"):
                 if not new.setdefault("spec", {}).get(name) and name in old["spec"]:
                     new["spec"][name] = old["spec"][name]
@@ -143,7 +141,7 @@ def _metadata_changed(obj: JSON, old: JSON | None) -> bool:
 
 def allocate(resource: Resource, obj: JSON, addresses: Addresses, store: Store) -> None:
     """Give a new Service its address."""
-    if resource.storage != "services" or obj["spec"]["type"] == "ExternalName":
+    if resource.storage != "services":
         return
     spec = obj["spec"]
     used = {record.fields.get("spec.clusterIP") for record in store.collection("services").records.values()}

@@ -38,7 +38,7 @@ def refuse(resource: Resource, obj: JSON) -> None:
 
 def _missing(storage: str, spec: JSON) -> Iterator[str]:
     match storage:
-        case "services" if spec.get("type") != "ExternalName":
+        case "services":
             if spec.get("type", "ClusterIP") != "ClusterIP":
                 yield f"Services of type {spec['type']}: use ClusterIP"
             if spec.get("sessionAffinity", "None") != "None":
@@ -69,10 +69,6 @@ def _warnings(storage: str, obj: JSON, old: JSON | None) -> Iterator[str]:
             yield "spec.containers[*].image: the sandbox's node does not start a container again for another image"
     elif path := _TEMPLATES.get(storage):
         yield from _pod_warnings(".".join(path), _at(obj, path))
-    elif storage == "persistentvolumeclaims":
-        yield "spec: nothing in the sandbox provisions volumes, so this claim stays Pending: use emptyDir or hostPath"
-    elif storage == "services" and obj["spec"].get("type") == "ExternalName":
-        yield "spec.externalName: the sandbox has no DNS, so nothing finds this name"
     elif storage == "services" and _is_served(obj["spec"]) and not obj["spec"].get("selector"):
         yield "spec.selector: the sandbox forwards to pods that a selector finds, so this Service refuses connections"
 

@@ -1,9 +1,8 @@
-"""What the server asks of nodes and pods on a client's behalf: logs, resource use, and plain HTTP requests."""
+"""What the server asks of nodes on a client's behalf: logs and resource use."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -18,21 +17,11 @@ from creditmodel_sandbox.apiserver.storage import Key
 __all__ = ["Nodes"]
 
 JSON = dict[str, Any]
-_HOP = {
-    "connection",
-    "keep-alive",
-    "transfer-encoding",
-    "upgrade",
-    "host",
-    "authorization",
-    "content-length",
-    "content-encoding",
-}
 CONNECT_SECONDS = 5.0
 
 
 class Nodes:
-    """Reaches kubelets, pods and Services over plain HTTP on loopback."""
+    """Reaches kubelets over plain HTTP on loopback."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -45,7 +34,7 @@ class Nodes:
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS)
-            self._session = aiohttp.ClientSession(timeout=timeout, auto_decompress=False)
+            self._session = aiohttp.ClientSession(timeout=timeout)
         return self._session
 
     def _kubelet(self, name: str) -> str:
@@ -67,69 +56,18 @@ class Nodes:
             raise bad_request(f"pod {key[1]} does not have a host assigned")
         query = {name: value for name, value in request.query.items() if name != "container"}
         url = f"{self._kubelet(node)}/containerLogs/{key[0]}/{key[1]}/{container}"
-        return await self._forward(request, url, query, "GET", plain_errors=True)
-
-    async def proxy(self, request: web.Request, resource: Resource, key: Key, rest: str) -> web.StreamResponse:
-        """Pass a request on to a pod, a Service's ready endpoint, or a node."""
-        scheme, name, port = _proxy_name(key[1])
-        if scheme == "https":
-            raise ApiError(501, "NotImplemented", "the sandbox does not implement proxying to https")
-        target = (key[0], name)
-        match resource.plural:
-            case "pods":
-                address = self._pod_address(resource, target, port)
-            case "services":
-                address = self._service_address(resource, target, port)
-            case _:
-                address = self._kubelet(name)
-        base = address if address.startswith("http") else f"http://{address}"
-        return await self._forward(request, f"{base}/{rest}", request.query, request.method)
-
-    def _pod_address(self, resource: Resource, key: Key, port: str) -> str:
-        pod = self._objects.read(resource, key).object()
-        address = pod.get("status", {}).get("podIP")
-        if not address:
-            raise ApiError(503, "ServiceUnavailable", f"pod {key[1]} has no address yet")
-        ports = [p for container in pod["spec"]["containers"] for p in container.get("ports") or ()]
-        if not port:
-            port = str(ports[0]["containerPort"]) if ports else "80"
-        elif not port.isdigit():
-            port = next((str(p["containerPort"]) for p in ports if p.get("name") == port), port)
-        return f"{address}:{port}"
-
-    def _service_address(self, resource: Resource, key: Key, port: str) -> str:
-        ports = self._objects.read(resource, key).object()["spec"].get("ports") or []
-        wanted = next((p for p in ports if not port or port in (str(p["port"]), p.get("name"))), None)
-        if wanted is None:
-            raise ApiError(503, "ServiceUnavailable", f'no port "{port}" in service "{key[1]}"')
-        for (namespace, _), record in self._objects.store.collection("endpointslices.discovery.k8s.io").records.items():
-            if namespace == key[0] and record.labels.get("kubernetes.io/service-name") == key[1]:
-                found = _ready_endpoint(record.object(), wanted.get("name", ""))
-                if found:
-                    return found
-        raise ApiError(503, "ServiceUnavailable", f'no endpoints available for service "{key[1]}"')
-
-    async def _forward(
-        self, request: web.Request, url: str, query: Mapping[str, str], method: str, plain_errors: bool = False
-    ) -> web.StreamResponse:
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
-        body = await request.read() if request.can_read_body else None
         try:
-            async with self._client().request(method, url, params=query, headers=headers, data=body) as answer:
-                if plain_errors and answer.status >= 400:
+            async with self._client().get(url, params=query) as answer:
+                if answer.status >= 400:
                     raise bad_request((await answer.text()).strip())
-                response = web.StreamResponse(status=answer.status)
-                for name, value in answer.headers.items():
-                    if name.lower() not in _HOP - {"content-encoding"}:
-                        response.headers.add(name, value)
+                response = web.StreamResponse(headers={"Content-Type": "text/plain"})
                 with suppress(ConnectionResetError):  # the client has gone, as after logs -f
                     await response.prepare(request)
                     async for chunk in answer.content.iter_any():
                         await response.write(chunk)
                 return response
         except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, TimeoutError) as error:
-            message = f"error trying to reach service: {error}"
-            raise ApiError(503, "ServiceUnavailable", message) from error
+            raise ApiError(503, "ServiceUnavailable", f"error trying to reach node {node}: {error}") from error
 
     # Resource use
 
@@ -180,29 +118,6 @@ def _container(pod: JSON, name: str, wanted: str | None) -> str:
     if wanted not in names:
         raise bad_request(f"container {wanted} is not valid for pod {name}")
     return wanted
-
-
-def _proxy_name(text: str) -> tuple[str, str, str]:
-    """`[scheme:]name[:port]` taken apart."""
-    parts = text.split(":")
-    match parts:
-        case [name]:
-            return "", name, ""
-        case [name, port]:
-            return "", name, port
-        case [scheme, name, port]:
-            return scheme, name, port
-        case _:
-            pass
-    raise bad_request(f"invalid proxy target {text!r}: it is [scheme:]name[:port]")
-
-
-def _ready_endpoint(endpoints: JSON, port_name: str) -> str | None:
-    port = next((p["port"] for p in endpoints.get("ports") or () if p.get("name", "") == port_name), None)
-    for endpoint in endpoints.get("endpoints") or ():
-        if port and (endpoint.get("conditions") or {}).get("ready", True):
-            return f"{endpoint['addresses'][0]}:{port}"
-    return None
 
 
 def _usage(stats: JSON) -> JSON:

@@ -92,7 +92,6 @@ v1                           secrets                  Secret                   n
 v1                           serviceaccounts          ServiceAccount           n  sa       token
 v1                           events                   Event                    n  ev       -
 v1                           nodes                    Node                     -  no       status,proxy
-v1                           persistentvolumeclaims   PersistentVolumeClaim    n  pvc      status
 apps/v1                      deployments              Deployment               ng deploy   status,scale
 apps/v1                      replicasets              ReplicaSet               ng rs       status,scale
 batch/v1                     jobs                     Job                      ng -        status
@@ -110,6 +109,7 @@ rbac.authorization.k8s.io/v1 clusterrolebindings      ClusterRoleBinding       -
 apiextensions.k8s.io/v1      customresourcedefinitions CustomResourceDefinition g  crd,crds status
 v1                           endpoints                Endpoints                nx ep       -
 v1                           limitranges              LimitRange               nx limits   -
+v1                           persistentvolumeclaims   PersistentVolumeClaim    nx pvc      -
 v1                           persistentvolumes        PersistentVolume         x  pv       -
 v1                           replicationcontrollers   ReplicationController    nx rc       -
 v1                           resourcequotas           ResourceQuota            nx quota    -

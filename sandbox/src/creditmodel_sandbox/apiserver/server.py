@@ -71,7 +71,6 @@ class Target:
     namespace: str
     name: str
     subresource: str = ""
-    rest: str = ""
 
     @property
     def key(self) -> Key:
@@ -176,7 +175,7 @@ class Server:
         namespace = ""
         if parts[0] == "namespaces" and len(parts) > 2 and parts[2] not in ("status", "finalize"):
             namespace, parts = parts[1], parts[2:]
-        plural, name, subresource, *rest = [*parts, "", "", ""][: max(3, len(parts))]
+        plural, name, subresource = [*parts, "", ""][:3]
         resource = self.registry.get(group, version, plural)
         misplaced = resource is not None and bool(namespace) != resource.namespaced and bool(namespace or name)
         if resource is None or misplaced:
@@ -187,7 +186,7 @@ class Server:
         if subresource and subresource not in resource.subresources:
             message = f"the server could not find the requested resource ({plural}/{subresource})"
             raise ApiError(404, "NotFound", message, {"kind": plural})
-        return Target(resource, namespace, name, subresource, "/".join(rest))
+        return Target(resource, namespace, name, subresource)
 
     async def _resource(
         self, request: web.Request, user: access.User, group: str, version: str, parts: list[str]
@@ -392,8 +391,6 @@ class Server:
         match target.subresource, request.method:
             case "log", "GET":
                 return await self.nodes.logs(request, resource, key)
-            case "proxy", _:
-                return await self.nodes.proxy(request, resource, key, target.rest)
             case "scale", "GET":
                 scale = subresources.scale_of(resource, objects.read(resource, key))
                 return json_answer(View.of(request).shown(SCALE, scale))

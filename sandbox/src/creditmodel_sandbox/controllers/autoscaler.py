@@ -1,4 +1,4 @@
-"""HorizontalPodAutoscaler v2 on resources: reads metrics every 15 s, moves the scale within its rules.
+"""HorizontalPodAutoscaler v2 of a Deployment on CPU: reads metrics every 15 s, moves the scale within its rules.
 
 Without metrics nothing is ever scaled: ScalingActive turns False and says why.
 """
@@ -20,7 +20,6 @@ from creditmodel_sandbox.objects import (
     DEPLOYMENTS,
     HPAS,
     PODS,
-    REPLICA_SETS,
     condition,
     condition_time,
     format_time,
@@ -36,12 +35,12 @@ from creditmodel_sandbox.objects import (
 
 __all__ = ["Autoscaler", "Memory", "Metrics", "NoMetrics", "Snapshot", "reconcile"]
 
+METRIC = "cpu resource utilization (percentage of request)"
 PERIOD = timedelta(seconds=15)
 TOLERANCE = 0.1
 START_UP = timedelta(minutes=5)  # a pod's CPU before that may be its start
 FIRST_READINESS = timedelta(seconds=30)
 POD_METRICS = Resource("metrics.k8s.io/v1beta1", "pods", "PodMetrics")
-TARGETS = {("apps", "Deployment"): DEPLOYMENTS, ("apps", "ReplicaSet"): REPLICA_SETS}
 UP: Obj = {
     "stabilizationWindowSeconds": 0,
     "selectPolicy": "Max",
@@ -63,7 +62,7 @@ class NoMetrics(Exception):
 
 @dataclass(frozen=True)
 class Metrics:
-    """What the pods used of one resource: {pod name: (amount, when)}, or why that is not known."""
+    """What the pods used of CPU: {pod name: (amount, when)}, or why that is not known."""
 
     usage: Mapping[str, tuple[float, datetime]] = field(default_factory=dict)
     error: str = ""
@@ -79,15 +78,14 @@ class Memory:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An autoscaler, its target's scale (or why there is none), the target's pods, and metrics by resource."""
+    """An autoscaler, its target's scale (or why there is none), the target's pods, and their metrics."""
 
     hpa: Obj
     scale: Obj | None
     scale_error: str = ""
     pods: tuple[Obj, ...] = ()
-    metrics: Mapping[str, Metrics] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=Metrics)
     memory: Memory = field(default_factory=Memory)
-    target: Resource = DEPLOYMENTS
 
 
 def reconcile(snapshot: Snapshot, now: datetime) -> Sequence[Action]:
@@ -104,18 +102,15 @@ def reconcile(snapshot: Snapshot, now: datetime) -> Sequence[Action]:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What one metric asks for."""
+    """What the metric asks for."""
 
     replicas: int
     utilization: int  # percent of the requests
     average: float  # per pod
 
 
-def propose(
-    pods: Sequence[Obj], metrics: Metrics, resource: str, target: int, current: int, now: datetime, base: float = 0
-) -> Proposal:
-    """Replicas that would bring the use of a resource to `target` percent of the requests, or, where one is given, of
-    `base` for each pod. Raises NoMetrics.
+def propose(pods: Sequence[Obj], metrics: Metrics, target: int, current: int, now: datetime) -> Proposal:
+    """Replicas that would bring the use of CPU to `target` percent of the requests. Raises NoMetrics.
 
     Pods that are not ready yet count as idle when scaling up, pods without metrics as idle when scaling up and as fully
     used when scaling down, so that what is unknown only ever dampens.
@@ -123,9 +118,9 @@ def propose(
     if metrics.error:
         raise NoMetrics(metrics.error)
     considered = [pod for pod in pods if not is_deleting(pod) and phase(pod) != "Failed"]
-    requests = {pod["metadata"]["name"]: base or _request(pod, resource) for pod in considered}
+    requests = {pod["metadata"]["name"]: _request(pod) for pod in considered}
     missing = {n for n in requests if n not in metrics.usage}
-    unready = {p["metadata"]["name"] for p in considered if _is_unready(p, metrics, resource, now)}
+    unready = {p["metadata"]["name"] for p in considered if _is_unready(p, metrics, now)}
     missing -= unready
     usage = {n: metrics.usage[n][0] for n in requests if n not in missing | unready}
     if not usage:
@@ -148,23 +143,23 @@ def propose(
     return Proposal(replicas, result.utilization, result.average)
 
 
-def _request(pod: Obj, resource: str) -> float:
+def _request(pod: Obj) -> float:
     total = 0.0
     for container in pod["spec"].get("containers") or []:
-        amount = ((container.get("resources") or {}).get("requests") or {}).get(resource)
+        amount = ((container.get("resources") or {}).get("requests") or {}).get("cpu")
         if amount is None:
             name = pod["metadata"]["name"]
-            raise NoMetrics(f"missing request for {resource} in container {container['name']} of Pod {name}")
+            raise NoMetrics(f"missing request for cpu in container {container['name']} of Pod {name}")
         total += quantity(amount)
     return total
 
 
-def _is_unready(pod: Obj, metrics: Metrics, resource: str, now: datetime) -> bool:
-    """Not running yet or, for CPU, not known to be past its start."""
+def _is_unready(pod: Obj, metrics: Metrics, now: datetime) -> bool:
+    """Not running yet, or not known to be past its start."""
     if phase(pod) in ("", "Pending"):
         return True
     name = pod["metadata"]["name"]
-    if resource != "cpu" or name not in metrics.usage:
+    if name not in metrics.usage:
         return False
     started, ready = parse_time((pod.get("status") or {}).get("startTime")), condition(pod, "Ready")
     changed = condition_time(ready)
@@ -293,7 +288,7 @@ class _Pass:
         self.snapshot.memory.changes.append((self.now, wanted - current))
         self.events.append(Event(self.hpa, "SuccessfulRescale", f"New size: {wanted}; reason: {reason}"))
         # The scale comes first: should it be refused, nothing claims that it was done.
-        rescaled = Replace(self.snapshot.target, scale | {"spec": {"replicas": wanted}}, "scale")
+        rescaled = Replace(DEPLOYMENTS, scale | {"spec": {"replicas": wanted}}, "scale")
         return [rescaled, *self._write()]
 
     def _desired(self, current: int) -> tuple[int, str]:
@@ -308,7 +303,7 @@ class _Pass:
             return self.limits.most, "Current number of replicas above Spec.MaxReplicas"
         if current < self.limits.least:
             return self.limits.least, "Current number of replicas below Spec.MinReplicas"
-        proposed, name = self._proposed(current)
+        proposed = self._proposed(current)
         longest = max(rules.get("stabilizationWindowSeconds") or 0 for rules in (self.limits.up, self.limits.down))
         memory.recommendations = [r for r in memory.recommendations if r[0] > self.now - timedelta(seconds=longest)]
         memory.changes = [change for change in memory.changes if change[0] > self.now - timedelta(hours=1)]
@@ -318,7 +313,7 @@ class _Pass:
         wanted, reason, message = limit(stable, current, self.limits, memory, self.now)
         within = reason == "DesiredWithinRange"
         self._condition("ScalingLimited", "False" if within else "True", reason, message)
-        return wanted, f"{name} above target" if wanted > current else "All metrics below target"
+        return wanted, f"{METRIC} above target" if wanted > current else "All metrics below target"
 
     def _say_stabilized(self, stable: int, proposed: int) -> None:
         if stable == proposed:
@@ -331,38 +326,17 @@ class _Pass:
             new = ("ScaleUpStabilized", message)
         self._condition("AbleToScale", "True", *new)
 
-    def _proposed(self, current: int) -> tuple[int, str]:
-        """The largest that any metric asks for; one that cannot be read vetoes scaling down."""
-        proposals, errors = [], []
-        for metric in self.hpa["spec"].get("metrics") or []:
-            try:
-                proposals.append(self._of_metric(metric, current))
-            except NoMetrics as e:
-                errors.append(str(e))
-        if not proposals or (errors and max(proposals)[0] < current):
-            raise NoMetrics(errors[0] if errors else "no metric is given")
-        replicas, name = max(proposals)
-        found: str = f"the HPA was able to successfully calculate a replica count from {name}"
-        self._condition("ScalingActive", "True", "ValidMetricFound", found)
-        return replicas, name
-
-    def _of_metric(self, metric: Obj, current: int) -> tuple[int, str]:
-        spec = metric.get("resource") or {}
-        resource, target = spec.get("name", ""), spec.get("target") or {}
-        percent, amount = target.get("averageUtilization"), target.get("averageValue")
-        if metric["type"] != "Resource" or (percent is None and amount is None):
-            raise NoMetrics(f"the sandbox scales on the average of a Resource only, not on {metric['type']}")
-        metrics = self.snapshot.metrics.get(resource, Metrics(error="no metrics known"))
-        base = 0.0 if amount is None else quantity(amount)
+    def _proposed(self, current: int) -> int:
+        """What the one metric that the sandbox has asks for. Raises NoMetrics."""
         try:
-            found = propose(self.snapshot.pods, metrics, resource, percent or 100, current, self.now, base)
+            found = propose(self.snapshot.pods, self.snapshot.metrics, _target(self.hpa), current, self.now)
         except NoMetrics as e:
-            raise NoMetrics(f"failed to get {resource} {'usage' if percent is None else 'utilization'}: {e}") from e
-        average = f"{math.ceil(found.average * 1000)}m" if resource == "cpu" else str(math.ceil(found.average))
-        value = {"averageValue": average} | ({} if percent is None else {"averageUtilization": found.utilization})
-        self.metrics.append({"type": "Resource", "resource": {"name": resource, "current": value}})
-        share = "" if percent is None else " utilization (percentage of request)"
-        return found.replicas, f"{resource} resource{share}"
+            raise NoMetrics(f"failed to get cpu utilization: {e}") from e
+        value = {"averageValue": f"{math.ceil(found.average * 1000)}m", "averageUtilization": found.utilization}
+        self.metrics.append({"type": "Resource", "resource": {"name": "cpu", "current": value}})
+        message = f"the HPA was able to successfully calculate a replica count from {METRIC}"
+        self._condition("ScalingActive", "True", "ValidMetricFound", message)
+        return found.replicas
 
     def _no_metrics(self, error: str) -> None:
         message = f"the HPA was unable to compute the replica count: {error}"
@@ -387,6 +361,16 @@ class _Pass:
         return [Replace(HPAS, self.hpa | {"status": self.status}, "status"), *self.events]
 
 
+def _target(hpa: Obj) -> int:
+    """The percentage asked for. Raises NoMetrics for anything but one averageUtilization of cpu."""
+    metrics = hpa["spec"].get("metrics") or [{}]
+    resource = metrics[0].get("resource") or {}
+    percent = (resource.get("target") or {}).get("averageUtilization")
+    if len(metrics) > 1 or resource.get("name") != "cpu" or percent is None:
+        raise NoMetrics("the sandbox scales on one metric, the averageUtilization of cpu")
+    return int(percent)
+
+
 # --- wiring ----------------------------------------------------------------------------------------------------------
 
 
@@ -408,22 +392,21 @@ class Autoscaler:
             return None
         memory = self._memory[hpa["metadata"]["uid"]]
         reference = hpa["spec"]["scaleTargetRef"]
-        target = TARGETS.get(((reference.get("apiVersion") or "").partition("/")[0], reference["kind"]))
         name = f"{namespace_of(hpa)}/{reference['name']}"
-        if target is None or (obj := cache.get(target, name)) is None:
+        if reference["kind"] != "Deployment" or (obj := cache.get(DEPLOYMENTS, name)) is None:
             return Snapshot(hpa, None, f"{reference['kind'].lower()}s.apps {reference['name']!r} not found")
         selector = obj["spec"]["selector"]
         pods = tuple(pod for pod in cache.all(PODS, namespace_of(hpa)) if matches(selector, pod))
-        return Snapshot(hpa, _scale_of(obj), "", pods, await self._metrics(namespace_of(hpa)), memory, target)
+        return Snapshot(hpa, _scale_of(obj), "", pods, await self._metrics(namespace_of(hpa)), memory)
 
-    async def _metrics(self, namespace: str) -> Mapping[str, Metrics]:
+    async def _metrics(self, namespace: str) -> Metrics:
         """One request for all autoscalers of a period."""
         async with self._reading:
             if time.monotonic() > self._read_at + 0.6 * PERIOD.total_seconds():
                 self._items, self._error = await self._read()
                 self._read_at = time.monotonic()
         items = [item for item in self._items if namespace_of(item) == namespace]
-        return {resource: _usage(items, resource, self._error) for resource in ("cpu", "memory")}
+        return _usage(items, self._error)
 
     async def _read(self) -> tuple[list[Obj], str]:
         try:
@@ -446,13 +429,13 @@ def _scale_of(obj: Obj) -> Obj:
     return {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": meta, "spec": spec}
 
 
-def _usage(items: Sequence[Obj], resource: str, error: str) -> Metrics:
+def _usage(items: Sequence[Obj], error: str) -> Metrics:
     if error or not items:
         error = error or "no metrics returned from resource metrics API"
-        return Metrics(error=f"unable to get metrics for resource {resource}: {error}")
+        return Metrics(error=f"unable to get metrics for resource cpu: {error}")
     usage: dict[str, tuple[float, datetime]] = {}
     for item in items:
-        amounts: list[Any] = [container["usage"].get(resource) for container in item.get("containers") or []]
+        amounts: list[Any] = [container["usage"].get("cpu") for container in item.get("containers") or []]
         taken = parse_time(item.get("timestamp"))
         if taken and amounts and None not in amounts:
             usage[item["metadata"]["name"]] = (sum(map(quantity, amounts)), taken)

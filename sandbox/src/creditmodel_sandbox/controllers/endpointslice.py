@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from creditmodel_sandbox.client import Obj, key_of
 from creditmodel_sandbox.controllers.runtime import Action, Cache, Controller, Create, Delete, Replace
@@ -44,7 +43,7 @@ class Snapshot:
 def observe(cache: Cache, key: str) -> Snapshot | None:
     """The snapshot of the Service `key`; None when it is gone (its slices go with it) or selects nothing by itself."""
     service = cache.get(SERVICES, key)
-    if service is None or is_deleting(service) or not _selector(service):
+    if service is None or is_deleting(service) or not service["spec"].get("selector"):
         return None
     pods = tuple(pod for pod in cache.all(PODS, namespace_of(service)) if _selects(service, pod))
     slices = (s for s in cache.controlled(ENDPOINT_SLICES, service) if _is_ours(s) and not is_deleting(s))
@@ -56,13 +55,8 @@ def reconcile(snapshot: Snapshot, now: datetime) -> Sequence[Action]:  # noqa: A
     return list(_update(snapshot))
 
 
-def _selector(service: Obj) -> Any:
-    external = service["spec"].get("type") == "ExternalName"
-    return None if external else service["spec"].get("selector")
-
-
 def _selects(service: Obj, pod: Obj) -> bool:
-    return matches({"matchLabels": _selector(service)}, pod)
+    return matches({"matchLabels": service["spec"]["selector"]}, pod)
 
 
 def _is_ours(endpoint_slice: Obj) -> bool:
@@ -162,7 +156,7 @@ def _body(service: Obj, ports: Ports, endpoints: list[Obj]) -> Obj:
 
 def _of_pod(cache: Cache, pod: Obj) -> Iterator[str]:
     for service in cache.all(SERVICES, namespace_of(pod)):
-        if _selector(service) and _selects(service, pod):
+        if service["spec"].get("selector") and _selects(service, pod):
             yield key_of(service)
 
 

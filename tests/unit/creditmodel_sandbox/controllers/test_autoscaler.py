@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +11,7 @@ from creditmodel_sandbox.client import Obj
 from creditmodel_sandbox.controllers import autoscaler
 from creditmodel_sandbox.controllers.autoscaler import Limits, Memory, Metrics, NoMetrics, Snapshot
 from creditmodel_sandbox.controllers.runtime import Event, Replace, Wake
-from creditmodel_sandbox.objects import DEPLOYMENTS, HPAS, condition
+from creditmodel_sandbox.objects import HPAS, condition
 
 
 def pods(
@@ -50,37 +49,37 @@ PROPOSALS = [
 @pytest.mark.parametrize(("used", "target", "expected"), [c[1:] for c in PROPOSALS], ids=[c[0] for c in PROPOSALS])
 def test_a_proposal(world: Any, used: list[float], target: int, expected: int) -> None:
     targeted = pods(world, len(used))
-    found = autoscaler.propose(targeted, usage(world, *used), "cpu", target, len(used), world.now)
+    found = autoscaler.propose(targeted, usage(world, *used), target, len(used), world.now)
     assert found.replicas == expected
 
 
 def test_a_pod_that_is_not_ready_yet_counts_as_idle_when_scaling_up(world: Any) -> None:
     starting = pods(world, 2, ready=False, age=10, prefix="q", phase="Running")
-    found = autoscaler.propose([*pods(world, 2), *starting], usage(world, 100, 100), "cpu", 50, 4, world.now)
+    found = autoscaler.propose([*pods(world, 2), *starting], usage(world, 100, 100), 50, 4, world.now)
     assert found.replicas == 4
 
 
 def test_a_pod_without_metrics_counts_as_idle_when_scaling_up(world: Any) -> None:
-    found = autoscaler.propose(pods(world, 2), usage(world, 120), "cpu", 50, 2, world.now)
+    found = autoscaler.propose(pods(world, 2), usage(world, 120), 50, 2, world.now)
     assert found.replicas == 3
 
 
 def test_a_pod_without_metrics_counts_as_busy_when_scaling_down(world: Any) -> None:
-    found = autoscaler.propose(pods(world, 4), usage(world, 10, 10, 10), "cpu", 80, 4, world.now)
+    found = autoscaler.propose(pods(world, 4), usage(world, 10, 10, 10), 80, 4, world.now)
     assert found.replicas == 2
     assert found.utilization == 10
 
 
 def test_failed_and_deleted_pods_do_not_count(world: Any) -> None:
     gone = pods(world, 1, prefix="q", phase="Failed")
-    found = autoscaler.propose([*pods(world, 2), *gone], usage(world, 100, 100), "cpu", 50, 2, world.now)
+    found = autoscaler.propose([*pods(world, 2), *gone], usage(world, 100, 100), 50, 2, world.now)
     assert found.replicas == 4
 
 
 def test_a_container_without_request_has_no_utilisation(world: Any) -> None:
     pod = world.pod("p0", ready=True)
     with pytest.raises(NoMetrics, match="missing request for cpu in container main of Pod p0"):
-        autoscaler.propose([pod], usage(world, 10), "cpu", 50, 1, world.now)
+        autoscaler.propose([pod], usage(world, 10), 50, 1, world.now)
 
 
 def an_hpa(world: Any, least: int = 1, most: int = 10, behavior: Obj | None = None, **status: Any) -> Obj:
@@ -161,7 +160,7 @@ def test_stabilisation(
 def a_snapshot(world: Any, hpa: Obj, replicas: int, metrics: Metrics, memory: Memory | None = None) -> Snapshot:
     scale = {"metadata": {"name": "web", "namespace": "ns"}, "spec": {"replicas": replicas}}
     found = pods(world, replicas, prefix="p")
-    return Snapshot(hpa, scale, "", tuple(found), {"cpu": metrics}, memory or Memory(), DEPLOYMENTS)
+    return Snapshot(hpa, scale, "", tuple(found), metrics, memory or Memory())
 
 
 def writes(actions: Any) -> tuple[int | None, Obj]:
@@ -187,21 +186,22 @@ def test_load_above_target_scales_up_and_says_so(world: Any) -> None:
     assert Wake(world.now + timedelta(seconds=15)) in actions
 
 
-def test_a_target_for_the_average_value_needs_no_requests_and_is_named_as_kubernetes_names_it(world: Any) -> None:
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "50m"}}}],
+        [{"type": "Resource", "resource": {"name": "memory", "target": {"averageUtilization": 50}}}],
+        [{"type": "Pods", "pods": {"metric": {"name": "requests"}, "target": {"averageValue": "5"}}}],
+    ],
+)
+def test_what_is_not_the_utilisation_of_cpu_scales_nothing_and_says_so(world: Any, metrics: list[Obj]) -> None:
     hpa = an_hpa(world)
-    hpa["spec"]["metrics"][0]["resource"]["target"] = {"type": "AverageValue", "averageValue": "50m"}
-    found = [world.pod(f"p{number}", ready=True, status={"startTime": world.now.isoformat()}) for number in range(2)]
-    scale = {"metadata": {"name": "web", "namespace": "ns"}, "spec": {"replicas": 2}}
-    known = Snapshot(hpa, scale, "", tuple(found), {"cpu": usage(world, 100, 100)}, Memory(), DEPLOYMENTS)
-    actions = autoscaler.reconcile(known, world.now)
-    replicas, after = writes(actions)
-    assert replicas == 4
-    assert after["status"]["currentMetrics"][0]["resource"] == {"name": "cpu", "current": {"averageValue": "100m"}}
-    (event,) = [action for action in actions if isinstance(action, Event)]
-    assert event.message == "New size: 4; reason: cpu resource above target"
-    unknown = replace(known, metrics={"cpu": Metrics(error="no metrics")})
-    _, after = writes(autoscaler.reconcile(unknown, world.now))
-    assert condition(after, "ScalingActive")["message"].endswith("failed to get cpu usage: no metrics")
+    hpa["spec"]["metrics"] = metrics
+    replicas, after = writes(autoscaler.reconcile(a_snapshot(world, hpa, 2, usage(world, 100, 100)), world.now))
+    assert replicas is None
+    active = condition(after, "ScalingActive")
+    assert active["status"] == "False"
+    assert active["message"].endswith("the sandbox scales on one metric, the averageUtilization of cpu")
 
 
 def test_without_metrics_nothing_is_scaled(world: Any) -> None:
@@ -242,5 +242,5 @@ def test_a_controller_that_starts_anew_does_not_scale_down_at_once(world: Any) -
     assert replicas is None
     assert condition(written, "AbleToScale")["reason"] == "ScaleDownStabilized"
     world.pass_time(seconds=301)
-    later = Snapshot(written, snapshot.scale, "", snapshot.pods, {"cpu": usage(world, 10, 10, 10, 10)}, memory)
+    later = Snapshot(written, snapshot.scale, "", snapshot.pods, usage(world, 10, 10, 10, 10), memory)
     assert writes(autoscaler.reconcile(later, world.now))[0] == 1
