@@ -311,7 +311,8 @@ class CelRule(Rule):
         data[_HAS_OLD] = old is not MISSING
         result = self._program.eval(data=data)
         if result.type() == T.ERROR:
-            detail = f"{result.value()} evaluating rule: {self._message or self._source}"
+            why = re.sub(r'^NOT_FOUND: Key not found in map : "(.*)"', r"no such key: \1", str(result.value()))
+            detail = f"{why} evaluating rule: {self._message or self._source}"
         elif result.value() is True:
             return []
         else:

@@ -7,10 +7,11 @@ from typing import Any
 
 from creditmodel_sandbox.apiserver.cel import CelRule
 from creditmodel_sandbox.apiserver.cel_types import check_rules
+from creditmodel_sandbox.apiserver.discovery import priority
 from creditmodel_sandbox.apiserver.errors import FieldError, invalid_value, required, unsupported_value
 from creditmodel_sandbox.apiserver.jsonpath import JsonPathError, compile_path
 from creditmodel_sandbox.apiserver.resources import Registry, Resource, Scale, builtin_node
-from creditmodel_sandbox.apiserver.schema import Node, Rule, validate
+from creditmodel_sandbox.apiserver.schema import MISSING, Node, Rule, ask_rules, validate
 
 __all__ = ["CRD_FINALIZER", "CRD_STORAGE", "accept_names", "check_definition", "custom_resources", "serve_definition"]
 
@@ -106,7 +107,19 @@ def custom_resources(definition: JSON) -> Iterator[Resource]:
                 node=custom_node((version.get("schema") or {}).get("openAPIV3Schema") or {}),
                 singular=names.get("singular") or names["kind"].lower(),
                 list_kind=names.get("listKind") or f"{names['kind']}List",
+                deprecation=_deprecation(spec, version) if version.get("deprecated") else "",
             )
+
+
+def _deprecation(spec: JSON, version: JSON) -> str:
+    """What to warn of, and the newest version to use instead."""
+    kind = spec["names"]["kind"]
+    text = f"{spec['group']}/{version['name']} {kind} is deprecated"
+    current = [other["name"] for other in spec["versions"] if other.get("served") and not other.get("deprecated")]
+    newest = max(current, key=priority, default=version["name"])
+    if priority(newest) > priority(version["name"]):
+        text += f"; use {spec['group']}/{newest} {kind}"
+    return str(version.get("deprecationWarning") or text)
 
 
 def _scale(paths: JSON) -> Scale:
@@ -169,7 +182,7 @@ def _version_errors(version: JSON, path: str) -> Errors:
     errors = list(_schema_errors(schema, where))
     yield from errors
     if not errors:
-        yield from _default_errors(schema, Node.parse(schema), where)
+        yield from _default_errors(schema, Node.parse(schema, _rules), where)
     for index, column in enumerate(version.get("additionalPrinterColumns") or ()):
         yield from _column_errors(column, f"{path}.additionalPrinterColumns[{index}]")
 
@@ -246,7 +259,9 @@ def _map_list_errors(schema: JSON, path: str) -> Errors:
 
 def _default_errors(schema: JSON, node: Node, path: str) -> Errors:
     if "default" in schema:
-        yield from validate(node, schema["default"], path=f"{path}.default")
+        where = f"{path}.default"
+        # As it stands: what the fields in it default to is not in it yet.
+        yield from validate(node, schema["default"], path=where) or ask_rules(node, schema["default"], MISSING, where)
     for name, child in (schema.get("properties") or {}).items():
         yield from _default_errors(child, node.properties[name], f"{path}.properties[{name}]")
     if isinstance(schema.get("items"), dict) and node.items is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from creditmodel_sandbox.apiserver.resources import Registry, Resource
 
-__all__ = ["aggregated", "api_versions", "group", "group_list", "resource_list"]
+__all__ = ["aggregated", "api_versions", "group", "group_list", "priority", "resource_list"]
 
 JSON = dict[str, Any]
 
@@ -40,10 +40,10 @@ def group_versions(registry: Registry) -> dict[str, list[str]]:
         versions = found.setdefault(resource.group, [])
         if resource.version not in versions:
             versions.append(resource.version)
-    return {name: sorted(versions, key=_priority, reverse=True) for name, versions in found.items()}
+    return {name: sorted(versions, key=priority, reverse=True) for name, versions in found.items()}
 
 
-def _priority(version: str) -> tuple[int, int, int]:
+def priority(version: str) -> tuple[int, int, int]:
     """v2 before v1 before v1beta2 before v1beta1 before v1alpha1."""
     digits, _, rest = version.removeprefix("v").partition("beta" if "beta" in version else "alpha")
     stage = 2 if not rest else 1 if "beta" in version else 0

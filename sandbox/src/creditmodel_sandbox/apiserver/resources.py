@@ -58,6 +58,8 @@ class Resource:
     verbs: tuple[str, ...] = VERBS
     absent: bool = False
     """Known, so that tools find its kind and whoever creates one is told: there are none."""
+    deprecation: str = ""
+    """What to warn of when this version is used."""
 
     @property
     def api_version(self) -> str:
@@ -68,13 +70,6 @@ class Resource:
         """The key in the store; events of both groups are the same objects."""
         group = "" if self.group == "events.k8s.io" else self.group
         return f"{self.plural}.{group}" if group else self.plural
-
-    def deprecation(self) -> str:
-        """What to warn of when this version is used; "" for one that is not deprecated."""
-        if not (self.custom or {}).get("deprecated"):
-            return ""
-        default = f"{self.api_version} {self.kind} is deprecated"
-        return str((self.custom or {}).get("deprecationWarning") or default)
 
     @property
     def has_status(self) -> bool:

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from creditmodel_sandbox.apiserver.errors import FieldError, invalid_value, required, show, unsupported_value
 
-__all__ = ["MISSING", "TYPE_INVALID", "Node", "Rule", "fill", "item_key", "judge", "prune", "validate"]
+__all__ = ["MISSING", "TYPE_INVALID", "Node", "Rule", "ask_rules", "fill", "item_key", "judge", "prune", "validate"]
 
 JSON = dict[str, Any]
 MISSING: Any = object()
@@ -43,7 +43,6 @@ class Node:
         "alternatives",
         "builtin",
         "default",
-        "embedded",
         "enum",
         "extra",
         "format",
@@ -73,7 +72,6 @@ class Node:
         self.format: str | None = schema.get("format")
         self.int_or_string: bool = bool(schema.get("x-kubernetes-int-or-string"))
         self.preserve: bool = bool(schema.get("x-kubernetes-preserve-unknown-fields"))
-        self.embedded: bool = bool(schema.get("x-kubernetes-embedded-resource"))
         self.list_type: str = schema.get("x-kubernetes-list-type", "atomic")
         self.map_type: str = schema.get("x-kubernetes-map-type", "granular")
         self.map_keys: list[str] = schema.get("x-kubernetes-list-map-keys", [])
@@ -266,17 +264,18 @@ def judge(node: Node, value: Any, old: Any, errors: Sequence[FieldError]) -> lis
     rules from being asked at all."""
     if node.ruled and any(error.reason in _BLOCKING for error in errors):
         return [invalid_value("<nil>", "null", _NOT_CHECKED)]
-    return _ask_rules(node, value, old, "")
+    return ask_rules(node, value, old, "")
 
 
-def _ask_rules(node: Node, value: Any, old: Any, path: str) -> list[FieldError]:
+def ask_rules(node: Node, value: Any, old: Any, path: str) -> list[FieldError]:
+    """What the rules find wrong with a value of the right form."""
     if not node.ruled or value is None:
         return []
     unchanged = old is not MISSING and old == value
     asked = [rule for rule in node.rules if rule.transition or not unchanged]
     errors = [error for rule in asked for error in rule.check(node, value, old, path)]
     for child, item, before, where in _children(node, value, old, path):
-        errors += _ask_rules(child, item, before, where)
+        errors += ask_rules(child, item, before, where)
     return errors
 
 
@@ -316,7 +315,7 @@ def _own_errors(node: Node, value: Any, path: str) -> Iterator[FieldError]:
     match value:
         case dict():
             missing = [name for name in node.required if name not in value]
-            yield from (required(join(path, name), "must not be empty" if node.embedded else "") for name in missing)
+            yield from (required(join(path, name)) for name in missing)
             yield from _count_errors(node, value, path, "Properties", "properties")
         case list():
             yield from _count_errors(node, value, path, "Items", "items")

@@ -204,7 +204,7 @@ class Server:
             return await self._subresource(request, target)
         handler = self._handler(request, target)
         answer = await handler(request, target)
-        if (warning := target.resource.deprecation()) and not answer.prepared:
+        if (warning := target.resource.deprecation) and not answer.prepared:
             answer.headers.add("Warning", _warning(warning))
         return answer
 

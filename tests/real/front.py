@@ -1,0 +1,155 @@
+"""One API in front of two servers: custom resources from Kubernetes' own API extensions server, the rest from a sandbox.
+
+Discovery and OpenAPI are the union of both, as kube-aggregator makes it in a cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+__all__ = ["Front", "Upstream"]
+
+JSON = dict[str, Any]
+EXTENSIONS = "apiextensions.k8s.io"
+AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+# What belongs to one connection, and what aiohttp writes anew.
+_OWN_HEADERS = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "upgrade", "te"}
+
+
+@dataclass
+class Upstream:
+    """A server behind the front."""
+
+    url: str
+    tls: ssl.SSLContext
+
+    @classmethod
+    def at(cls, port: int, certificate: Path) -> Upstream:
+        """A server on this machine, by the certificate that it signed itself."""
+        context = ssl.create_default_context(cafile=str(certificate))
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        return cls(f"https://127.0.0.1:{port}", context)
+
+
+@dataclass
+class Front:
+    """Passes each request to the server that knows its group."""
+
+    sandbox: Upstream
+    extensions: Upstream
+    session: aiohttp.ClientSession
+    token: str
+    built_in: set[str] = field(default_factory=set)
+
+    async def start(self) -> None:
+        """Learn which groups the sandbox has."""
+        groups = await self._get(self.sandbox, "/apis")
+        self.built_in = {group["name"] for group in groups["groups"]} - {EXTENSIONS}
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Any request."""
+        path = request.path.rstrip("/")
+        if path == "/apis":
+            return await self._groups(aggregated="APIGroupDiscoveryList" in request.headers.get("Accept", ""))
+        if path == "/openapi/v3":
+            return web.json_response(await self._openapi())
+        return await self._pass(self._server(path), request)
+
+    def _server(self, path: str) -> Upstream:
+        parts = path.removeprefix("/openapi/v3").split("/")
+        custom = len(parts) > 2 and parts[1] == "apis" and parts[2] not in self.built_in
+        return self.extensions if custom else self.sandbox
+
+    async def _pass(self, server: Upstream, request: web.Request) -> web.StreamResponse:
+        headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _OWN_HEADERS]
+        body = await request.read()
+        url = URL(server.url + request.raw_path, encoded=True)
+        async with self.session.request(
+            request.method, url, headers=headers, data=body or None, ssl=server.tls, allow_redirects=False
+        ) as found:
+            kept = [(name, value) for name, value in found.headers.items() if name.lower() not in _OWN_HEADERS]
+            answer = web.StreamResponse(status=found.status, reason=found.reason)
+            for name, value in kept:
+                answer.headers.add(name, value)
+            if found.headers.get("Content-Length"):
+                answer.content_length = int(found.headers["Content-Length"])
+            await answer.prepare(request)
+            with contextlib.suppress(ConnectionResetError):  # the client has gone
+                async for piece in found.content.iter_any():
+                    await answer.write(piece)
+                await answer.write_eof()
+            return answer
+
+    async def _get(self, server: Upstream, path: str, accept: str = "application/json") -> JSON:
+        headers = {"Authorization": f"Bearer {self.token}", "Accept": accept}
+        async with self.session.get(server.url + path, headers=headers, ssl=server.tls) as found:
+            body = json.loads(await found.read())
+            if found.status != 200:
+                raise web.HTTPBadGateway(text=f"{path}: {found.status} {body}")
+            return dict(body)
+
+    async def _groups(self, *, aggregated: bool) -> web.Response:
+        custom = await self._custom_groups()
+        if not aggregated:
+            answer = await self._get(self.sandbox, "/apis")
+            kept = [group for group in answer["groups"] if group["name"] in self.built_in]
+            return web.json_response(answer | {"groups": kept + custom})
+        answer = await self._get(self.sandbox, "/apis", AGGREGATED)
+        kept = [item for item in answer["items"] if item["metadata"].get("name") in self.built_in]
+        items = kept + [await self._described(group) for group in custom]
+        return web.Response(body=json.dumps(answer | {"items": items}), headers={"Content-Type": AGGREGATED})
+
+    async def _custom_groups(self) -> list[JSON]:
+        definitions = await self._get(self.extensions, f"/apis/{EXTENSIONS}/v1/customresourcedefinitions")
+        names = {EXTENSIONS: None} | {crd["spec"]["group"]: None for crd in definitions["items"]}
+        found = await asyncio.gather(*(self._group(name) for name in names))
+        return [group for group in found if group]
+
+    async def _group(self, name: str) -> JSON | None:
+        """Nothing while a new definition's group is not served yet."""
+        with contextlib.suppress(web.HTTPBadGateway, json.JSONDecodeError):
+            found = await self._get(self.extensions, f"/apis/{name}")
+            return {key: value for key, value in found.items() if key not in ("kind", "apiVersion")}
+        return None
+
+    async def _described(self, group: JSON) -> JSON:
+        versions = []
+        for version in group["versions"]:
+            found = await self._get(self.extensions, f"/apis/{version['groupVersion']}")
+            resources = _aggregated(group["name"], version["version"], found["resources"])
+            versions.append({"version": version["version"], "resources": resources, "freshness": "Current"})
+        return {"metadata": {"name": group["name"]}, "versions": versions}
+
+    async def _openapi(self) -> JSON:
+        ours = (await self._get(self.sandbox, "/openapi/v3"))["paths"]
+        theirs = (await self._get(self.extensions, "/openapi/v3"))["paths"]
+        kept = {path: entry for path, entry in ours.items() if self._server("/" + path) is self.sandbox}
+        return {"paths": kept | {path: entry for path, entry in theirs.items() if path.startswith("apis/")}}
+
+
+def _aggregated(group: str, version: str, resources: list[JSON]) -> list[JSON]:
+    """The resources of an APIResourceList in the form of aggregated discovery."""
+    found: dict[str, JSON] = {}
+    for resource in resources:
+        plural, _, sub = resource["name"].partition("/")
+        kind = {"group": resource.get("group", group), "version": resource.get("version", version)}
+        entry: Mapping[str, Any] = {"responseKind": kind | {"kind": resource["kind"]}, "verbs": resource["verbs"]}
+        if sub:
+            found[plural].setdefault("subresources", []).append({"subresource": sub, **entry})
+            continue
+        scope = "Namespaced" if resource["namespaced"] else "Cluster"
+        optional = {name: resource[name] for name in ("shortNames", "categories") if name in resource}
+        found[plural] = {"resource": plural, "singularResource": resource["singularName"], "scope": scope}
+        found[plural] |= {**entry, **optional}
+    return list(found.values())
