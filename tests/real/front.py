@@ -1,4 +1,4 @@
-"""One API in front of two servers: custom resources from Kubernetes' own API extensions server, the rest from a sandbox.
+"""One API in front of two servers: custom resources from Kubernetes' own server for them, the rest from a sandbox.
 
 Discovery and OpenAPI are the union of both, as kube-aggregator makes it in a cluster.
 """
@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +75,13 @@ class Front:
         body = await request.read()
         url = URL(server.url + request.raw_path, encoded=True)
         async with self.session.request(
-            request.method, url, headers=headers, data=body or None, ssl=server.tls, allow_redirects=False
+            request.method,
+            url,
+            headers=headers,
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+            data=body or None,
+            ssl=server.tls,
+            allow_redirects=False,
         ) as found:
             kept = [(name, value) for name, value in found.headers.items() if name.lower() not in _OWN_HEADERS]
             answer = web.StreamResponse(status=found.status, reason=found.reason)
@@ -144,12 +149,11 @@ def _aggregated(group: str, version: str, resources: list[JSON]) -> list[JSON]:
     for resource in resources:
         plural, _, sub = resource["name"].partition("/")
         kind = {"group": resource.get("group", group), "version": resource.get("version", version)}
-        entry: Mapping[str, Any] = {"responseKind": kind | {"kind": resource["kind"]}, "verbs": resource["verbs"]}
+        entry: JSON = {"responseKind": kind | {"kind": resource["kind"]}, "verbs": resource["verbs"]}
         if sub:
-            found[plural].setdefault("subresources", []).append({"subresource": sub, **entry})
+            found[plural].setdefault("subresources", []).append({"subresource": sub} | entry)
             continue
-        scope = "Namespaced" if resource["namespaced"] else "Cluster"
-        optional = {name: resource[name] for name in ("shortNames", "categories") if name in resource}
-        found[plural] = {"resource": plural, "singularResource": resource["singularName"], "scope": scope}
-        found[plural] |= {**entry, **optional}
+        entry |= {"resource": plural, "singularResource": resource["singularName"]}
+        entry |= {"scope": "Namespaced" if resource["namespaced"] else "Cluster"}
+        found[plural] = entry | {name: resource[name] for name in ("shortNames", "categories") if name in resource}
     return list(found.values())

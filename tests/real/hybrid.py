@@ -1,8 +1,9 @@
 """A cluster whose custom resources are served by Kubernetes' own code: `hybrid.py DIR COMMAND…`.
 
-DIR has the programs etcd and apiextensions-apiserver, as .ci/crd-server builds them. Both run beside the API server of a
-sandbox, which serves the built-in kinds, and which they ask about tokens, rights and namespaces. The command runs with
-KUBECONFIG set to the front of the two; its exit code is this program's. Everything listens on 127.0.0.1 and ends with it.
+DIR has the programs etcd and apiextensions-apiserver, as .ci/crd-server builds them. Both run beside the API server of
+a sandbox, which serves the built-in kinds, and which they ask about tokens, rights and namespaces. The command runs
+with KUBECONFIG set to the front of the two; its exit code is this program's. Everything listens on 127.0.0.1 and ends
+with the command.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import asyncio
 import os
 import random
 import socket
-import ssl
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -21,9 +21,9 @@ from pathlib import Path
 
 import aiohttp
 from aiohttp import web
-from front import Front, Upstream
 
 from creditmodel_sandbox.apiserver.credentials import Credentials, server_context
+from front import Front, Upstream
 from harness.kubectl import until
 from harness.process import background, console_script
 
@@ -35,16 +35,17 @@ def main() -> int:
     """Start, run the command, stop."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path, metavar="DIR", help=f"has the programs {' and '.join(PROGRAMS)}")
+    parser.add_argument("--without-controllers", action="store_true", help="for tests that play them")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="runs with KUBECONFIG set")
     given = parser.parse_args()
     for name in PROGRAMS:
         if not os.access(given.directory / name, os.X_OK):
             parser.error(f"{given.directory} has no program {name}: .ci/crd-server builds it")
     with tempfile.TemporaryDirectory(prefix="creditmodel-hybrid-") as work:
-        return asyncio.run(_run(given.directory, Path(work), given.command))
+        return asyncio.run(_run(given.directory, Path(work), given.command, controllers=not given.without_controllers))
 
 
-async def _run(programs: Path, work: Path, command: Sequence[str]) -> int:
+async def _run(programs: Path, work: Path, command: Sequence[str], *, controllers: bool) -> int:
     async with AsyncExitStack() as stack:
         credentials, sandbox = stack.enter_context(_sandbox(work))
         core = work / "core.kubeconfig"
@@ -52,8 +53,9 @@ async def _run(programs: Path, work: Path, command: Sequence[str]) -> int:
         url = await stack.enter_async_context(_front(credentials, sandbox, extensions))
         kubeconfig = work / "kubeconfig"
         kubeconfig.write_text(credentials.kubeconfig(url, "creditmodel-hybrid"))
-        controllers = [SANDBOX, "controllers", "--kubeconfig", str(kubeconfig)]
-        stack.enter_context(background(controllers, work / "controllers.log"))
+        if controllers:
+            joined = [SANDBOX, "controllers", "--kubeconfig", str(kubeconfig)]
+            stack.enter_context(background(joined, work / "controllers.log"))
         process = await asyncio.create_subprocess_exec(*command, env=os.environ | {"KUBECONFIG": str(kubeconfig)})
         return await process.wait()
 
@@ -87,7 +89,11 @@ def _extensions(programs: Path, work: Path, core: Path) -> Iterator[Upstream]:
         *(f"--authorization-webhook-cache-{kind}-ttl=0s" for kind in ("authorized", "unauthorized")),
         "--enable-priority-and-fairness=false",
         # The sandbox has none of the kinds that these plugins watch.
-        *(f"--disable-admission-plugins={w}Admission{k}" for w in ("Mutating", "Validating") for k in ("Policy", "Webhook")),
+        *(
+            f"--disable-admission-plugins={w}Admission{k}"
+            for w in ("Mutating", "Validating")
+            for k in ("Policy", "Webhook")
+        ),
     ]
     with (
         background([str(programs / "etcd"), *storage], work / "etcd.log"),

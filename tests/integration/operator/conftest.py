@@ -272,6 +272,13 @@ def _container(**state: JSON) -> JSON:
 
 
 @pytest.fixture(scope="session")
+def apiserver(given_cluster: ApiServer | None, request: pytest.FixtureRequest) -> ApiServer:
+    """The API server that KUBECONFIG names, without controllers, which the stub plays; by default a sandbox's."""
+    found: ApiServer = given_cluster or request.getfixturevalue("start_apiserver")()
+    return found
+
+
+@pytest.fixture(scope="session")
 def crd(apiserver: ApiServer) -> None:
     """The CRD is installed and served."""
     install_crd(apiserver)

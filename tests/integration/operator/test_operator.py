@@ -196,7 +196,7 @@ def test_two_operators_and_one_lease_make_one_leader_and_a_successor(ground: Gro
     ground.apply("v1")
     ground.ready("v1")
     assert second.metric("creditmodel_operator_passes_total") == 0
-    assert second.get("/healthz/ready") == 200
+    ground.until(lambda: second.get("/healthz/ready") == 200, "a replica that is ready without leading")
     assert first.kill(signal.SIGTERM) == 0
     stopped = time.monotonic()
     ground.until(lambda: second.metric("creditmodel_operator_leader") == 1, "a successor")
