@@ -3,25 +3,27 @@
 A number's bins are counted cumulatively (rows at or below each edge): one comparison a row and edge, without branches.
 That was measured faster than numbering each row's bin and grouping by it, and the state is a few integers a column
 however many rows stream past. Nothing here is special to one engine: each condition is a comparison, each count a
-conditional sum, and NaN sorts above every number as in DuckDB, Spark and PostgreSQL.
+conditional sum, and NaN sorts above every number as in DuckDB, Spark and PostgreSQL. So a missing number becomes NaN
+before it is compared: without nulls and dictionaries a comparison takes half the time.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
 
 from creditmodel_bundle.bins import CategoryBins, NumberBins
 from creditmodel_drift.baseline import Column
 
-__all__ = ["Physical", "conditions", "literal", "quote", "to_bins"]
+__all__ = ["Physical", "conditions", "literal", "quote", "to_bins", "with_numbers"]
 
 Physical = Literal["integer", "number", "text", "boolean", "wrong", "absent"]
 """How a column is stored. `wrong` cannot be read as its kind; `absent` is not there."""
 
 _INFINITY = "CAST('infinity' AS DOUBLE)"
+_NAN = "CAST('NaN' AS DOUBLE)"
 _EXACT_INTEGERS = 2**53
 
 
@@ -35,15 +37,28 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def with_numbers(rows: str, columns: Iterable[tuple[Column, Physical]]) -> str:
+    """The rows with one more column for each of floating point, and each that is text and should be a number.
+
+    In it a missing value, and text that is no number, is NaN: `least` passes over nulls, and NaN is the largest.
+    """
+    made = (
+        f", least({_read(quote(column.name), physical)}, {_NAN}) AS {_number_of(column)}"
+        for column, physical in columns
+        if _is_converted(column, physical)
+    )
+    return f"SELECT *{''.join(made)} FROM ({rows})"  # noqa: S608 - names are quoted
+
+
 def conditions(column: Column, physical: Physical) -> list[str]:
-    """SQL conditions whose true rows are to be counted, in the order that `to_bins` expects."""
+    """SQL conditions over `with_numbers` whose true rows are to be counted, in the order that `to_bins` expects."""
     name = quote(column.name)
     if physical == "absent":
         return []
     if physical == "wrong":
         return [f"{name} IS NOT NULL"]
-    value = _value(name, column.kind, physical)
-    present = f"{name} <= {_INFINITY}" if physical == "number" else f"{name} IS NOT NULL"
+    value = _number_of(column) if _is_converted(column, physical) else _value(name, column.kind, physical)
+    present = f"{value} <= {_INFINITY}" if physical == "number" else f"{name} IS NOT NULL"
     if isinstance(column.table, CategoryBins):
         return [present, *(f"{value} = {_category(category, column)}" for category in column.table.values)]
     return [present, *_comparisons(value, column.table, physical == "integer")]
@@ -88,10 +103,20 @@ def _comparisons(value: str, table: NumberBins, integers: bool) -> Iterator[str]
         yield f"{value} <= {_number(edge, integers, math.floor)}"
 
 
-def _value(name: str, kind: str, physical: Physical) -> str:
-    if kind == "text":
-        return name if physical == "text" else f"CAST({name} AS VARCHAR)"
+def _is_converted(column: Column, physical: Physical) -> bool:
+    return column.kind != "text" and physical in ("number", "text")
+
+
+def _number_of(column: Column) -> str:
+    return quote(f"_number {column.name}")
+
+
+def _read(name: str, physical: Physical) -> str:
     return f"TRY_CAST({name} AS DOUBLE)" if physical == "text" else name
+
+
+def _value(name: str, kind: str, physical: Physical) -> str:
+    return f"CAST({name} AS VARCHAR)" if kind == "text" and physical != "text" else name
 
 
 def _category(value: str | int, column: Column) -> str:

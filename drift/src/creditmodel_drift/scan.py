@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from creditmodel_drift.baseline import SCORE, Baseline, Column
-from creditmodel_drift.binning import conditions, literal, quote, to_bins
+from creditmodel_drift.binning import conditions, literal, quote, to_bins, with_numbers
 from creditmodel_drift.engine import Engine
 from creditmodel_drift.errors import BadInput, EngineFailed, NoUsableData, transport_errors
 from creditmodel_drift.parts import Part, Survey, survey
@@ -82,9 +82,11 @@ class Scan:
 
     def _tally(self, group: str, time: str) -> tuple[str, list[int]]:
         """A statement of group, rows, first and last time and the hits of every condition; how many each column has."""
-        tests = [conditions(column, self.survey.physical[column.name]) for column in self._columns()]
+        columns = [(column, self.survey.physical[column.name]) for column in self._columns()]
+        tests = [conditions(column, physical) for column, physical in columns]
         sums = "".join(f", countif({test})" for tested in tests for test in tested)
-        statement = f"SELECT {group}, count(*), min({time}), max({time}){sums} FROM ({self.rows})"
+        rows = with_numbers(self.rows, columns)
+        statement = f"SELECT {group}, count(*), min({time}), max({time}){sums} FROM ({rows})"
         return statement, [len(tested) for tested in tests]
 
     def _counts(self, row: Sequence[Any], sizes: Sequence[int]) -> Counts:
