@@ -21,8 +21,10 @@ __all__ = [
     "Artifact",
     "Batch",
     "Benchmark",
+    "Calibration",
     "Drift",
     "DriftFeature",
+    "Estimate",
     "EvaluationSummary",
     "Failure",
     "FailureDetail",
@@ -152,14 +154,45 @@ class DriftFeature(Document):
     unseen_rate: float
 
 
-class Quality(Document):
-    """Realised discrimination on matured labels; a figure is null where it is not defined."""
-
+class _Discrimination(Document):
     rows: int
     auc: float | None = None
     ks: float | None = None
     gini: float | None = None
     brier: float | None = None
+
+
+class Calibration(Document):
+    """Probabilities of matured scores beside what became of them, over all and by band of probability.
+
+    `too_low` and `too_high` are bands whose default rate the Jeffreys test puts above, or below, their probabilities, at
+    5 % over all bands.
+    """
+
+    mean_probability: float = Field(ge=0, le=1)
+    bad_rate: float = Field(ge=0, le=1)
+    bands: int = Field(ge=1)
+    too_low: int = Field(ge=0)
+    too_high: int = Field(ge=0)
+
+
+class Quality(_Discrimination):
+    """Realised quality on matured labels; a figure is null where it is not defined.
+
+    `matured` counts the scores that are old enough, those without a label too: labels that come late are missing here.
+    """
+
+    matured: int | None = Field(default=None, ge=0)
+    calibration: Calibration | None = None
+
+
+class Estimate(_Discrimination):
+    """The quality to expect of the window's applicants if the probabilities are right, before outcomes are known.
+
+    `bad_rate` is the share of bad ones to expect. It cannot show that the model has become wrong.
+    """
+
+    bad_rate: float = Field(ge=0, le=1)
 
 
 class Reports(Document):
@@ -185,6 +218,7 @@ class Drift(_Common):
     drifted_features: list[str] = []
     features: list[DriftFeature] = []
     quality: Quality | None = None
+    estimated: Estimate | None = None
     report: Reports = Reports()
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import betainc, betaincinv
 
+from creditmodel_bundle.measurement import Calibration
 from creditmodel_drift.outcomes import Outcomes
 
-__all__ = ["BANDS", "LEVEL", "Band", "bands"]
+__all__ = ["BANDS", "LEVEL", "Band", "bands", "summary"]
 
 BANDS = 10
 LEVEL = 0.05
@@ -54,6 +56,21 @@ def bands(outcomes: Outcomes) -> tuple[Band, ...]:
     last = np.cumsum(found.rows)
     at = np.ceil(last * BANDS / last[-1]).astype(np.int64)
     return tuple(_band(found.where(at == band)) for band in np.unique(at))
+
+
+def summary(found: Sequence[Band]) -> Calibration | None:
+    """The bands in a few numbers; None without any."""
+    rows = sum(band.rows for band in found)
+    if not rows:
+        return None
+    findings = [band.finding for band in found]
+    return Calibration(
+        mean_probability=sum(band.mean_probability * band.rows for band in found) / rows,
+        bad_rate=sum(band.bad_rate * band.rows for band in found) / rows,
+        bands=len(found),
+        too_low=findings.count("too low"),
+        too_high=findings.count("too high"),
+    )
 
 
 def _band(outcomes: Outcomes) -> Band:

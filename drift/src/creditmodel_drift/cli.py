@@ -69,17 +69,17 @@ def _run(arguments: argparse.Namespace, now: datetime) -> Drift:
         engine = _engine(arguments, local)
         checked = check(engine, reference.baseline, arguments.current, settings, wanted, arguments.revision)
         outcomes = _realised(arguments, engine, reference, wanted or Period(None, now))
-        measured = measurement(checked, TOOL, reference.digest, uris, outcomes)
+        insights = look_closer(checked, reference, outcomes, arguments.revision, reported=bool(uris))
+        measured = measurement(checked, TOOL, reference.digest, uris, insights)
         try:
             if uris:
-                insights = look_closer(checked, reference, outcomes, arguments.revision)
                 publish(destinations, checked, measured, reference, insights, now)
         except ReportFailed as e:
-            _write_measurement(arguments, measurement(checked, TOOL, reference.digest, {}, outcomes, problem=str(e)))
-            _say(render(checked, outcomes, {}))
+            _write_measurement(arguments, measurement(checked, TOOL, reference.digest, {}, insights, problem=str(e)))
+            _say(render(checked, insights, {}))
             raise
     _write_measurement(arguments, measured)
-    _say(render(checked, outcomes, uris))
+    _say(render(checked, insights, uris))
     if destinations.keep is not None:
         for problem in clean_up(destinations, reference.baseline):
             print(f"creditmodel-drift: {problem}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What the report shows beside the verdict. A verdict must not depend on an illustration: one that fails is named."""
+"""What is said beside the verdict. A verdict must not depend on an illustration: one that fails is named."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from creditmodel_bundle.measurement import Estimate
 from creditmodel_drift.check import Checked
 from creditmodel_drift.decisions import Decision, decisions
 from creditmodel_drift.errors import DriftError, transport_errors
-from creditmodel_drift.quality import Estimated, Realised, estimated
+from creditmodel_drift.quality import Realised, estimated
 from creditmodel_drift.reference import Reference
 from creditmodel_drift.trend import Point, trend
 
@@ -24,13 +25,18 @@ class Insights:
 
     trend: tuple[Point, ...] = ()
     decisions: tuple[Decision, ...] = ()
-    estimated: Estimated | None = None
+    estimated: Estimate | None = None
     realised: Realised | None = None
     problems: list[str] = field(default_factory=list)
 
 
-def look_closer(checked: Checked, reference: Reference, realised: Realised | None, revision: str | None) -> Insights:
-    """Everything that can be said of these data. Never raises for what the data lack."""
+def look_closer(
+    checked: Checked, reference: Reference, realised: Realised | None, revision: str | None, *, reported: bool
+) -> Insights:
+    """What can be said of these data: for a report all of it, for a measurement the quality alone.
+
+    Never raises for what the data lack.
+    """
     scan, problems = checked.scan, list[str]()
     if scan is None or not checked.verdict.rows:
         return Insights(realised=realised)
@@ -42,11 +48,14 @@ def look_closer(checked: Checked, reference: Reference, realised: Realised | Non
             problems.append(f"{what} could not be made: {' '.join(str(e).split())[:200]}")
             return otherwise
 
+    expected = attempt("estimated quality", lambda: estimated(scan), None)
+    if not reported:
+        return Insights(estimated=expected, realised=realised, problems=problems)
     settings, uri = checked.verdict.settings, checked.survey.uri
     return Insights(
         attempt("PSI over time", lambda: trend(scan.engine, reference.baseline, uri, settings, checked, revision), ()),
         attempt("decisions", lambda: decisions(scan, reference), ()),
-        attempt("estimated quality", lambda: estimated(scan), None),
+        expected,
         realised,
         problems,
     )

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from creditmodel_bundle.errors import MeasurementError
-from creditmodel_bundle.measurement import Drift, DriftFeature, Quality, Reports, Window, dump
+from creditmodel_bundle.measurement import Drift, DriftFeature, Reports, Window, dump
 from creditmodel_drift.check import Checked
+from creditmodel_drift.insights import Insights
 from creditmodel_drift.quality import Realised
 from creditmodel_drift.verdict import PSI_DIGITS, ColumnVerdict
 
@@ -22,7 +23,7 @@ def measurement(
     tool: str,
     digest: str | None,
     reports: Mapping[str, str],
-    outcomes: Realised | None,
+    insights: Insights,
     problem: str | None = None,
 ) -> Drift:
     """The whole measurement, with as many features as fit: drifted ones first, by falling PSI.
@@ -30,10 +31,9 @@ def measurement(
     `problem` is something that went wrong beside the verdict; it is put before the reason.
     """
     sentences = [problem] if problem else []
-    reason = "; ".join([*sentences, checked.verdict.reason, *notes(checked, outcomes)])
-    quality = None if outcomes is None else outcomes.figures
+    reason = "; ".join([*sentences, checked.verdict.reason, *notes(checked, insights.realised)])
     for named in (_MAX_NAMED, 12, 8, 5, 3, 1, 0):
-        document = _document(checked, tool, digest, reports, quality, named, reason)
+        document = _document(checked, tool, digest, reports, insights, named, reason)
         try:
             dump(document)
         except MeasurementError:
@@ -67,7 +67,7 @@ def _document(
     tool: str,
     digest: str | None,
     reports: Mapping[str, str],
-    quality: Quality | None,
+    insights: Insights,
     named: int,
     reason: str,
 ) -> Drift:
@@ -85,7 +85,8 @@ def _document(
         drifted_share=verdict.drifted_share if verdict.rows else None,
         drifted_features=[feature.column.name for feature in verdict.drifted[:named]],
         features=[_feature(feature) for feature in verdict.features[:named]] if verdict.rows else [],
-        quality=quality,
+        quality=insights.realised and insights.realised.figures,
+        estimated=insights.estimated,
         report=Reports.model_validate(dict(reports)),
     )
 

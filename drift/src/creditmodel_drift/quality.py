@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from creditmodel_bundle.bins import CategoryBins, NumberBins
-from creditmodel_bundle.measurement import Quality
+from creditmodel_bundle.measurement import Estimate, Quality
 from creditmodel_drift.baseline import Baseline, Column
-from creditmodel_drift.calibration import Band, bands
+from creditmodel_drift.calibration import Band, bands, summary
 from creditmodel_drift.engine import Engine
 from creditmodel_drift.errors import BadInput, EngineFailed, NoUsableData, transport_errors
 from creditmodel_drift.outcomes import Outcomes
@@ -24,7 +24,7 @@ from creditmodel_drift.parts import Survey, find, survey
 from creditmodel_drift.scan import Scan, around_broken_parts, select, time_of
 from creditmodel_drift.window import Period
 
-__all__ = ["Estimated", "Realised", "estimated", "matured", "quality", "realised"]
+__all__ = ["Realised", "estimated", "matured", "quality", "realised"]
 
 _KEY = {"_request_id", "_row"}
 _DIGITS = 6
@@ -56,14 +56,6 @@ class Realised:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Estimated:
-    """Figures to expect of the window's applicants if the model is calibrated, and the share of bad ones to expect."""
-
-    figures: Quality
-    bad_rate: float
-
-
 def matured(maturity: timedelta, until: Period, length: timedelta | None = None) -> Period:
     """Scores old enough for their outcome to be known: an applicant who has not defaulted yet is not good yet.
 
@@ -91,19 +83,27 @@ def realised(
         if absent := sorted((_KEY | {"_probability"}) - found.names):
             raise BadInput(f"quality needs the columns {', '.join(absent)}, which {uri} has not")
         chosen = select(engine, found, baseline, period if "_time" in found.names else None, revision)
-        table = engine.arrow(_join(chosen.rows, time_of(found) or "0", newest))
+        scored = _scored(chosen.rows, time_of(found) or "0")
+        table = engine.arrow(_join(scored, newest))
+        mature = int(engine.rows(f"SELECT count(*) FROM ({scored}) WHERE p BETWEEN 0 AND 1")[0][0])
         outcomes = Outcomes(*(table[name].to_numpy().astype(np.float64) for name in ("p", "n", "bad")))
-        return Realised(quality(outcomes), bands(outcomes), _notes(labels))
+        found_bands = bands(outcomes)
+        figures = quality(outcomes).model_copy(update={"calibration": summary(found_bands), "matured": mature})
+        return Realised(figures, found_bands, _notes(labels))
 
     return around_broken_parts(engine, baseline, uri, find(uri, period, revision), joined)
 
 
-def _join(rows: str, time: str, labels: str) -> str:
-    """Outcomes by probability, in SQL. Of further copies of a row the first one counts."""
-    scored = (
+def _scored(rows: str, time: str) -> str:
+    """What labels are joined with, in SQL."""
+    return (
         f"SELECT {_HASH} AS key, TRY_CAST(_probability AS DOUBLE) AS p, coalesce({time}, 0) AS time FROM ({rows}) "
         "WHERE _request_id IS NOT NULL"
     )
+
+
+def _join(scored: str, labels: str) -> str:
+    """Outcomes by probability, in SQL. Of further copies of a row the first one counts."""
     each = (
         f"SELECT arg_min(s.p, s.time) AS p, max(l.label) AS label FROM ({scored}) s JOIN {labels} l ON s.key = l.key "
         "WHERE s.p BETWEEN 0 AND 1 GROUP BY s.key"
@@ -124,7 +124,7 @@ def quality(outcomes: Outcomes) -> Quality:
     return Quality(rows=rows, auc=auc, ks=ks, gini=2 * auc - 1, brier=brier)
 
 
-def estimated(scan: Scan) -> Estimated | None:
+def estimated(scan: Scan) -> Estimate | None:
     """What to expect of the rows of a window; None where no row has a probability. Each counts as p bad and 1 − p good.
 
     Probabilities are rounded to four decimals, so that memory does not grow with rows.
@@ -141,9 +141,9 @@ def estimated(scan: Scan) -> Estimated | None:
         return None
     brier = float((p * (1 - p) * n).sum() / rows)
     if not 0 < bad < rows:
-        return Estimated(Quality(rows=int(rows), brier=brier), bad / rows)
+        return Estimate(rows=int(rows), brier=brier, bad_rate=bad / rows)
     auc, ks = _discrimination(p, p * n, (1 - p) * n)
-    return Estimated(Quality(rows=int(rows), auc=auc, ks=ks, gini=2 * auc - 1, brier=brier), bad / rows)
+    return Estimate(rows=int(rows), auc=auc, ks=ks, gini=2 * auc - 1, brier=brier, bad_rate=bad / rows)
 
 
 def _discrimination(

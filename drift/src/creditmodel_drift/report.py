@@ -56,9 +56,9 @@ def report_json(
 def _quality(insights: Insights) -> dict[str, Any]:
     realised, estimated = insights.realised, insights.estimated
     return {
-        "realised": realised and realised.figures.model_dump(),
+        "realised": realised and realised.figures.model_dump(exclude={"calibration"}),
         "calibration": [asdict(band) | {"finding": band.finding} for band in realised.bands] if realised else [],
-        "estimated": estimated and estimated.figures.model_dump() | {"bad_rate": estimated.bad_rate},
+        "estimated": estimated and estimated.model_dump(),
     }
 
 

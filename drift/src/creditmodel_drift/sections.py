@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from creditmodel_bundle.measurement import Quality
+from creditmodel_bundle.measurement import Estimate, Quality
 from creditmodel_drift.calibration import Band
 from creditmodel_drift.decisions import Decision
-from creditmodel_drift.quality import Estimated, Realised
+from creditmodel_drift.quality import Realised
 from creditmodel_drift.trend import Point
 from creditmodel_drift.verdict import Verdict
 
@@ -100,7 +100,7 @@ def _decision(decision: Decision) -> str:
     )
 
 
-def quality_section(realised: Realised | None, estimated: Estimated | None) -> str:
+def quality_section(realised: Realised | None, estimated: Estimate | None) -> str:
     """Realised quality with calibration by band, and apart from it the estimate from probabilities alone."""
     sections = ""
     if realised is not None:
@@ -111,14 +111,14 @@ def quality_section(realised: Realised | None, estimated: Estimated | None) -> s
     if estimated is not None:
         sections += (
             "<section><h2>Estimated quality</h2><p>What to expect of this window's "
-            f"{estimated.figures.rows:,} applicants, whose outcomes are not known, if the model's probabilities are "
+            f"{estimated.rows:,} applicants, whose outcomes are not known, if the model's probabilities are "
             f"right: {estimated.bad_rate:.1%} bad ones. It shows what another mix of applicants does, and cannot show "
-            f"that the model has become wrong.</p>{_figures(estimated.figures)}</section>"
+            f"that the model has become wrong.</p>{_figures(estimated)}</section>"
         )
     return sections
 
 
-def _figures(quality: Quality) -> str:
+def _figures(quality: Quality | Estimate) -> str:
     figures = (("AUC", quality.auc), ("KS", quality.ks), ("Gini", quality.gini), ("Brier", quality.brier))
     cells = "".join(f"<td>{name} {'not defined' if value is None else f'{value:.4f}'}" for name, value in figures)
     return (

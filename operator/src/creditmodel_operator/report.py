@@ -14,6 +14,7 @@ from creditmodel_operator.api.status import (
     CandidateRevision,
     CreditModelStatus,
     DriftStatus,
+    EstimatedQuality,
     GateSummary,
     HistoryEntry,
     QualityStatus,
@@ -333,6 +334,7 @@ def _drift(found: Findings) -> DriftStatus | None:
         "psi_score": seen.psi_score,
         "drifted_share": seen.drifted_share,
         "drifted_features": seen.drifted_features[:20],
+        "estimated_quality": seen.estimated and EstimatedQuality.model_validate(seen.estimated.model_dump()),
         "report": seen.report.html,
     }
     return base.model_copy(update=update)

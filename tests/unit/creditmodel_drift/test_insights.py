@@ -147,10 +147,10 @@ def test_quality_estimated_from_calibrated_probabilities_is_what_outcomes_then_s
     label = (np.random.default_rng(1).random(20_000) < probability).astype(float)
     seen = quality(each(probability, label))
     assert found is not None
-    assert found.figures.rows == 20_000
+    assert found.rows == 20_000
     assert found.bad_rate == pytest.approx(label.mean(), abs=0.01)
     for name in ("auc", "ks", "gini", "brier"):
-        assert getattr(found.figures, name) == pytest.approx(getattr(seen, name), abs=0.02)
+        assert getattr(found, name) == pytest.approx(getattr(seen, name), abs=0.02)
 
 
 @pytest.fixture
@@ -184,6 +184,37 @@ def test_the_report_keeps_realised_and_estimated_quality_apart_and_shows_the_res
     assert document["quality"]["realised"]["rows"] == 1_800
     assert document["quality"]["estimated"]["rows"] == 600
     assert sum(band["rows"] for band in document["quality"]["calibration"]) == 1_800
+
+
+def test_the_measurement_has_realised_quality_with_calibration_and_estimated_quality_without_any_report(
+    bundle: tuple[Path, str],
+    applicants: Applicants,
+    log: Log,
+    engine_name: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    uri = filled(log, applicants, 3)
+    table = pa.concat_tables([pq.read_table(p) for p in sorted(Path(uri).rglob("*.parquet"))]).slice(0, 600)
+    # Of all scores a third has its label by now, and six of seven went bad, whatever their probability.
+    bad = pa.array(np.arange(600) % 7 != 0)
+    labels = table.select(["_request_id", "_row"]).append_column("_label", bad.cast(pa.int8()))
+    pq.write_table(labels, tmp_path / "labels.parquet")
+    time = ["--window", "24h", "--until", (NOON + timedelta(hours=12)).isoformat()]
+    arguments = ["--bundle", str(bundle[0]), "--current", uri, *time, "--labels", str(tmp_path / "labels.parquet")]
+    assert main([*arguments, "--measurement", str(tmp_path / "m.json"), "--engine", engine_name]) == 0
+    found = json.loads((tmp_path / "m.json").read_text())
+    realised, estimated = found["quality"], found["estimated"]
+    assert (realised["rows"], realised["matured"]) == (600, 1_800)
+    calibration = realised["calibration"]
+    assert calibration["bad_rate"] == pytest.approx(514 / 600)
+    assert (calibration["bands"], calibration["too_low"], calibration["too_high"]) == (10, 7, 0)
+    assert calibration["mean_probability"] == pytest.approx(np.mean(table["_probability"].to_numpy()))
+    assert estimated["rows"] == 600
+    assert 0.5 < estimated["bad_rate"] < 0.6
+    said = capsys.readouterr().out
+    assert "realised quality on the labels of 600 of 1,800 matured rows" in said
+    assert "estimated quality, if the probabilities are right" in said
 
 
 def report(directory: Path, name: str, hour: int, model: str = "small") -> None:

@@ -223,6 +223,25 @@ def test_a_new_champion_ends_the_episode(watched: World) -> None:
     assert "retraining" not in watched.status
 
 
+def test_status_has_realised_quality_with_its_calibration_apart_from_estimated_quality(watched: World) -> None:
+    figures = {"auc": 0.74, "ks": 0.36, "gini": 0.48, "brier": 0.15}
+    calibration = {"mean_probability": 0.2, "bad_rate": 0.26, "bands": 10, "too_low": 4, "too_high": 0}
+    realised = {"rows": 900, "matured": 4_000, **figures, "calibration": calibration}
+    estimated = {"rows": 5_000, **figures, "auc": 0.78, "bad_rate": 0.21}
+    watched.check_drift(0, said(quality=realised, estimated=estimated))
+    watched.reconcile()
+    assert watched.status["quality"] == {
+        "rows": 900,
+        "matured": 4_000,
+        **figures,
+        "calibration": {"meanProbability": 0.2, "badRate": 0.26, "bands": 10, "tooLow": 4, "tooHigh": 0},
+    }
+    assert watched.status["drift"]["estimatedQuality"] == {"rows": 5_000, **figures, "auc": 0.78, "badRate": 0.21}
+    watched.check_drift(1, said())
+    watched.reconcile()
+    assert "estimatedQuality" not in watched.status["drift"]
+
+
 def test_quality_below_its_limit_is_decay_and_counts_as_a_breach(world: World) -> None:
     labels = {"labels": {"uri": "s3://labels", "minAUC": 0.75}}
     world.promote("v1", drift=DRIFT | labels)

@@ -13,11 +13,13 @@ from creditmodel_operator.api.base import Part
 
 __all__ = [
     "ActiveRevision",
+    "CalibrationStatus",
     "Candidate",
     "CandidateRevision",
     "Condition",
     "CreditModelStatus",
     "DriftStatus",
+    "EstimatedQuality",
     "Evaluated",
     "Figures",
     "GateResult",
@@ -112,6 +114,20 @@ class ReplicaStatus(Part):
     updated: int = Field(description="Pods with the newest pod template.")
 
 
+class _Discrimination(Part):
+    rows: int = Field(description="Rows that it was computed on.")
+    auc: float | None = Field(default=None, description="Area under the ROC curve.")
+    ks: float | None = Field(default=None, description="Kolmogorov-Smirnov statistic.")
+    gini: float | None = Field(default=None, description="Gini coefficient, 2·AUC − 1.")
+    brier: float | None = Field(default=None, description="Brier score.")
+
+
+class EstimatedQuality(_Discrimination):
+    """Quality by the probabilities alone."""
+
+    bad_rate: float = Field(description="Share of bad ones to expect.")
+
+
 class DriftStatus(Part):
     """The newest drift check of the champion."""
 
@@ -125,17 +141,36 @@ class DriftStatus(Part):
     psi_score: float | None = Field(default=None, description="PSI of the score.")
     drifted_share: float | None = Field(default=None, description="Share of the features that drifted.")
     drifted_features: list[str] = Field(default=[], description="Features that drifted, worst first.")
+    estimated_quality: EstimatedQuality | None = Field(
+        default=None,
+        description="The quality to expect of the window's applicants, whose outcomes are not known, if the model's "
+        "probabilities are right. It cannot show that the model has become wrong, and nothing is decided by it; "
+        "realised quality is status.quality.",
+    )
     report: str | None = Field(default=None, description="URI of the HTML report.")
 
 
-class QualityStatus(Part):
-    """Realised discrimination on the labelled rows of the newest drift check."""
+class CalibrationStatus(Part):
+    """Probabilities of default beside what became of the applicants, over all and by band of probability."""
 
-    rows: int = Field(description="Labelled rows.")
-    auc: float | None = Field(default=None, description="Area under the ROC curve.")
-    ks: float | None = Field(default=None, description="Kolmogorov-Smirnov statistic.")
-    gini: float | None = Field(default=None, description="Gini coefficient, 2·AUC − 1.")
-    brier: float | None = Field(default=None, description="Brier score.")
+    mean_probability: float = Field(description="Mean probability of default that the model gave.")
+    bad_rate: float = Field(description="Share that went bad.")
+    bands: int = Field(description="Bands of probability, of about as many applicants each.")
+    too_low: int = Field(description="Bands whose probabilities are too low (Jeffreys test, 5 % over all bands).")
+    too_high: int = Field(description="Bands whose probabilities are too high, likewise.")
+
+
+class QualityStatus(_Discrimination):
+    """Realised quality on the matured, labelled rows of the newest drift check."""
+
+    matured: int | None = Field(
+        default=None,
+        description="Scores old enough for their outcome to be known, with a label or without: far above rows where "
+        "labels are late or missing.",
+    )
+    calibration: CalibrationStatus | None = Field(
+        default=None, description="Whether the probabilities were right. The report has it band by band."
+    )
 
 
 class Figures(Part):
