@@ -165,8 +165,8 @@ class _Discrimination(Document):
 class Calibration(Document):
     """Probabilities of matured scores beside what became of them, over all and by band of probability.
 
-    `too_low` and `too_high` are bands whose default rate the Jeffreys test puts above, or below, their probabilities, at
-    5 % over all bands.
+    `too_low` and `too_high` are bands whose default rate the Jeffreys test puts above, or below, their probabilities,
+    at 5 % over all bands.
     """
 
     mean_probability: float = Field(ge=0, le=1)
