@@ -57,6 +57,24 @@ def test_server_side_apply_takes_over_from_client_side_apply(run: Run) -> None:
     assert "kubectl-client-side-apply" not in names
 
 
+def test_a_kind_that_is_not_there_is_named(run: Run) -> None:
+    nothing = "{apiVersion: conformance.test/v1, kind: Nothing, metadata: {name: x}}"
+    said = run("apply", "-f", "-", stdin=nothing, fails=True)
+    assert 'no matches for kind "Nothing" in version "conformance.test/v1"' in said
+
+
+def test_events_are_shown_by_age_and_the_name_last(run: Run) -> None:
+    namespace = json.loads(run("create", "configmap", "c", "-o", "json"))["metadata"]["namespace"]
+    about = {"kind": "Pod", "name": "p", "namespace": namespace}
+    event = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "involvedObject": about}
+    event |= {"reason": "Tried", "message": "in vain", "type": "Normal", "lastTimestamp": "2026-01-01T00:00:00Z"}
+    run("create", "-f", "-", stdin=json.dumps(event))
+    head, row = run("get", "events").splitlines()
+    assert head.split() == ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    assert row.split()[1:] == ["Normal", "Tried", "pod/p", "in", "vain"]
+    assert run("get", "events", "-o", "wide").splitlines()[0].split()[-2:] == ["COUNT", "NAME"]
+
+
 def test_a_conflict_is_explained_and_can_be_forced(run: Run) -> None:
     run("apply", "--server-side", "--field-manager=one", "-f", "-", stdin=DEPLOYMENT)
     changed = DEPLOYMENT.replace("none:1", "none:2")

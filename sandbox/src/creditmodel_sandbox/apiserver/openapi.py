@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from creditmodel_sandbox.apiserver.errors import not_implemented
 from creditmodel_sandbox.apiserver.resources import Registry, Resource, builtin_definitions, definition_name
 
 __all__ = ["answer", "document", "index"]
@@ -18,11 +19,15 @@ JSON = dict[str, Any]
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1"
 _PATCHES = ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"]
 STRATEGIC = "application/strategic-merge-patch+json"
+_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 
-def answer(registry: Registry, parts: list[str]) -> web.Response | None:
+def answer(registry: Registry, parts: list[str], accept: str) -> web.Response | None:
     """GET /openapi/v3 and the documents below it."""
     match parts:
+        case ["v2"] if accept.endswith("+protobuf"):
+            # What kubectl asks for when no v3 document has a kind. It finds none here either, and says so.
+            return web.Response(body=b"", content_type=_V2_PROTOBUF)
         case ["v3"]:
             return web.json_response(index(registry))
         case ["v3", "api", version]:
@@ -30,10 +35,7 @@ def answer(registry: Registry, parts: list[str]) -> web.Response | None:
         case ["v3", "apis", group, version]:
             found = document(registry, group, version)
         case _:
-            # As text: only then does kubectl, which asks for kinds that it finds nowhere, show the message.
-            path = "/".join(["/openapi", *parts])
-            message = f"the sandbox does not implement {path}; a kind that /openapi/v3 does not have is not served"
-            return web.Response(text=message, status=501)
+            raise not_implemented("/".join(["/openapi", *parts]))
     return None if found is None else web.json_response(found, headers={"ETag": f'"{_digest(found)}"'})
 
 

@@ -164,7 +164,7 @@ class Server:
             case ["apis", group, version]:
                 found = discovery.resource_list(self.registry, group, version)
             case ["openapi", *rest]:
-                return openapi.answer(self.registry, rest)
+                return openapi.answer(self.registry, rest, request.headers.get("Accept", ""))
             case _:
                 pass
         return None if found is None else json_answer(found)

@@ -238,10 +238,13 @@ AGE = Column(
 
 
 def _columns(resource: Resource) -> list[Column]:
+    """The name first, unless the kind has another place for it."""
     if resource.custom is None:
-        return _described().get(resource.storage, [AGE])
-    declared = resource.custom.get("additionalPrinterColumns")
-    return [_custom_column(column) for column in declared] if declared else [AGE]
+        found = _described().get(resource.storage, [AGE])
+    else:
+        declared = resource.custom.get("additionalPrinterColumns")
+        found = [_custom_column(column) for column in declared] if declared else [AGE]
+    return found if any(column.name == NAME.name for column in found) else [NAME, *found]
 
 
 def _custom_column(column: JSON) -> Column:
@@ -293,7 +296,7 @@ def partial(obj: JSON) -> JSON:
 
 def table(resource: Resource, objects: Iterable[JSON], metadata: JSON, include: str) -> JSON:
     """A Table of objects; `include` says how much of each object goes with its row: Metadata, Object or None."""
-    columns, now = [NAME, *_columns(resource)], datetime.now(UTC)
+    columns, now = _columns(resource), datetime.now(UTC)
     rows = []
     for obj in objects:
         row: JSON = {"cells": [column.cell(obj, now) for column in columns]}

@@ -31,7 +31,7 @@ DISRUPTION_TIMEOUT = timedelta(minutes=2)
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A budget, the pods that it covers, and the size their controllers want (None: a pod has none that scales)."""
+    """A budget, the pods that it covers, and the size their controllers want (None: one of them cannot scale)."""
 
     budget: Obj
     pods: tuple[Obj, ...]
@@ -48,9 +48,9 @@ def observe(cache: Cache, key: str) -> Snapshot | None:
 
 
 def _scale(cache: Cache, pods: Sequence[Obj]) -> int | None:
-    """The replicas that the pods' controllers want together."""
+    """The replicas that the pods' controllers want together; a pod without one does not count."""
     sizes: dict[str, int] = {}
-    for pod in pods:
+    for pod in filter(controller_of, pods):
         controller = _top_controller(cache, pod)
         if controller is None:
             return None

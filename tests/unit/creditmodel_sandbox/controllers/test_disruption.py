@@ -10,7 +10,7 @@ import pytest
 from creditmodel_sandbox.client import Obj
 from creditmodel_sandbox.controllers import disruption
 from creditmodel_sandbox.controllers.runtime import Action
-from creditmodel_sandbox.objects import DEPLOYMENTS, PDBS, PODS, REPLICA_SETS, condition, format_time
+from creditmodel_sandbox.objects import DEPLOYMENTS, JOBS, PDBS, PODS, REPLICA_SETS, condition, format_time
 
 LABELS = {"app": "web"}
 
@@ -66,9 +66,18 @@ def test_a_budget(world: Any, spec: Obj, replicas: int, ready: int, expected: in
     )
 
 
-def test_a_share_of_pods_that_nothing_scales_is_an_error(world: Any) -> None:
+def test_a_share_of_pods_leaves_out_the_one_that_has_no_controller(world: Any) -> None:
     a_budget(world, maxUnavailable=1)
-    world.pod("alone", labels=LABELS, ready=True)
+    a_workload(world, 2, 2)
+    world.pod("alone", labels=LABELS)
+    world.settle(act)
+    assert (status_of(world)["expectedPods"], status_of(world)["disruptionsAllowed"]) == (2, 1)
+
+
+def test_a_share_of_pods_of_what_cannot_scale_is_an_error(world: Any) -> None:
+    a_budget(world, maxUnavailable=1)
+    a_workload(world, 2, 2)
+    world.pod("measuring", owner=world.add(JOBS, "gate"), labels=LABELS)
     world.settle(act)
     assert status_of(world)["disruptionsAllowed"] == 0
     assert condition(world.get(PDBS, "budget"), "DisruptionAllowed")["reason"] == "SyncFailed"
