@@ -17,6 +17,7 @@ from pathlib import Path
 
 from creditmodel_sandbox import parts
 from creditmodel_sandbox.instance import Instance, InstanceError, Process, Record, claim_slot, ranges
+from creditmodel_sandbox.logs import readable
 from creditmodel_sandbox.node.process import MARK, sweep
 
 __all__ = ["main"]
@@ -176,20 +177,27 @@ def status(instance: Instance) -> int:
 
 
 def logs(instance: Instance, part: str | None, follow: bool) -> None:
-    """Print the parts' logs; `follow` goes on until interrupted."""
+    """Print the parts' logs, to a terminal as a person reads them; `follow` goes on until interrupted."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads may stop, as `head` does
+    shown = readable if sys.stdout.isatty() else str
     files = sorted((instance.directory / "logs").glob(f"{part or '*'}.log"))
     if not files:
         known = ", ".join(path.stem for path in sorted((instance.directory / "logs").glob("*.log")))
         what = f"no part {part!r}, only {known}" if known else "no logs yet"
         raise InstanceError(f"the instance {instance.name!r} has {what}")
     if follow:
-        with contextlib.suppress(KeyboardInterrupt):
-            subprocess.run(["tail", "-n", "100", "-F", *map(str, files)], check=False)  # noqa: S607
+        command = ["tail", "-n", "100", "-F", *map(str, files)]
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tail,
+        ):
+            for line in tail.stdout or ():
+                print(shown(line.rstrip("\n")), flush=True)
         return
     for path in files:
         prefix = f"{path.stem:{max(11, *(len(file.stem) for file in files))}} | " if len(files) > 1 else ""
         for line in path.read_text(errors="replace").splitlines():
-            print(prefix + line)
+            print(prefix + shown(line))
 
 
 def _say(text: str) -> None:

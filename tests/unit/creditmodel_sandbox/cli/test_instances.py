@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -90,6 +91,26 @@ def test_an_instance_starts_says_how_it_does_and_stops(run: Run, tmp_path: Path)
     assert read(tmp_path, "one")["port"] == port
     assert run("reset", "--name", "one").returncode == 0
     assert not kubeconfig.parent.exists()
+
+
+def test_logs_are_readable_at_a_terminal_and_json_in_a_pipe(run: Run, tmp_path: Path) -> None:
+    directory = tmp_path / "some" / "logs"
+    directory.mkdir(parents=True)
+    entry = {"time": "2026-01-01T10:00:00.000+00:00", "level": "INFO", "logger": "x", "message": "joined"}
+    lines = [json.dumps(entry), "I0101 a line of somebody else's"]
+    (directory / "node.log").write_text("\n".join(lines) + "\n")
+    assert run("logs", "--state-dir", str(directory.parent)).stdout.splitlines() == lines
+    ours, terminal = pty.openpty()
+    command = [sys.executable, "-m", "creditmodel_sandbox.cli", "logs", "--state-dir", str(directory.parent)]
+    for follow in ([], ["--follow"]):
+        with subprocess.Popen([*command, *follow], stdout=terminal, env={**os.environ, "TZ": "UTC"}) as process:
+            shown = b""
+            while shown.count(b"\n") < 2:
+                shown += os.read(ours, 4096)
+            process.terminate()
+        assert shown.decode().splitlines() == ["10:00:00 INFO    joined", lines[1]]
+    os.close(ours)
+    os.close(terminal)
 
 
 def test_two_instances_have_their_own_addresses(run: Run, tmp_path: Path) -> None:
