@@ -62,7 +62,7 @@ async def _claim(claim: Claim, model: Model, client: Client) -> None:
     except Gone:
         return
     owners = found["metadata"].get("ownerReferences") or ()
-    if any(owner["uid"] == meta.uid for owner in owners):
+    if any(owner["uid"] == meta.uid for owner in owners) or (not owners and _left_behind(found, meta.name)):
         return
     name = f"{claim.kind} {meta.namespace}/{claim.name}"
     if any((owner["kind"], owner["name"]) == (api.KIND, meta.name) for owner in owners):
@@ -71,6 +71,12 @@ async def _claim(claim: Claim, model: Model, client: Client) -> None:
         f"{name} exists and is not this CreditModel's, so it is left alone: delete or rename it, or give the "
         "CreditModel another name. It is looked at again every two minutes"
     )
+
+
+def _left_behind(child: Manifest, crm: str) -> bool:
+    """Whether the operator made it for a CreditModel of this name that was deleted with `--cascade=orphan`."""
+    labels = child["metadata"].get("labels") or {}
+    return {**labels, **names.instance_labels(crm)} == labels
 
 
 async def _act(action: Apply | Delete | Look, key: Key, client: Client, store: Store) -> bool:

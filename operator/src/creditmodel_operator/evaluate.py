@@ -163,9 +163,13 @@ def _with_job(gate: Gate, bench: _Bench) -> Found:
 
 
 def _identity(gate: Gate, bench: _Bench) -> tuple[str, object]:
-    """What is measured, as a fingerprint; and with the image and retryToken, as the Job's name has it."""
+    """What is measured, as a fingerprint; and with the image and retryToken, as the Job's name has it.
+
+    The name is of this very CreditModel: what a deleted one has left is no evidence, and not in the way.
+    """
     measured = [gate.name, present(gate.measured)(bench.subject)]
-    return names.fingerprint(measured, 16), [measured, bench.images.jobs, bench.subject.spec.rollout.retry_token]
+    token = bench.subject.spec.rollout.retry_token
+    return names.fingerprint(measured, 16), [measured, bench.images.jobs, token, bench.owner.uid]
 
 
 def _attempts(gate: Gate, bench: _Bench) -> list[Job]:

@@ -146,13 +146,11 @@ def _why_not(found: Findings) -> tuple[str, str]:
         return reasons.ROLLING_OUT, found.rollout.message
     if found.champion is None or not found.rollout.settled:
         return reasons.ROLLING_OUT, f"{_champion_name(found)} is being brought to what spec asks for"
-    seen, least = found.champion.deployment, found.spec.serving.replicas.min
+    seen, least, trouble = found.champion.deployment, found.spec.serving.replicas.min, found.rollout.trouble
     if seen.available >= least:
-        return (
-            reasons.ROLLING_OUT,
-            f"{_champion_name(found)}: {seen.updated} of {seen.total} pods are of the newest template",
-        )
-    return reasons.DEGRADED, f"{_champion_name(found)}: {seen.available} pods available, at least {least}"
+        text = f"{_champion_name(found)}: {seen.updated} of {seen.total} pods are of the newest template{trouble}"
+        return reasons.ROLLING_OUT, text
+    return reasons.DEGRADED, f"{_champion_name(found)}: {seen.available} pods available, at least {least}{trouble}"
 
 
 def _stall(found: Findings) -> tuple[str, str] | None:
@@ -202,7 +200,8 @@ def _available(found: Findings) -> Aspect:
     if found.rollout.champion is None:
         return Aspect("Available", "False", reasons.NO_CHAMPION, "no model has passed its gates yet")
     if found.available == 0:
-        return Aspect("Available", "False", reasons.UNAVAILABLE, f"{_champion_name(found)} has no ready pod")
+        text = f"{_champion_name(found)} has no ready pod{found.rollout.trouble}"
+        return Aspect("Available", "False", reasons.UNAVAILABLE, text)
     return Aspect("Available", "True", reasons.SERVING, f"{_champion_name(found)} is serving")
 
 

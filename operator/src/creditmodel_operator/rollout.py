@@ -93,6 +93,8 @@ class Rollout:
     look_again: datetime | None = None
     settled: bool = False
     """The champion runs on the newest template and nothing is being replaced."""
+    trouble: str = ""
+    """What keeps a pod of the champion from being ready, with a separator before it."""
 
     @property
     def champion(self) -> Revision | None:
@@ -327,7 +329,8 @@ class _Pass:
         settled = live is not None and not any(_replaces_pods(action, live) for action in done)
         since = live.active_since if live and live.active_since else self.now if champion else None
         traffic = (Share(champion),) if champion is not None else ()
-        return Rollout(stage, traffic, since, message, done, self._look_again(champion), settled)
+        trouble = self._why(champion) if champion is not None else ""
+        return Rollout(stage, traffic, since, message, done, self._look_again(champion), settled, trouble)
 
     def _look_again(self, champion: Revision | None) -> datetime | None:
         """When the next former champion goes cold."""

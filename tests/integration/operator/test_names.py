@@ -65,3 +65,25 @@ def test_a_service_that_is_somebody_else_s_is_noticed_before_anything_is_measure
     ground.apply("v1")
     ground.until(lambda: ground.conditions.get("Stalled") == "True", "Stalled")
     assert ground.objects("Job") == []
+
+
+def test_what_a_deleted_model_was_made_to_leave_behind_serves_on_and_is_taken_over(ground: Ground) -> None:
+    ground.start()
+    ground.apply("v1")
+    ground.ready("v1")
+    kinds = ("Service", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget")
+    before = {(kind, o["metadata"]["name"]): o["metadata"]["uid"] for kind in kinds for o in ground.objects(kind)}
+    ground.server.delete(f"{ground.path('CreditModel')}/credit")
+    measured = ground.names("Job")
+    for kind, name in [
+        *before,
+        *(("Job", job) for job in measured),
+    ]:  # as the garbage collector does with --cascade=orphan
+        ground.server.patch(f"{ground.path(kind)}/{name}", {"metadata": {"ownerReferences": None}})
+    ground.apply("v1")
+    ground.ready("v1")
+    after = {(kind, o["metadata"]["name"]): o for kind in kinds for o in ground.objects(kind)}
+    assert {key: o["metadata"]["uid"] for key, o in after.items()} == before
+    uid = ground.model["metadata"]["uid"]
+    assert {owner["uid"] for o in after.values() for owner in o["metadata"]["ownerReferences"]} == {uid}
+    assert len(ground.names("Job") - measured) == len(measured)

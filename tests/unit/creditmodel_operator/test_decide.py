@@ -530,6 +530,31 @@ def test_an_unhealthy_champion_is_degraded_and_nothing_is_rolled_back(world: Wor
     assert world.champion == v2
 
 
+def test_a_champion_without_enough_pods_says_what_its_pods_say(world: World) -> None:
+    v1 = world.promote("v1")
+    world.settle(v1, ready=0)
+    world.waiting_pod(v1, "CrashLoopBackOff", "back-off 20s restarting failed container")
+    world.reconcile()
+    assert f"0 pods available, at least 2; pod {v1}-0 waits: CrashLoopBackOff" in world.condition("Ready")["message"]
+    assert f"no ready pod; pod {v1}-0 waits" in world.condition("Available")["message"]
+    world.settle(v1)
+    world.reconcile()
+    assert world.condition("Ready")["message"] == f"{v1} is gated, rolled and serving"
+
+
+def test_a_champion_whose_new_template_does_not_start_says_why(world: World) -> None:
+    v1 = world.promote("v1")
+    world.spec("v1", serving={"image": "registry.example/typo:1"})
+    world.reconcile()
+    live = world.objects["Deployment", v1]
+    world.settle(v1)
+    live["status"] |= {"replicas": 3, "updatedReplicas": 1}
+    world.waiting_pod(v1, "ImagePullBackOff", "registry.example/typo:1: not found")
+    world.reconcile()
+    assert "1 of 3 pods are of the newest template" in world.condition("Ready")["message"]
+    assert "registry.example/typo:1: not found" in world.condition("Ready")["message"]
+
+
 def test_a_gate_job_deleted_before_its_end_is_started_again_and_never_passes(world: World) -> None:
     world.spec("v1")
     world.reconcile()

@@ -124,10 +124,8 @@ def test_an_operator_told_to_ask_for_signatures_asks_whatever_spec_says(world: W
 def test_a_model_without_keys_keeps_the_job_that_it_had(world: World) -> None:
     job = ask(world)
     assert "--public-key" not in pod(job)["containers"][0]["command"]
-    assert (
-        names.gate_job("credit", "artifact", [["artifact", measured(job)], world.images.jobs, None], 1)
-        == (job["metadata"]["name"])
-    )
+    identity = [["artifact", measured(job)], world.images.jobs, None, world.observe().model.meta.uid]
+    assert names.gate_job("credit", "artifact", identity, 1) == job["metadata"]["name"]
 
 
 def measured(job: JSON) -> JSON:
