@@ -173,7 +173,7 @@ def _put(directory: Path, target: Path, shown: str) -> None:
         raise BundleNotStored(f"{shown} cannot be written: {e.strerror or e}") from e
 
 
-def write_bytes(uri: str, content: bytes) -> None:
+def write_bytes(uri: str, content: bytes | memoryview) -> None:
     """Write one object whole: a reader sees the old content, none, or all of the new. Raises BundleError."""
     if urlsplit(uri).scheme in ("http", "https"):
         raise BundleInvalid(f"{_shown(uri)} cannot be written to: give a file://, s3:// or gs:// URI")
@@ -189,7 +189,7 @@ def write_bytes(uri: str, content: bytes) -> None:
     _retrying(write, _shown(uri))
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes | memoryview) -> None:
     """Write a local file whole: a reader sees the old content, none, or all of the new. Raises OSError.
 
     A container's termination message is a file mounted on its own: nothing can be created beside it or renamed over it,
@@ -203,7 +203,7 @@ def write_file(path: Path, content: bytes) -> None:
         path.write_bytes(content)
 
 
-def _replace_file(path: Path, content: bytes) -> None:
+def _replace_file(path: Path, content: bytes | memoryview) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
     try:

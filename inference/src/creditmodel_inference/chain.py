@@ -81,7 +81,8 @@ class Blocks:
         """The link of a block over the one before it."""
         start, stop = index * BLOCK_ROWS, min((index + 1) * BLOCK_ROWS, self.rows)
         hashed = hashlib.sha256(previous)
-        hashed.update(self._numbers[:, start:stop].tobytes())
+        for numbers in self._numbers:
+            hashed.update(numbers[start:stop].data)
         for text in self._texts:
             text.update(hashed, start, stop)
         return hashed.digest()
@@ -122,28 +123,26 @@ class _Lists:
         self.items.update(hashed, int(self.offsets[start]), int(self.offsets[stop]))
 
 
-def _canonical(table: Any) -> tuple[NDArray[np.uint64], list[_Texts | _Lists]]:
-    """Columns as [2 C, n] numbers, values and whether given, with zero where missing; and the texts beside them."""
+def _canonical(table: Any) -> tuple[list[NDArray[Any]], list[_Texts | _Lists]]:
+    """Columns of eight-byte numbers, values and whether given, with zero where missing; and the texts beside them."""
     numbers: list[NDArray[Any]] = []
     texts: list[_Texts | _Lists] = []
+    all_given = np.ones(len(table), np.int64)
     for column in table.columns:
         array = column.chunk(0) if column.num_chunks else pa.array([], column.type)
-        given = _given(array)
+        given = all_given if array.null_count == 0 else _given(array)
         numbers.append(given)
         if pa.types.is_list(array.type):
             texts.append(_Lists(_offsets(array), _texts(array.values)))
         elif pa.types.is_string(array.type):
             texts.append(_texts(array))
         else:
-            numbers.append(np.where(given, _values(array), 0))
-    return np.array([np.ascontiguousarray(row).view(np.uint64) for row in numbers]), texts
+            numbers.append(_values(array) if given is all_given else np.where(given, _values(array), 0))
+    return numbers, texts
 
 
 def _given(array: Any) -> NDArray[np.int64]:
-    bitmap = array.buffers()[0]
-    if array.null_count == 0 or bitmap is None:
-        return np.ones(len(array), np.int64)
-    bits = np.unpackbits(np.frombuffer(bitmap, np.uint8), bitorder="little")
+    bits = np.unpackbits(np.frombuffer(array.buffers()[0], np.uint8), bitorder="little")
     return bits[array.offset : array.offset + len(array)].astype(np.int64)
 
 

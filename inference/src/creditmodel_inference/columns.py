@@ -37,11 +37,10 @@ class Columns(NamedTuple):
     decision: NDArray[np.int64]
     reasons: NDArray[np.int64]
 
-    def slice(self, start: int, stop: int) -> Columns:
+    def take(self, rows: slice | NDArray[np.intp]) -> Columns:
         """Some of the rows."""
-        part = slice(start, stop)
         return Columns(
-            self.probability[part], self.log_odds[part], self.points[part], self.decision[part], self.reasons[part]
+            self.probability[rows], self.log_odds[rows], self.points[rows], self.decision[rows], self.reasons[rows]
         )
 
 

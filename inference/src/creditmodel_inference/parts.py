@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from creditmodel_bundle.contract import Contract, Feature
 from creditmodel_inference.answers import Identity, Verdict
-from creditmodel_inference.chain import KEY, PartSeal, head_of, links_of, opening
+from creditmodel_inference.chain import BLOCK_ROWS, KEY, PartSeal, head_of, links_of, opening
 from creditmodel_inference.columns import Columns, columns_of
 from creditmodel_inference.scoring_log import Span
 
@@ -44,68 +44,95 @@ class PartBuilder:
         texts = [field.name for field in self._schema if field.type == pa.string()]
         # Dictionaries of numbers cost half of the writing and save nothing on amounts.
         self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd", use_dictionary=texts)
-        self._batches: list[Any] = []
-        self._batched = 0
+        self._pending: list[_Rows] = []
+        self._waiting = 0
+        self._rest: list[Any] = []
         self._links = [opening(self._schema)]
 
     def add(self, page: Page, rows: NDArray[np.intp]) -> None:
-        """Add some rows of a page."""
-        self._batches.append(self._batch(page, rows))
+        """Add some rows of a page, which must not change any more."""
+        # The entries of single requests take a kilobyte each: of a page that waits only columns are kept.
+        self._pending.append(_rows_of(page, rows))
         self.rows += len(rows)
-        self._batched += len(rows)
-        while self._batched >= ROW_GROUP:
+        self._waiting += len(rows)
+        if self._waiting >= ROW_GROUP:
             self._write_row_group()
 
-    def finish(self, chain: str, sequence: int, previous: str) -> tuple[bytes, str]:
+    def finish(self, chain: str, sequence: int, previous: str) -> tuple[memoryview, str]:
         """The whole file, sealed at its place in a chain, and its head. The builder cannot be used any more."""
-        self._write_row_group()
+        self._write_row_group(last=True)
         head = head_of(self._links[-1], chain, sequence, previous, self.rows)
         links = [link.hex() for link in self._links[1:]]
         seal = PartSeal(1, chain, sequence, previous, self.rows, links, head)
         self._writer.add_key_value_metadata({KEY: seal.encode()})
         self._writer.close()
-        content: bytes = self._sink.getvalue().to_pybytes()
-        return content, head
+        return memoryview(self._sink.getvalue()), head
 
-    def _write_row_group(self) -> None:
-        """Write whole blocks of the chain: the first ROW_GROUP rows, or what there is."""
-        if self._batches:
-            table = pa.Table.from_batches(self._batches, self._schema)
-            written = table.slice(0, ROW_GROUP).combine_chunks()
-            self._writer.write_table(written, row_group_size=ROW_GROUP)
-            self._links += links_of(self._links[-1], written)
-            self._batches = table.slice(ROW_GROUP).to_batches()
-            self._batched -= len(written)
+    def _write_row_group(self, *, last: bool = False) -> None:
+        """Write what waits; but for the last time in whole blocks of the chain."""
+        if self._pending:
+            self._rest.append(self._batch(self._pending))
+            self._pending.clear()
+        table = pa.Table.from_batches(self._rest, self._schema)
+        written = len(table) if last else len(table) - len(table) % BLOCK_ROWS
+        if written:
+            group = table.slice(0, written).combine_chunks()
+            self._writer.write_table(group, row_group_size=written)
+            self._links += links_of(self._links[-1], group)
+        self._rest = table.slice(written).to_batches()
+        self._waiting = len(table) - written
 
-    def _batch(self, page: Page, rows: NDArray[np.intp]) -> Any:
-        features = page.features[rows]
+    def _batch(self, pending: list[_Rows]) -> Any:
         columns = [
-            _feature_column(feature, codes, np.ascontiguousarray(features[:, i]))
+            _feature_column(feature, codes, np.concatenate([rows.features[:, i] for rows in pending]))
             for i, (feature, codes) in enumerate(zip(self._contract.features, self._codes, strict=True))
         ]
-        columns += self._system_columns(page, rows)
+        columns += self._system_columns(pending)
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
-    def _system_columns(self, page: Page, rows: NDArray[np.intp]) -> list[Any]:
-        spans = _joined(page.spans())
-        decision = spans.verdicts.decision[rows]
+    def _system_columns(self, pending: list[_Rows]) -> list[Any]:
+        spans = _together([rows.spans for rows in pending])
+        decision = spans.verdicts.decision
         scored = decision >= 0
-        count = len(rows)
-        whole = count == len(spans.errors)  # but for a page around midnight
+        count = len(decision)
         return [
-            _texts(spans.request_ids if whole else [spans.request_ids[i] for i in rows]),
-            _numbers(pa.int32(), spans.rows[rows].astype(np.int32)),
-            _numbers(pa.timestamp("us", tz="UTC"), page.times[rows]),
+            _texts(spans.request_ids),
+            _numbers(pa.int32(), spans.rows.astype(np.int32)),
+            _numbers(pa.timestamp("us", tz="UTC"), np.concatenate([rows.times for rows in pending])),
             _repeated(self._identity.revision.encode(), count),
             _repeated(self._identity.digest.encode(), count),
-            _numbers(pa.float64(), page.probability[rows], scored),
-            _numbers(pa.float64(), page.log_odds[rows], scored),
-            _numbers(pa.int32(), spans.verdicts.points[rows].astype(np.int32), scored),
+            _numbers(pa.float64(), np.concatenate([rows.probability for rows in pending]), scored),
+            _numbers(pa.float64(), np.concatenate([rows.log_odds for rows in pending]), scored),
+            _numbers(pa.int32(), spans.verdicts.points.astype(np.int32), scored),
             self._decisions.column(decision),
-            _reason_lists(spans.verdicts.reasons[rows], self._reason_codes, scored),
-            _numbers(pa.int64(), spans.latency_us[rows]),
-            _sparse_texts(spans.errors if whole else [spans.errors[i] for i in rows]),
+            _reason_lists(spans.verdicts.reasons, self._reason_codes, scored),
+            _numbers(pa.int64(), spans.latency_us),
+            _sparse_texts(spans.errors),
         ]
+
+
+class _Rows(NamedTuple):
+    """Rows of a page, features [n, F]."""
+
+    features: Codes
+    probability: Codes
+    log_odds: Codes
+    times: NDArray[np.int64]
+    spans: _Spans
+
+
+def _rows_of(page: Page, rows: NDArray[np.intp]) -> _Rows:
+    """The chosen rows of a page: all of them, but around midnight."""
+    spans = _joined(page.spans())
+    whole = len(rows) == page.rows
+    chosen = slice(page.rows) if whole else rows
+    return _Rows(
+        page.features[chosen],
+        page.probability[chosen],
+        page.log_odds[chosen],
+        page.times[chosen],
+        spans if whole else spans.take(rows),
+    )
 
 
 class _Spans(NamedTuple):
@@ -117,9 +144,22 @@ class _Spans(NamedTuple):
     errors: list[bytes | None]
     verdicts: Columns
 
+    def take(self, rows: NDArray[np.intp]) -> _Spans:
+        """Some of the rows."""
+        return _Spans(
+            [self.request_ids[i] for i in rows],
+            self.rows[rows],
+            self.latency_us[rows],
+            [self.errors[i] for i in rows],
+            self.verdicts.take(rows),
+        )
+
 
 def _joined(entries: Iterable[list[Record] | Span]) -> _Spans:
-    made = [_of_span(entry) if isinstance(entry, Span) else _of_records(entry) for entry in entries]
+    return _together([_of_span(entry) if isinstance(entry, Span) else _of_records(entry) for entry in entries])
+
+
+def _together(made: list[_Spans]) -> _Spans:
     if len(made) == 1:
         return made[0]
     return _Spans(
@@ -222,9 +262,13 @@ def _texts(values: list[bytes]) -> Any:
 
 def _sparse_texts(values: list[bytes | None]) -> Any:
     """The same where most values are missing."""
-    given = np.fromiter((value is not None for value in values), bool, len(values))
-    column = _texts([value or b"" for value in values] if given.any() else [b""] * len(values))
-    return pa.Array.from_buffers(pa.string(), len(values), [_validity(given), *column.buffers()[1:]])
+    count = len(values)
+    if values.count(None) == count:
+        nothing = np.zeros(count, np.int64)
+        return pa.Array.from_buffers(pa.string(), count, [_validity(nothing > 0), _offsets(nothing), pa.py_buffer(b"")])
+    given = np.array([value is not None for value in values])
+    column = _texts([value or b"" for value in values])
+    return pa.Array.from_buffers(pa.string(), count, [_validity(given), *column.buffers()[1:]])
 
 
 class _TextTable:
@@ -232,14 +276,17 @@ class _TextTable:
 
     def __init__(self, texts: Sequence[str]) -> None:
         encoded = [*(text.encode() for text in texts), b""]
-        self._texts = np.empty(len(encoded), object)
-        self._texts[:] = encoded
         self._lengths = np.array([len(text) for text in encoded], np.int64)
+        width = int(self._lengths.max())
+        self._padded = np.array(encoded, f"S{max(width, 1)}").view(np.uint8).reshape(len(encoded), -1)
+        self._kept = np.arange(self._padded.shape[1]) < self._lengths[:, None]
 
     def column(self, places: NDArray[np.int64]) -> Any:
         """A column of strings."""
-        content = pa.py_buffer(b"".join(self._texts[places].tolist()))
-        buffers = [_validity(places >= 0), _offsets(self._lengths[places]), content]
+        content = self._padded[places]
+        if not (kept := self._kept[places]).all():
+            content = content[kept]
+        buffers = [_validity(places >= 0), _offsets(self._lengths[places]), pa.py_buffer(content)]
         return pa.Array.from_buffers(pa.string(), len(places), buffers)
 
 

@@ -31,6 +31,7 @@ from creditmodel_bundle.errors import BundleError
 from creditmodel_bundle.storage import write_bytes
 from creditmodel_inference.answers import Verdict
 from creditmodel_inference.memory import give_back_memory
+from creditmodel_inference.turns import step_back
 from creditmodel_inference.window import FeatureWindow
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class _Flush:
 @dataclass(slots=True)
 class _Part:
     uri: str
-    content: bytes
+    content: memoryview
     rows: int
 
 
@@ -223,7 +224,7 @@ class ScoringLog:
             page.times[start : start + count] = now
             if isinstance(entries, Span):
                 request_id, first, latency, verdicts = entries
-                page.entries.append(Span(request_id, first + done, latency, verdicts.slice(done, done + count)))
+                page.entries.append(Span(request_id, first + done, latency, verdicts.take(slice(done, done + count))))
             else:
                 page.entries += entries[done : done + count]
             page.rows += count
@@ -245,6 +246,7 @@ class ScoringLog:
     # The writer's thread.
 
     def _write_until_last(self) -> None:
+        step_back()
         builders: dict[str, PartBuilder] = {}
         while True:
             item = self._queue.get()
@@ -275,7 +277,9 @@ class ScoringLog:
 
         scored = ~np.isnan(page.probability[: page.rows])
         if scored.any():
-            self.window.add(page.features[: page.rows][scored])
+            rows = page.features[: page.rows]
+            # A page that is mostly empty must not be kept for its few rows.
+            self.window.add(rows if scored.all() and not page.room else rows[scored])
         days = page.times[: page.rows] // 86_400_000_000
         for day in np.unique(days).tolist():
             date = datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
@@ -288,6 +292,8 @@ class ScoringLog:
             self._sequence += 1
             content, self._head = builder.finish(self._chain, self._sequence, self._head)
             self._unwritten.append(_Part(self._part_uri(date), content, builder.rows))
+        if builders:
+            self.window.measure()
         builders.clear()
         while sum(len(part.content) for part in self._unwritten) > MAX_UNWRITTEN_BYTES:
             self._abandoned += self._unwritten.pop(0).rows

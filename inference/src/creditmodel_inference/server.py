@@ -47,7 +47,7 @@ SWEEP_SECONDS = 0.5
 """Between two looks at what connections take too long."""
 
 BACKLOG = 2048
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.0001
 """The scoring log's thread gives the interpreter back this soon when a request waits for it."""
 
 

@@ -1,14 +1,14 @@
 """The latest applicants against the reference: PSI per feature over a sliding window, for an early look.
 
-Counted in the scoring log's thread, off the way of requests. The drift job judges, with power and thresholds; this only
-shows where to look. As there, half a row is added to each bin of both sides, so that the index is finite.
+Counted in the scoring log's thread whenever a part is closed, off the way of requests. The drift job judges, with power
+and thresholds; this only shows where to look. As there, half a row is added to each bin of both sides, so that the
+index is finite.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,40 +29,40 @@ Counts = NDArray[np.int64]
 
 
 class FeatureWindow:
-    """Counts per bin of the latest rows. One thread adds, any may ask."""
+    """The latest rows, and their index at the last measurement. One thread adds and measures, any may ask."""
 
     def __init__(self, contract: Contract) -> None:
         self._names = [feature.name for feature in contract.features]
         self._bins = [_binning(feature, contract.bins.features[feature.name]) for feature in contract.features]
         self._reference = [np.array(contract.bins.features[name].counts, np.int64) for name in self._names]
-        self._total = [np.zeros_like(counts) for counts in self._reference]
-        self._pages: deque[tuple[int, list[Counts]]] = deque()
+        self._pages: deque[Values] = deque()
         self._rows = 0
-        self._lock = threading.Lock()
+        self._measured: tuple[int, dict[str, float]] = (0, {})
 
     def add(self, rows: Values) -> None:
-        """Count encoded rows, shape [n, F]."""
-        columns = zip(self._bins, rows.T, self._reference, strict=True)
-        page = [np.bincount(place(column), minlength=len(reference)) for place, column, reference in columns]
-        with self._lock:
-            self._pages.append((len(rows), page))
-            self._change(len(rows), page, 1)
-            while self._rows - self._pages[0][0] >= WINDOW_ROWS:
-                self._change(*self._pages.popleft(), -1)
+        """Take encoded rows in, shape [n, F]. They are kept, and must not change."""
+        self._pages.append(rows)
+        self._rows += len(rows)
+        while self._rows - len(self._pages[0]) >= WINDOW_ROWS:
+            self._rows -= len(self._pages.popleft())
 
-    def _change(self, rows: int, page: list[Counts], sign: int) -> None:
-        self._rows += sign * rows
-        for total, counts in zip(self._total, page, strict=True):
-            total += sign * counts
+    def measure(self) -> None:
+        """Count the rows in the window, of which most that were added under load have left it uncounted."""
+        indices = {}
+        if self._rows >= MIN_ROWS:
+            counted = zip(self._names, self._reference, self.counts(), strict=True)
+            indices = {name: _psi(reference, counts) for name, reference, counts in counted}
+        self._measured = self._rows, indices
+
+    def counts(self) -> Iterator[Counts]:
+        """Rows per bin, feature by feature."""
+        for i, (place, reference) in enumerate(zip(self._bins, self._reference, strict=True)):
+            column = np.concatenate([page[:, i] for page in self._pages])
+            yield np.bincount(place(column), minlength=len(reference))
 
     def psi(self) -> tuple[int, dict[str, float]]:
-        """Rows in the window, and the index of each feature once there are MIN_ROWS."""
-        with self._lock:
-            rows, totals = self._rows, [total.copy() for total in self._total]
-        if rows < MIN_ROWS:
-            return rows, {}
-        both = zip(self._names, self._reference, totals, strict=True)
-        return rows, {name: _psi(reference, total) for name, reference, total in both}
+        """Rows in the window when it was last measured, and the index of each feature if there were MIN_ROWS."""
+        return self._measured
 
 
 def _psi(reference: Counts, current: Counts) -> float:

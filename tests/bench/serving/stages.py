@@ -110,6 +110,7 @@ def of_the_log(scorer: Scorer, applicants: list[object]) -> float:
         for made in pages:
             window.add(made.features)
             builder.add(made, np.arange(made.rows))
+        window.measure()
         builder.finish("0" * 16, 1, "0" * 64)
 
     return median_seconds(write, 9) / total * 1e6

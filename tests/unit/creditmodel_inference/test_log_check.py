@@ -73,6 +73,32 @@ def test_a_log_as_it_was_written_verifies(log: Path, capsys: pytest.CaptureFixtu
     assert run(capsys, "verify", log.as_uri()) == (0, "3 parts, 2703 rows, 1 chains: as sealed\n")
 
 
+def test_rows_around_midnight_go_to_the_parts_of_their_days(
+    scorer: Scorer,
+    applicants: Callable[..., list[Row]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("creditmodel_inference.parts.ROW_GROUP", 512)  # less than a page, and no part of a day's rows
+    asked = applicants(700, seed=8)
+    rows = np.array([Encoder(scorer.contract).encode(row) for row in asked])
+    verdicts = scorer.columns(scorer.blocks.run(rows))
+    midnight = 1_767_225_600
+    monkeypatch.setattr(time, "time_ns", iter([int(midnight * 1e9) - 1, int(midnight * 1e9)]).__next__)
+    made = ScoringLog(LogSettings(tmp_path.as_uri()), scorer.contract, scorer.identity)
+    made.add_span(rows, Span("before", 0, 5, verdicts))
+    made.add_span(rows, Span("after", 0, 5, verdicts))
+    made.start()
+    made.close()
+    assert run(capsys, "verify", str(tmp_path)) == (0, "2 parts, 1400 rows, 1 chains: as sealed\n")
+    for date, request in (("2025-12-31", "before"), ("2026-01-01", "after")):
+        table = pq.read_table(tmp_path / f"date={date}", partitioning=None)
+        assert set(table["_request_id"].to_pylist()) == {request}
+        assert table["_row"].to_pylist() == list(range(700))
+        assert table.select([feature.name for feature in scorer.contract.features]).to_pylist() == asked
+
+
 def test_another_encoding_of_the_same_rows_verifies(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rewrite(parts(log)[1], lambda table: table)
     assert run(capsys, "verify", str(log))[0] == 0

@@ -7,7 +7,7 @@ import re
 import threading
 from pathlib import Path
 
-from creditmodel_inference.turns import SLICE_NANOSECONDS, take_short_slices
+from creditmodel_inference.turns import NICE, SLICE_NANOSECONDS, step_back, take_short_slices
 
 
 def slice_of_this_thread() -> int | None:
@@ -30,3 +30,18 @@ def test_a_thread_gets_short_slices_and_keeps_its_share() -> None:
     assert nice == os.getpriority(os.PRIO_PROCESS, 0)
     assert not granted or told in (SLICE_NANOSECONDS, None)
     assert slice_of_this_thread() != SLICE_NANOSECONDS
+
+
+def test_a_thread_that_steps_back_takes_no_other_along() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    seen: list[int] = []
+
+    def run() -> None:
+        step_back()
+        seen.append(os.getpriority(os.PRIO_PROCESS, 0))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [min(before + NICE, 19)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before

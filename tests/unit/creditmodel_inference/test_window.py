@@ -28,7 +28,7 @@ def test_rows_fall_into_the_bins_that_the_contracts_tables_give(
 ) -> None:
     window = FeatureWindow(contract)
     window.add(encoded)
-    for feature, total in zip(contract.features, window._total, strict=True):
+    for feature, total in zip(contract.features, window.counts(), strict=True):
         table: Any = contract.bins.features[feature.name]
         expected = Counter(table.index(row[feature.name]) for row in applicants(1_000, seed=9))
         assert {index: count for index, count in enumerate(total.tolist()) if count} == expected
@@ -46,14 +46,17 @@ def test_a_point_an_edge_and_what_is_out_of_range_have_their_bins(contract: Cont
 def test_a_shift_raises_the_index_of_its_feature_alone(contract: Contract, encoded: NDArray[np.float64]) -> None:
     window = FeatureWindow(contract)
     window.add(encoded[:999])
+    window.measure()
     assert window.psi() == (999, {})
     window.add(encoded[999:])
+    window.measure()
     _, before = window.psi()
     shifted = encoded.copy()
     column = [feature.name for feature in contract.features].index("age")
     shifted[:, column] = 20
     other = FeatureWindow(contract)
     other.add(shifted)
+    other.measure()
     rows, after = other.psi()
     assert rows == 1_000
     assert after["age"] > 1 > before["age"]
@@ -66,13 +69,15 @@ def test_old_rows_leave_the_window(contract: Contract, encoded: NDArray[np.float
     window = FeatureWindow(contract)
     for _ in range(WINDOW_ROWS // 1_000 + 5):
         window.add(encoded)
+    window.measure()
     assert window.psi()[0] == WINDOW_ROWS
-    assert all(total.sum() == WINDOW_ROWS for total in window._total)
+    assert all(counts.sum() == WINDOW_ROWS for counts in window.counts())
 
 
 def test_the_metrics_tell_each_features_index(contract: Contract, encoded: NDArray[np.float64]) -> None:
     window, meter = FeatureWindow(contract), Meter()
     window.add(encoded)
+    window.measure()
     meter.psi = window.psi
     text = meter.exposition().decode()
     assert 'creditmodel_psi{feature="age"} ' in text
