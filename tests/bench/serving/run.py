@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator
@@ -78,6 +79,8 @@ def running(subject: Subject, command: list[str], path: str, ready: str) -> Iter
     try:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
+        # A server that goes on talking must not be held up once the pipe is full.
+        threading.Thread(target=process.stdout.read, daemon=True).start()
         _wait(process, f"{address}{ready}")
         subject.cold_starts_s.append(time.perf_counter() - begun)
         subject.url, subject.pid = f"{address}{path}", process.pid

@@ -28,5 +28,6 @@ class Scoring(Served):
 port = free_port()
 print(f"http://127.0.0.1:{port}", flush=True)
 server = ModelServer(http_port=port, enable_grpc=False, workers=1, enable_latency_logging=False)
-logging.getLogger("kserve.trace").setLevel(logging.WARNING)  # two lines a request
+for name in ("kserve.trace", "uvicorn.access"):  # three lines a request
+    logging.getLogger(name).setLevel(logging.WARNING)
 server.start([Scoring()])
