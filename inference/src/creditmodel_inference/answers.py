@@ -102,6 +102,10 @@ class Answers:
         """The response body for rows already written as JSON."""
         return b"".join((self._opening, request_id, self._middle, b",".join(results), b"]}"))
 
+    def pieces(self, request_id: bytes, results: list[bytes]) -> list[bytes]:
+        """The same in pieces, for results of many rows each with the commas between them: they are not copied again."""
+        return [b"".join((self._opening, request_id, self._middle)), *results, b"]}"]
+
 
 def reasons_of(contributions: list[float]) -> list[int]:
     """What `top_reasons` says of these contributions, without rounding them all.

@@ -15,7 +15,7 @@ from msgspec.json import encode
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from creditmodel_inference.bodies import InFlight, json_response, read_body
+from creditmodel_inference.bodies import InFlight, LongResponse, json_response, read_body
 from creditmodel_inference.errors import PROBLEM_JSON, Denied, MethodNotAllowed, NotFound, Problem, Unscorable
 from creditmodel_inference.inference_protocol import add_inference_protocol
 from creditmodel_inference.keys import Keys, is_guarded
@@ -86,9 +86,9 @@ def _add_score(app: FastAPI, lifecycle: Lifecycle, limits: Limits, in_flight: In
             check_headers(headers)
             size = check_length(headers, limits) or limits.body_bytes
             with in_flight.admit(size):
-                body = await read_body(request, limits)
+                parts = await read_body(request, limits)
                 request.scope["state"]["counted"] = True
-                request_id, answer = await service.score(body, given_id, arrived)
+                request_id, answer = await service.score(parts, given_id, arrived)
         except Problem as problem:
             if not request.scope["state"].get("counted"):
                 service.note_problem(problem, request.scope["state"]["request_id"], arrived)
@@ -96,7 +96,7 @@ def _add_score(app: FastAPI, lifecycle: Lifecycle, limits: Limits, in_flight: In
             raise
         request.scope["state"]["request_id"] = request_id
         identity = service.scorer.identity
-        return json_response(answer, {"x-model-digest": identity.digest, "x-model-revision": identity.revision})
+        return LongResponse(answer, {"x-model-digest": identity.digest, "x-model-revision": identity.revision})
 
 
 def _add_docs(app: FastAPI, lifecycle: Lifecycle, limits: Limits, *, asks_for_key: bool) -> None:

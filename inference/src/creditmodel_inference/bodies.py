@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import Request, Response
 
@@ -11,7 +12,10 @@ from creditmodel_inference.errors import Busy
 from creditmodel_inference.requests import too_many_bytes
 from creditmodel_inference.settings import Limits
 
-__all__ = ["InFlight", "json_response", "read_body"]
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+__all__ = ["InFlight", "LongResponse", "json_response", "read_body"]
 
 
 class InFlight:
@@ -36,18 +40,34 @@ class InFlight:
             self.bytes -= size
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """The whole body. Raises TooLarge as soon as it is."""
+async def read_body(request: Request, limits: Limits) -> list[bytes]:
+    """The whole body, in the parts in which it came. Raises TooLarge as soon as it is."""
     parts = []
     size = 0
     async for part in request.stream():
-        parts.append(part)
+        if part:
+            parts.append(part)
         size += len(part)
         if size > limits.body_bytes:
             raise too_many_bytes(limits)
-    return b"".join(parts)
+    return parts
 
 
 def json_response(body: bytes, headers: Mapping[str, str] | None = None) -> Response:
     """JSON that is already encoded."""
     return Response(body, media_type="application/json", headers=headers)
+
+
+class LongResponse(Response):
+    """JSON of megabytes in pieces, which are sent as they are: put together, they would be copied once more."""
+
+    def __init__(self, pieces: Sequence[bytes], headers: Mapping[str, str]) -> None:
+        length = {"content-length": str(sum(map(len, pieces)))}
+        super().__init__(media_type="application/json", headers={**headers, **length})
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for piece in self._pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})

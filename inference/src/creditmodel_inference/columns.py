@@ -86,11 +86,11 @@ class ColumnAnswers:
             _top(contributions, self._width),
         )
 
-    def json(self, columns: Columns, outputs: Outputs) -> bytes:
-        """The JSON of all rows, joined with commas."""
+    def json(self, columns: Columns, outputs: Outputs, opening: bytes = b"") -> bytes:
+        """The JSON of all rows, joined with commas, behind `opening`."""
         if outputs.contributions.max() > LARGEST:
-            return b",".join([verdict.json for verdict in self._one_by_one(outputs)])
-        return self._json(columns, outputs.contributions.astype(np.float64))
+            return opening + b",".join([verdict.json for verdict in self._one_by_one(outputs)])
+        return self._json(columns, outputs.contributions.astype(np.float64), opening)
 
     def _one_by_one(self, outputs: Outputs) -> list[Verdict]:
         rows = zip(
@@ -98,10 +98,11 @@ class ColumnAnswers:
         )
         return [self._answers.verdict(*row) for row in rows]
 
-    def _json(self, columns: Columns, contributions: NDArray[np.float64]) -> bytes:
+    def _json(self, columns: Columns, contributions: NDArray[np.float64], opening: bytes) -> bytes:
         """Every row is the same sequence of pieces, most of them taken from tables: one join makes the whole."""
         pieces = np.empty((len(columns.points), 7 + 3 * MAX_REASONS), object)
-        pieces[:, 0] = b',{"probability":'
+        pieces[:, 0] = b']},{"probability":'
+        pieces[0, 0] = opening + b'{"probability":'
         pieces[:, 1] = _encoded(columns.probability)
         pieces[:, 2] = b',"log_odds":'
         pieces[:, 3] = _encoded(columns.log_odds)
@@ -110,8 +111,7 @@ class ColumnAnswers:
         pieces[:, 6] = self._decisions[columns.decision]
         for place in range(MAX_REASONS):
             pieces[:, 7 + 3 * place : 10 + 3 * place] = self._reason(columns.reasons[:, place], contributions, place)
-        pieces[1:, 0] = b']},{"probability":'
-        return b"".join([*pieces.ravel().tolist(), b"]}"])[1:]
+        return b"".join([*pieces.ravel().tolist(), b"]}"])
 
     def _reason(self, index: NDArray[np.int64], contributions: NDArray[np.float64], place: int) -> Pieces:
         """Three pieces a row: the reason up to the decimal point, and two times three decimals."""

@@ -75,7 +75,7 @@ def add_inference_protocol(app: FastAPI, lifecycle: Lifecycle, limits: Limits, i
             state["request_id"] = given_id or state["request_id"]
             check_encoding(headers)
             with in_flight.admit(check_length(headers, limits) or limits.body_bytes):
-                body = await read_body(request, limits)
+                body = b"".join(await read_body(request, limits))
                 call = await in_turns(service.tensors.read(body, request.headers.get(HEADER_LENGTH)))
                 if given_id is None:
                     state["request_id"] = _loggable(call.id) or state["request_id"]

@@ -106,18 +106,18 @@ class Intake:
             return self._explain(body, None)
         return Request(rows, None if request_id is UNSET else check_request_id(request_id))
 
-    def read_columns(self, body: bytes) -> Steps[tuple[NDArray[np.float64], str | None]]:
-        """The same for many rows: an array [n, F] and the request id. Raises what `read` raises.
+    def read_columns(self, *parts: bytes) -> Steps[tuple[NDArray[np.float64], str | None]]:
+        """The same for many rows in a body that came in parts: an array [n, F] and the request id.
 
-        Pauses between pieces, so that whoever asks can turn to others.
+        Raises what `read` raises. Pauses between pieces, so that whoever asks can turn to others.
         """
-        found = yield from self._columns.read(body, self.max_rows)
+        found = yield from self._columns.read(parts, self.max_rows)
         if found is not None:
             rows, request_id = found
             if len(rows) > self.max_rows:
                 raise self._too_many()
             return rows, None if request_id is None else check_request_id(request_id)
-        request = self.read(body)
+        request = self.read(b"".join(parts))
         return np.array(request.rows, np.float64), request.request_id
 
     def _explain(self, body: bytes, cause: Exception | None) -> Request:
@@ -230,9 +230,9 @@ def _pointer(path: str, key: str) -> str:
 # The fast reader: types generated from the contract.
 
 
-def _types(contract: Contract, order: Iterable[int]) -> tuple[Any, Any]:
+def _types(contract: Contract, order: Iterable[int], *, bounded: bool = True) -> tuple[Any, Any]:
     """Struct types of an applicant, feature i as the field f{i}, and of a request."""
-    fields = [(f"f{i}", *_field(contract.features[i])) for i in order]
+    fields = [(f"f{i}", *_field(contract.features[i], bounded=bounded)) for i in order]
     applicant = msgspec.defstruct(
         "Applicant",
         fields,
@@ -250,9 +250,10 @@ def _types(contract: Contract, order: Iterable[int]) -> tuple[Any, Any]:
     return applicant, envelope
 
 
-def _field(feature: Feature) -> tuple[Any, ...]:
+def _field(feature: Feature, *, bounded: bool) -> tuple[Any, ...]:
     """Type, and the default where a missing value is allowed."""
-    annotation = _category_type(feature) if feature.dtype == "category" else _number_type(feature)
+    number = _number_type(feature) if bounded else float
+    annotation = _category_type(feature) if feature.dtype == "category" else number
     if feature.missing == "forbidden":
         return (annotation,)
     return (annotation | None | UnsetType, UNSET)
@@ -263,11 +264,15 @@ def _category_type(feature: Feature) -> Any:
 
 
 def _number_type(feature: Feature) -> Any:
-    low = -FLOAT32_LIMIT if feature.minimum is None else feature.minimum
-    high = FLOAT32_LIMIT if feature.maximum is None else feature.maximum
+    low, high = _range(feature)
     if feature.dtype == "integer":
         return Annotated[float, msgspec.Meta(ge=low, le=high, multiple_of=1)]
     return Annotated[float, msgspec.Meta(ge=low, le=high)]
+
+
+def _range(feature: Feature) -> tuple[float, float]:
+    low = -FLOAT32_LIMIT if feature.minimum is None else feature.minimum
+    return low, FLOAT32_LIMIT if feature.maximum is None else feature.maximum
 
 
 def _row_reader(contract: Contract) -> Callable[[Any], tuple[Sequence[float], int]]:
@@ -339,34 +344,41 @@ class _ColumnReader:
         special = [i for i, feature in enumerate(features) if not _is_plain(feature)]
         # What can be packed as it is comes first, so that one slice of a struct's values has it.
         applicant, envelope = _types(contract, [*plain, *special])
+        unbounded, _ = _types(contract, [*plain, *special], bounded=False)
         self._width, self._plain = len(features), plain
         self._pack = struct.Struct(f"={len(plain)}d").pack
         self._features = {feature.name: feature for feature in features}
         self._special = [(i, attrgetter(f"f{i}"), _column_converter(features[i])) for i in special]
+        self._bounds = _Bounds(features)
         self._piece = msgspec.json.Decoder(list[applicant])  # type: ignore[valid-type]
+        self._unbounded = msgspec.json.Decoder(list[unbounded])  # type: ignore[valid-type]
         self._envelope = msgspec.json.Decoder(envelope)
 
-    def read(self, body: bytes, max_rows: int) -> Steps[tuple[NDArray[np.float64], str | None] | None]:
+    def read(self, parts: Sequence[bytes], max_rows: int) -> Steps[tuple[NDArray[np.float64], str | None] | None]:
         """Rows [n, F] and the request id, or None if this reader cannot tell; stops beyond `max_rows`."""
-        begin, end = body.find(b"[") + 1, body.rfind(b"]")
-        if not 0 < begin < end:
+        if len(parts) > 1 and b"]" not in parts[-1]:
+            parts = [*parts[:-2], parts[-2] + parts[-1]]  # the last one has but the very end
+        if not parts:
+            return None
+        begin, end = parts[0].find(b"[") + 1, parts[-1].rfind(b"]")
+        if begin < 1 or end < 0 or (len(parts) == 1 and end < begin):
             return None
         try:
-            envelope: Any = self._envelope.decode(body[:begin] + body[end:])
+            envelope: Any = self._envelope.decode(parts[0][:begin] + parts[-1][end:])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        parts: list[NDArray[np.float64]] = []
+        read: list[NDArray[np.float64]] = []
         count = marks = 0
         try:
-            for piece in pieces(body, begin, end, b"}"):
+            for piece in _pieces_of(parts, begin, end):
                 rows, found = self._decode(b"[%b]" % piece)
-                parts.append(rows)
+                read.append(rows)
                 count, marks = count + len(rows), marks + found
                 if not len(rows) or count > max_rows:
                     break
-                yield
+                yield 0.0
         except msgspec.ValidationError as e:
-            if len(body) <= CAREFUL_BYTES:
+            if sum(map(len, parts)) <= CAREFUL_BYTES:
                 return None
             # What precedes was valid, so that the piece begins with an applicant: the fault is where it seems to be.
             raise _first_violation(e, self._features, count) from e
@@ -375,13 +387,13 @@ class _ColumnReader:
         if envelope.applicants or not len(rows):
             return None
         given = envelope.request_id is not UNSET
-        if count <= max_rows and quotation_marks(body) != marks + (_MARKS_WITH_ID if given else _MARKS):
+        if count <= max_rows and _marks_in(parts) != marks + (_MARKS_WITH_ID if given else _MARKS):
             return None
-        return np.concatenate(parts), envelope.request_id if given else None
+        return np.concatenate(read), envelope.request_id if given else None
 
     def _decode(self, piece: bytes) -> tuple[NDArray[np.float64], int]:
         """Rows, and the quotation marks that their JSON must have."""
-        applicants = self._piece.decode(piece)
+        applicants = self._unbounded.decode(piece)
         count, plain, pack = len(applicants), len(self._plain), self._pack
         packed = b"".join([pack(*values[:plain]) for values in map(astuple, applicants)])
         rows = np.empty((count, self._width), np.float64)
@@ -390,7 +402,64 @@ class _ColumnReader:
         for index, get, convert in self._special:
             rows[:, index], found = convert(list(map(get, applicants)))
             marks += found
+        if not self._bounds.hold(rows):
+            self._piece.decode(piece)  # names the first value that breaks them
         return rows, marks
+
+
+class _Bounds:
+    """Ranges and whole numbers, of all rows at once: value by value, msgspec takes longer over them than NumPy."""
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        numbers = [(i, *_range(feature)) for i, feature in enumerate(features) if feature.dtype != "category"]
+        self._columns = [i for i, _, _ in numbers]
+        self._low, self._high = np.array([low for _, low, _ in numbers]), np.array([high for _, _, high in numbers])
+        self._integers = [i for i, feature in enumerate(features) if feature.dtype == "integer"]
+
+    def hold(self, rows: NDArray[np.float64]) -> bool:
+        """Whether all rows [n, F] are within; what is missing is."""
+        numbers, integers = rows[:, self._columns], rows[:, self._integers]
+        outside = (numbers < self._low) | (numbers > self._high)
+        broken = (integers != np.rint(integers)) & ~np.isnan(integers)
+        return not (outside.any() or broken.any())
+
+
+def _pieces_of(parts: Sequence[bytes], begin: int, end: int) -> Iterator[bytes]:
+    """The list between `begin` in the first part and `end` in the last, cut between two applicants."""
+    held: list[bytes] = []
+    size, wanted = 0, PIECE_BYTES
+    last = len(parts) - 1
+    for number, part in enumerate(parts):
+        held.append(part[begin if number == 0 else 0 : end if number == last else len(part)])
+        size += len(held[-1])
+        if number == last:
+            text = b"".join(held)
+            yield from pieces(text, 0, len(text), b"}")
+        elif size >= wanted:
+            text = b"".join(held)
+            comma = _last_comma(text)
+            if comma > 0:
+                yield from pieces(text, 0, comma, b"}")
+            held = [text[comma + 1 :]]
+            size = len(held[0])
+            wanted = size + max(size, PIECE_BYTES)  # what has no end must not be put together again with every part
+
+
+def _last_comma(text: bytes) -> int:
+    """The last comma behind an object, or -1."""
+    close = text.rfind(b"}")
+    comma = text.find(b",", close) if close > 0 else -1
+    if comma < 0 < close:
+        close = text.rfind(b"}", 0, close)
+        comma = text.find(b",", close) if close > 0 else -1
+    return comma
+
+
+def _marks_in(parts: Sequence[bytes]) -> int:
+    """Quotation marks around the texts of a JSON document that came in parts."""
+    if any(part.endswith(b"\\") for part in parts):
+        return quotation_marks(b"".join(parts))  # an escape must not be torn apart
+    return sum(map(quotation_marks, parts))
 
 
 def pieces(body: bytes, begin: int, end: int, closing: bytes) -> Iterator[bytes]:

@@ -68,6 +68,7 @@ class ConnectionBase(HttpToolsProtocol):
         self._unanswered = 0
         self._keep_alive = True
         self._refused_at: float | None = None
+        self._unread_since: float | None = None
 
     @property
     def _cycle_done(self) -> bool:
@@ -150,9 +151,11 @@ class ConnectionBase(HttpToolsProtocol):
         super().pause_writing()
         # A client that does not read its answers gets no further questions in.
         self.flow.pause_reading()
+        self._unread_since = time.monotonic()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._unread_since = None
         self.flow.resume_reading()
 
     # Reading.
@@ -258,7 +261,10 @@ class ConnectionBase(HttpToolsProtocol):
     # Limits on a client's time.
 
     def sweep(self, now: float) -> None:
-        """End what takes too long: a request that does not arrive, an idle or an old connection."""
+        """End what takes too long: a request that does not arrive, an answer that is not read, an idle connection."""
+        if self._unread_since is not None and now - self._unread_since > self.limits.request_seconds:
+            self.transport.abort()
+            return
         if self.transport.is_closing():
             return
         if self._refused_at is not None:

@@ -49,6 +49,9 @@ PAGE_ROWS = 1024
 MAX_PAGES = 64
 """Pages that may wait for the writer: 65,536 rows."""
 
+BEHIND_PAGES = 12
+"""Pages from which on the writer needs more of the processor: above what it takes together, and far from the end."""
+
 MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024
 """Encoded parts kept while the sink fails; beyond that the oldest is given up, and its rows are counted as dropped."""
 
@@ -135,6 +138,7 @@ class ScoringLog:
         self._queue: queue.SimpleQueue[Page | _Flush] = queue.SimpleQueue()
         self._waiting_pages = 0
         self._flush_waits = False
+        self._at_sink = False
         self._added = self._dropped = self._abandoned = self._written = self._failures = 0
         self._lock = threading.Lock()
         self._instance = f"{socket.gethostname()[:40]}-{os.getpid()}"
@@ -152,6 +156,11 @@ class ScoringLog:
         """Rows that wait, rows written, rows dropped, failed attempts to write a part."""
         waiting = self._added - self._written - self._abandoned
         return waiting, self._written, self._dropped + self._abandoned, self._failures
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether pages pile up that the writer could take if it had the time. A slow sink is no such reason."""
+        return self._waiting_pages > BEHIND_PAGES and not self._at_sink
 
     def add(self, features: NDArray[np.float64], outputs: Outputs, records: Sequence[Record]) -> None:
         """Log scored rows: encoded features [n, F], the first n outputs, n records in the same order."""
@@ -297,8 +306,10 @@ class ScoringLog:
         builders.clear()
         while sum(len(part.content) for part in self._unwritten) > MAX_UNWRITTEN_BYTES:
             self._abandoned += self._unwritten.pop(0).rows
+        self._at_sink = True
         while self._unwritten and self._write(self._unwritten[0]):
             self._unwritten.pop(0)
+        self._at_sink = False
 
     def _part_uri(self, date: str) -> str:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")

@@ -35,6 +35,10 @@ logger = logging.getLogger(__name__)
 PART_ROWS = 512
 """Rows of a large request between two looks at other clients: about two milliseconds."""
 
+LOG_SECONDS = 0.002
+"""What a large request waits after each part while the scoring log is busy with those before: the log takes the smaller
+share of the processor, so that single applicants need not wait for it, and this is how it keeps up with bulk."""
+
 
 class ReplyTo(Protocol):
     """A client that waits for an answer."""
@@ -185,29 +189,33 @@ class Service:
             client.failed(problem, request_id)
             self.note_problem(problem, request_id, arrived)
             return
-        client.scored(request_id, self.scorer.answers.body(request_id.encode(), results))
+        client.scored(request_id, b"".join(self.scorer.answers.pieces(request_id.encode(), results)))
         self.meter.request(SCORE, 200, time.perf_counter() - arrived)
 
-    async def score(self, body: bytes, given_id: str | None, arrived: float) -> tuple[str, bytes]:
-        """Request id and response body, giving way to other clients now and then. Raises Problem."""
+    async def score(self, parts: list[bytes], given_id: str | None, arrived: float) -> tuple[str, list[bytes]]:
+        """Request id and response body, both bodies in parts, giving way to other clients now and then. Raises Problem.
+
+        `parts` is emptied as soon as it is read.
+        """
         request_id = given_id or self.request_ids()
         try:
-            rows, own_id = await in_turns(self.intake.read_columns(body))
+            rows, own_id = await in_turns(self.intake.read_columns(*parts))
+            parts.clear()
             request_id = own_id or request_id
             results = await in_turns(self._results(rows, request_id, arrived))
         except Problem as problem:
             self.note_problem(problem, request_id, arrived)
             raise
-        answer = self.scorer.answers.body(request_id.encode(), results)
+        answer = self.scorer.answers.pieces(request_id.encode(), results)
         self.meter.request(SCORE, 200, time.perf_counter() - arrived)
         return request_id, answer
 
     def _results(self, rows: NDArray[np.float64], request_id: str, arrived: float) -> Steps[list[bytes]]:
         """JSON of the results, some rows at a time."""
-        results = []
+        results: list[bytes] = []
         for outputs, columns in self._in_parts(rows, request_id, arrived):
-            results.append(self.scorer.column_answers.json(columns, outputs))
-            yield
+            results.append(self.scorer.column_answers.json(columns, outputs, b"," if results else b""))
+            yield self._pause()
         return results
 
     def infer(
@@ -217,9 +225,12 @@ class Service:
         parts = []
         for part in self._in_parts(rows, request_id, arrived):
             parts.append(part)
-            yield
+            yield self._pause()
         outputs = Outputs(*(np.concatenate(arrays) for arrays in zip(*(made for made, _ in parts), strict=True)))
         return outputs, np.concatenate([columns.points for _, columns in parts])
+
+    def _pause(self) -> float:
+        return LOG_SECONDS if self._log is not None and self._log.is_behind else 0.0
 
     def _in_parts(
         self, rows: NDArray[np.float64], request_id: str, arrived: float

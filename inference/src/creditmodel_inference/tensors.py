@@ -179,7 +179,7 @@ def _from_json(numbers: bytes, rows: int, count: int) -> Steps[NDArray[np.float6
         left -= len(decoded)
         if left < 0:
             break
-        yield
+        yield 0.0
     if left or sum(part.size for part in parts) != count:
         raise _other_count(count)
     return np.concatenate(parts)

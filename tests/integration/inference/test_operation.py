@@ -219,6 +219,29 @@ def test_a_slow_client_is_told_and_closed(start: Callable[..., Any], bundle: Pat
     assert server.request("GET", "/healthz/live").status == 200
 
 
+def test_a_client_that_does_not_read_its_answer_is_cut_off(
+    start: Callable[..., Any], bundle: Path, applicants: Callable[..., list[Row]]
+) -> None:
+    server = start(bundle, "--request-timeout", "0.5")
+    server.wait_ready()
+    body = json.dumps({"applicants": applicants(100) * 100}).encode()
+    head = b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(30)
+        client.connect(server.address)
+        client.sendall(head % len(body) + body)
+        address = f":{client.getsockname()[1]:04X}"
+
+        def is_held() -> bool:
+            """Whether a process has the server's end of this connection open: then it has an inode."""
+            connections = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+            return any(fields[2].endswith(address) and fields[9] != "0" for fields in connections)
+
+        assert is_held()
+        eventually(lambda: not is_held())
+
+
 def test_what_a_client_holds_open_is_bounded(start: Callable[..., Any], bundle: Path) -> None:
     server = start(bundle, "--max-in-flight", "2", "--request-timeout", "20")
     server.wait_ready()

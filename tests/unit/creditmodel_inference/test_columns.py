@@ -78,6 +78,10 @@ def outcome(read: Callable[[bytes], Any], body: bytes) -> Any:
     return np.array(rows, np.float64).tobytes(), request_id
 
 
+def parts_of(body: bytes, size: int) -> list[bytes]:
+    return [body[start : start + size] for start in range(0, len(body), size)]
+
+
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_reader_of_many_says_what_the_reader_of_one_says(
@@ -101,8 +105,9 @@ def test_the_reader_of_many_says_what_the_reader_of_one_says(
     spoilt = data.draw(st.sampled_from(["", '"age"', "},", "]", "}", '"limit"']))
     if spoilt and data.draw(st.booleans()):
         text = text.replace(spoilt, data.draw(st.sampled_from([spoilt * 2, ",", '"age": 30, "age"', "],["])), 1)
-    intake = Intake(contract, 100)
-    assert outcome(intake.read_columns, text.encode()) == outcome(intake.read, text.encode())
+    intake, body = Intake(contract, 100), text.encode()
+    size = data.draw(st.sampled_from([1, 7, 400, len(body)]))
+    assert outcome(lambda _: intake.read_columns(*parts_of(body, size)), body) == outcome(intake.read, body)
 
 
 def test_a_large_body_may_have_escapes(contract: Contract, applicants: Callable[..., list[Row]]) -> None:
@@ -121,5 +126,6 @@ def test_columns_are_read_piece_by_piece_and_not_by_the_slow_way_round(
     body = json.dumps({"applicants": applicants(1_500), "request_id": "x"}).encode()
     assert len(body) > 2 * intake_module.PIECE_BYTES
     monkeypatch.setattr(intake, "read", lambda _: pytest.fail("the fast reader could not tell"))
-    rows, request_id = at_once(intake.read_columns(body))
-    assert (rows.shape, request_id) == ((1_500, len(contract.features)), "x")
+    for size in (len(body), len(body) - 1, 100_000, 16_384):
+        rows, request_id = at_once(intake.read_columns(*parts_of(body, size)))
+        assert (rows.shape, request_id) == ((1_500, len(contract.features)), "x")
