@@ -43,8 +43,8 @@ __all__ = [
 ]
 
 TIMEOUT_SECONDS = 15.0
-PAGE = 100
-"""Objects that a list is asked for at a time. Kopf lists every kind at once: this bounds the memory of a start."""
+PAGE = 50
+"""Objects that a list is asked for at a time: this bounds the memory of a start."""
 APPLY = "application/apply-patch+yaml"
 _WEBHOOK = "failed calling webhook"
 """How an API server words it; the code is that of any internal error."""

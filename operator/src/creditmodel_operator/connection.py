@@ -1,6 +1,9 @@
 """The HTTP session that the watches run on. It adds what a watch needs on a network that fails:
 
-- Kopf keeps its lists to itself. `listed` is told of each: its path.
+- Kopf lists to know where its watch begins, and keeps what it finds to itself. It gets an empty list, and whoever
+  `lister` names for its path is told: the operator takes the list itself, page by page (lists.py).
+- A watch that tells of an error, or something that is no event, ends and is opened again from where it was. One that
+  tells of nothing else is begun anew with a list. Kopf would end for good.
 - A watch that ends as soon as it is opened is opened again a little later each time, not at once.
 - The kernel asks a silent peer whether it is still there.
 - A token that is rotated is read anew, and a refused one is not offered again at once.
@@ -9,18 +12,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import random
 import socket
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, cast
 
 import aiohttp
 import kopf
 from kubernetes.aio import client as kube
+from pydantic_core import from_json
 
 from creditmodel_operator.client import configuration
 
-__all__ = ["Backoffs", "Connection"]
+__all__ = ["Backoffs", "Connection", "Events"]
+
+logger = logging.getLogger(__name__)
+
+NOTHING = "metadata.name=-"
+"""Field selector: no object may have this name."""
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 5.0
@@ -65,8 +76,8 @@ class _Pace:
 class Connection:
     """Makes Kopf's session, whenever Kopf asks for one."""
 
-    def __init__(self, listed: Callable[[str], None]) -> None:
-        self.listed = listed
+    def __init__(self, lister: Callable[[str], Callable[[], None] | None]) -> None:
+        self.lister = lister
         self._watches: dict[str, _Pace] = {}
         self._logins = _Pace()
 
@@ -93,18 +104,79 @@ class Connection:
         return kopf.AiohttpSession(server=found.host, aiohttp_session=session)
 
     async def _send(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        path, query = request.url.path, request.url.query
-        pace = self._watches.setdefault(path, _Pace()) if "watch" in query else None
-        if pace is not None:
-            await pace.wait()
-        if request.session.closed:  # another watch was refused meanwhile: Kopf knows this error, and logs in again
-            raise RuntimeError("Session is closed")
-        response = await send(request)
-        if response.status == 200 and pace is not None:
-            pace.begun()
-        elif response.status == 200 and "continue" not in query:
-            self.listed(path)
+        if "watch" in request.url.query:
+            return await self._watch(request, send)
+        listed = self.lister(request.url.path)
+        if listed is not None:
+            request.url = request.url.update_query(fieldSelector=NOTHING)
+        response = await _sent(request, send)
+        if listed is not None and response.status == 200:
+            listed()
         return response
+
+    async def _watch(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        path = request.url.path
+        pace = self._watches.setdefault(path, _Pace())
+        await pace.wait()
+        response = await _sent(request, send)
+        if response.status == 200:
+            pace.begun()
+            response.content = cast(aiohttp.StreamReader, Events(response.content, path))
+        return response
+
+
+async def _sent(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    if request.session.closed:  # another watch was refused meanwhile: Kopf knows this error, and logs in again
+        raise RuntimeError("Session is closed")
+    return await send(request)
+
+
+class Events:
+    """The content of a watch, up to the first line that is no event or tells of an error.
+
+    What comes after it was not told, so the watch that follows begins where this one was. Where nothing was told, as
+    when 410 says that this place is too old, that would be for ever the same: Kopf is told 410, and lists.
+    """
+
+    def __init__(self, content: aiohttp.StreamReader, path: str) -> None:
+        self._content, self._path = content, path
+        self._told = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        """Whole lines, a few at a time."""
+        rest = b""
+        async for data in self._content.iter_chunked(size):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in filter(None, lines):
+                code = _error(line)
+                if code is None:
+                    self._told = True
+                    yield line + b"\n"
+                    continue
+                level = logging.DEBUG if code == _EXPIRED else logging.WARNING
+                logger.log(level, "watch of %s: %s", self._path, line[:300].decode(errors="replace"))
+                if code == _EXPIRED or not (self._told or code == _BUSY):
+                    yield _TOO_OLD
+                return
+
+
+_EXPIRED, _BUSY = 410, 429
+_TOO_OLD = json.dumps({"type": "ERROR", "object": {"kind": "Status", "code": _EXPIRED}}).encode() + b"\n"
+
+
+def _error(line: bytes) -> int | None:
+    """The code of the error that a line of a watch tells of; None for an event, 0 for what is neither."""
+    try:
+        event = from_json(line)
+        kind, found = event["type"], event["object"]
+        if kind == "ERROR":
+            return int(found["code"])
+        return None if "metadata" in found else 0
+    except (ValueError, TypeError, KeyError):
+        return 0
 
 
 def _authorization(found: kube.Configuration) -> aiohttp.ClientMiddlewareType:

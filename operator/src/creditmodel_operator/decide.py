@@ -188,12 +188,14 @@ def _plan(model: Model, new: dict[str, Any], actions: tuple[Action, ...], look_a
 def _events(model: Model, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
     """What happened between two statuses that a person would want to hear of."""
     before, after = _revision(old, "active"), _revision(new, "active")
-    if after is not None and before != after:
+    promoted = after is not None and before != after
+    if promoted:
         yield Event("Promoted", f"{after} takes the requests" + (f" from {before}" if before else ""))
     challenger = _revision(old, "candidate")
     if challenger is not None and challenger not in (after, _revision(new, "candidate")):
         yield Event("Superseded", f"{challenger} was given up for what spec names now")
-    yield from events(old.get("conditions") or (), new["conditions"])
+    told = events(old.get("conditions") or (), new["conditions"])
+    yield from (event for event in told if not (promoted and event.reason == "Available"))  # Promoted says the same
     yield from retraining_events(old.get("retraining") or {}, new.get("retraining") or {}, model)
 
 

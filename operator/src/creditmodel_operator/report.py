@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from creditmodel_operator import names, reasons
 from creditmodel_operator.api.spec import CreditModelSpec
@@ -30,9 +30,13 @@ from creditmodel_operator.gates import GATES, Verdict
 from creditmodel_operator.narrow import present
 from creditmodel_operator.observed import Model
 from creditmodel_operator.retraining import Retraining
+from creditmodel_operator.revision import Revision
 from creditmodel_operator.rollout import Rollout, Stage
 
 __all__ = ["Findings", "invalid", "refused", "status"]
+
+State = Literal["Active", "Warm", "AtZero"]
+"""Of a revision in the history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,21 +350,34 @@ def _quality(found: Findings) -> QualityStatus | None:
 
 
 def _history(found: Findings) -> list[HistoryEntry]:
+    """The champion, also one that takes over in this very pass, and the former ones, the newest first."""
     champion = found.rollout.champion
     entries = []
-    for live in found.fleet.promoted:
-        active = champion is not None and live.name == champion.name
-        entries.append(
-            HistoryEntry(
-                revision=live.name,
-                uri=live.revision.uri,
-                digest=live.revision.digest,
-                active_since=present(_seconds(live.active_since)),
-                approval=live.notes.get(names.APPROVAL),
-                state="Active" if active else "Warm" if live.deployment.desired > 0 else "AtZero",
-            )
-        )
+    if champion is not None and found.rollout.since is not None:
+        given = found.evaluation.approval if found.rollout.stage is Stage.CHAMPION else None
+        entries.append(_entry(champion, found.rollout.since, "Active", given or _approval(found.champion)))
+    former = (live for live in found.fleet.promoted if champion is None or live.name != champion.name)
+    entries += [_entry(live.revision, live.active_since, _state(live), _approval(live)) for live in former]
     return entries
+
+
+def _entry(revision: Revision, since: datetime | None, state: State, approval: str | None) -> HistoryEntry:
+    return HistoryEntry(
+        revision=revision.name,
+        uri=revision.uri,
+        digest=revision.digest,
+        active_since=present(_seconds(since)),
+        approval=approval,
+        state=state,
+    )
+
+
+def _state(former: Live) -> State:
+    return "Warm" if former.deployment.desired > 0 else "AtZero"
+
+
+def _approval(live: Live | None) -> str | None:
+    return live.notes.get(names.APPROVAL) if live else None
 
 
 def _seconds(at: datetime | None) -> str | None:

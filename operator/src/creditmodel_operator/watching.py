@@ -7,6 +7,7 @@ minutes for a thousand CreditModels (docs/design/operator.md).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -74,7 +75,7 @@ def settings(patience: float) -> kopf.OperatorSettings:
 def registry(store: Store, changed: Changed, listed: Listed) -> kopf.OperatorRegistry:
     """The handlers. `changed` is told of which CreditModels there is news, `listed` of each list of Kopf's."""
     found = kopf.OperatorRegistry()
-    kopf.on.login(registry=found)(Connection(_on_list(listed)).login)
+    kopf.on.login(registry=found)(Connection(_lister(listed)).login)
     for kind in WATCHED:
         kopf.on.event(*_resource(kind), id=f"event_{kind}", registry=found)(_on_event(kind, store, changed))
     return found
@@ -95,15 +96,14 @@ def _on_event(kind: str, store: Store, changed: Changed) -> Any:
     return event
 
 
-def _on_list(listed: Listed) -> Callable[[str], None]:
-    """Kopf keeps its lists to itself, also the one that it makes because its watch was too old: its session tells."""
+def _lister(listed: Listed) -> Callable[[str], Callable[[], None] | None]:
+    """Kopf lists at start, and whenever its watch was too old: what to call then, for the path of a list."""
 
-    def told(path: str) -> None:
+    def of(path: str) -> Callable[[], None] | None:
         found = _collection(path)
-        if found is not None:
-            listed(found)
+        return None if found is None else functools.partial(listed, found)
 
-    return told
+    return of
 
 
 def _collection(path: str) -> Collection | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from faulty import DROPPED, ENDED, EXPIRED, Answer, Broken, Delay, Fault, Proxy, Request, proxied
+from faulty import DROPPED, ENDED, EXPIRED, Answer, Broken, Delay, Fault, Garbled, Proxy, Request, proxied
 from story import Witness
 
 if TYPE_CHECKING:
@@ -89,6 +89,18 @@ CASES = {
     "an outage": Case(to(everything, DROPPED), closes=True),
     "watches that end at once": Case(to(watches, ENDED), closes=True),
     "watches that break at once": Case(to(watches, DROPPED), closes=True, in_sample=False),
+    # each of ten watches is begun anew with a list: Kopf's, which is empty, and the operator's own
+    "watches that tell of an internal error": Case(to(watches, Broken(500)), closes=True, at_once=150, per_second=10),
+    "watches that tell of a refused token": Case(
+        to(watches, Broken(401)), closes=True, at_once=150, per_second=10, in_sample=False
+    ),
+    "watches that are told to come later": Case(to(watches, Broken(429)), closes=True, in_sample=False),
+    "watches that tell half an event": Case(
+        to(watches, Garbled('{"type": "ADDED", "obj\n')), closes=True, at_once=150, per_second=10, in_sample=False
+    ),
+    "watches that a gateway answers": Case(
+        to(watches, Garbled("<html>be right back</html>\n")), closes=True, at_once=150, per_second=10, in_sample=False
+    ),
 }
 SAMPLE = [name for name, case in CASES.items() if case.in_sample]
 
@@ -335,9 +347,9 @@ def test_an_api_server_that_is_restarted_is_found_again(
 def test_an_operator_whose_watch_breaks_for_good_ends_and_its_successor_goes_on(
     world: World, row: Callable[..., Row]
 ) -> None:
-    line, operator = row(TABLE, "a watch that reports an internal error"), world.operator()
+    line, operator = row(TABLE, "what is watched is not served any more"), world.operator()
     bundle = world.begin()
-    world.proxy.rule = to(watches, Broken(500))
+    world.proxy.rule = to(watches, Answer(404))
     world.proxy.close_watches()
     code = operator.process.wait(15)
     assert code == 1, operator.log.read_text()[-3000:]

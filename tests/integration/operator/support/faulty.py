@@ -35,6 +35,7 @@ __all__ = [
     "Broken",
     "Delay",
     "Fault",
+    "Garbled",
     "Proxy",
     "Request",
     "is_write",
@@ -109,15 +110,27 @@ class _Ended:
 
 @dataclass(frozen=True)
 class Broken:
-    """A watch is opened, and told of an error: 410 if its resource version is too old."""
+    """A watch is opened, told of an error, and ended: 410 if its resource version is too old."""
 
     code: int
+
+    @property
+    def line(self) -> str:
+        status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "as told", "code": self.code}
+        return json.dumps({"type": "ERROR", "object": status}) + "\n"
+
+
+@dataclass(frozen=True)
+class Garbled:
+    """A watch is opened, told what is no event, and ended."""
+
+    line: str
 
 
 DROPPED: Final = _Dropped()
 ENDED: Final = _Ended()
 EXPIRED: Final = Broken(410)
-Fault = Answer | Broken | Delay | _Dropped | _Ended
+Fault = Answer | Broken | Delay | Garbled | _Dropped | _Ended
 
 
 def is_write(request: Request) -> bool:
@@ -232,11 +245,9 @@ class Proxy:
         if isinstance(fault, _Ended):
             request.code = 200
             return web.Response(content_type="application/json")
-        if isinstance(fault, Broken):
-            gone = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "as told", "code": fault.code}
+        if isinstance(fault, Broken | Garbled):
             request.code = 200
-            event = json.dumps({"type": "ERROR", "object": gone})
-            return web.Response(text=event + "\n", content_type="application/json")
+            return web.Response(text=fault.line, content_type="application/json")
         if isinstance(fault, Answer):
             request.code = fault.code
             document = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": fault.code}
