@@ -281,8 +281,17 @@ def _named(obj: JSON) -> JSON:
     return {**obj, "metadata": meta}
 
 
+_WHOLE = re.compile(r"\b(?:self|oldSelf)\b(?!\s*\.\s*[A-Za-z_])")
+_FIELD = re.compile(r"\b(?:self|oldSelf)\s*\.\s*(\w+)")
+
+
+def _fields(text: str) -> frozenset[str] | None:
+    """The fields of an object that a rule reads; None if that may be all of them."""
+    return None if _WHOLE.search(text) else frozenset(_FIELD.findall(text))
+
+
 class CelRule(Rule):
-    """One entry of x-kubernetes-validations."""
+    """One entry of x-kubernetes-validations. Of a large object only what the rule reads is made ready for it."""
 
     def __init__(self, source: JSON) -> None:
         """Compile it.
@@ -296,6 +305,8 @@ class CelRule(Rule):
         self._field: str = source.get("fieldPath", "")
         self.transition = self.looks_back(source)
         self._needs_old = self.transition and not source.get("optionalOldSelf")
+        texts = f"{self._source} {source.get('messageExpression', '')}"
+        self._fields, self._names_old = _fields(texts), "oldSelf" in texts
 
     @staticmethod
     def looks_back(source: JSON) -> bool:
@@ -307,8 +318,8 @@ class CelRule(Rule):
             return []
         if not path:
             value, old = _named(value), old if old is MISSING else _named(old)
-        data = {"self": to_cel(node, value), "oldSelf": None if old is MISSING else to_cel(node, old)}
-        data[_HAS_OLD] = old is not MISSING
+        before = self._read(node, old) if self._names_old and old is not MISSING else None
+        data = {"self": self._read(node, value), "oldSelf": before, _HAS_OLD: old is not MISSING}
         result = self._program.eval(data=data)
         if result.type() == T.ERROR:
             why = re.sub(r'^NOT_FOUND: Key not found in map : "(.*)"', r"no such key: \1", str(result.value()))
@@ -318,6 +329,11 @@ class CelRule(Rule):
         else:
             detail = self._text(data)
         return [self._error(node, path, detail)]
+
+    def _read(self, node: Node, value: Any) -> Any:
+        if isinstance(value, dict) and node.properties and self._fields is not None:
+            value = {name: item for name, item in value.items() if escape(name) in self._fields}
+        return to_cel(node, value)
 
     def _text(self, data: JSON) -> str:
         if self._message_program is not None:

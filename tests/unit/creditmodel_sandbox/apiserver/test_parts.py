@@ -10,6 +10,7 @@ import pytest
 from creditmodel_sandbox.apiserver import patch, ssa
 from creditmodel_sandbox.apiserver.cel import CelRule
 from creditmodel_sandbox.apiserver.cel_types import check_rules
+from creditmodel_sandbox.apiserver.crd import custom_node
 from creditmodel_sandbox.apiserver.errors import ApiError
 from creditmodel_sandbox.apiserver.jsonpath import JsonPathError, compile_path
 from creditmodel_sandbox.apiserver.rules import check_kind
@@ -128,6 +129,24 @@ def test_fields_are_read_and_written_as_they_are_published() -> None:
 )
 def test_rules_know_the_functions_of_kubernetes(rule: str) -> None:
     assert CelRule({"rule": rule}).check(Node({}), 1, MISSING, "x") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ({"rule": "self.a == 1"}, []),
+        ({"rule": "!has(self.b)"}, ["x"]),
+        ({"rule": "self == self && size(self) == 3"}, []),
+        ({"rule": "self.a == oldSelf.a", "messageExpression": "oldSelf.c__dash__d"}, ["was"]),
+        ({"rule": "self.a == 2", "messageExpression": "self.b + self.c__dash__d"}, ["yes is"]),
+        ({"rule": "oldSelf.hasValue() && self.a > oldSelf.value().a", "optionalOldSelf": True}, []),
+    ],
+)
+def test_rules_are_given_whatever_they_read(source: dict[str, Any], found: list[str]) -> None:
+    node = custom_node({"properties": {"a": {"type": "integer"}, "b": {"type": "string"}, "c-d": {"type": "string"}}})
+    new, old = {"a": 1, "b": "yes ", "c-d": "is"}, {"a": 0, "c-d": "was"}
+    errors = CelRule({"message": "x", **source}).check(node, new, old, "y")
+    assert [error.text.rpartition(": ")[2] for error in errors] == found
 
 
 def test_rules_are_checked_against_the_types_of_a_schema() -> None:
