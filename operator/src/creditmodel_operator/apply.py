@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,10 +11,10 @@ from creditmodel_operator import api, names
 from creditmodel_operator.children.common import Manifest
 from creditmodel_operator.client import Client, Conflict, Gone, Refused, Taken, partial
 from creditmodel_operator.compare import ADMITTED, APPLIED, admitted, contains
-from creditmodel_operator.conditions import events
+from creditmodel_operator.events import events
 from creditmodel_operator.metrics import GATES
 from creditmodel_operator.observed import Model
-from creditmodel_operator.plan import Apply, Claim, Delete, Event, Look, Plan
+from creditmodel_operator.plan import Action, Apply, Claim, Delete, Event, Look, Plan
 from creditmodel_operator.report import refused
 from creditmodel_operator.store import Key, Store
 
@@ -31,20 +32,16 @@ async def carry_out(plan: Plan, model: Model, client: Client, store: Store) -> b
     Raises ApiFailure; what was done stays done, and the next pass goes on from there.
     """
     key = (model.meta.namespace, model.meta.name)
-    changed = False
+    changed, done = False, 0
     try:
         for action in plan.actions:
             if isinstance(action, Claim):
                 await _claim(action, model, client)
             else:
                 changed |= await _act(action, key, client, store)
+            done += 1
     except Refused as e:
-        planned = plan.status if plan.status is not None else model.status
-        told = refused(model, planned, str(e), datetime.now(UTC), taken=isinstance(e, Taken))
-        if told != model.status:
-            await _write_status(told, model, client, store)
-            for event in events(model.status.get("conditions") or (), told["conditions"]):
-                await _emit(event, model, client)
+        await _tell(e, plan, plan.actions[done:], model, client, store)
         raise
     if plan.status is not None:
         changed |= await _write_status(plan.status, model, client, store)
@@ -52,6 +49,21 @@ async def carry_out(plan: Plan, model: Model, client: Client, store: Store) -> b
     for event in plan.events:
         await _emit(event, model, client)
     return changed
+
+
+async def _tell(
+    problem: Refused, plan: Plan, undone: Sequence[Action], model: Model, client: Client, store: Store
+) -> None:
+    """Say in status that an action was refused, once."""
+    planned = plan.status if plan.status is not None else model.status
+    moved = not any(action.kind == "Service" for action in undone)
+    taken = isinstance(problem, Taken)
+    told = refused(model, planned, str(problem), datetime.now(UTC), moved=moved, taken=taken)
+    if told == model.status:
+        return
+    await _write_status(told, model, client, store)
+    for event in events(model, told):
+        await _emit(event, model, client)
 
 
 async def _claim(claim: Claim, model: Model, client: Client) -> None:

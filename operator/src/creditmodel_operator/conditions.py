@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from creditmodel_operator import reasons
-from creditmodel_operator.plan import Event
-
-__all__ = ["TYPES", "Aspect", "dated", "events", "truth"]
+__all__ = ["TYPES", "Aspect", "dated", "truth"]
 
 TYPES: tuple[str, ...] = (
     "Ready",
@@ -66,67 +63,3 @@ def _dated(aspect: Aspect, before: Mapping[str, Any], generation: int, now: date
         "reason": aspect.reason,
         "message": aspect.message[:MAX_MESSAGE],
     }
-
-
-_NORMAL = {
-    ("ArtifactVerified", "True"),
-    ("ParityPassed", "True"),
-    ("BenchmarkPassed", "True"),
-    ("QualityPassed", "True"),
-    ("ApprovalGranted", "True"),
-    ("Ready", "True"),
-    ("Available", "True"),
-}
-_WARNING = {
-    ("ArtifactVerified", "False"),
-    ("ParityPassed", "False"),
-    ("BenchmarkPassed", "False"),
-    ("QualityPassed", "False"),
-    ("ApprovalGranted", "False"),
-    ("Stalled", "True"),
-    ("DriftDetected", "True"),
-    ("QualityDegraded", "True"),
-    ("RetrainingRequired", "True"),
-}
-_NAMES = {
-    ("ArtifactVerified", "False"): "ArtifactRefused",
-    ("ParityPassed", "False"): "ParityFailed",
-    ("BenchmarkPassed", "False"): "BenchmarkFailed",
-    ("QualityPassed", "False"): "QualityFailed",
-    ("ApprovalGranted", "False"): "ApprovalRejected",
-}
-
-
-def events(old: Iterable[Mapping[str, Any]], new: Iterable[Mapping[str, Any]]) -> list[Event]:
-    """What a person would want to hear of the change from the old conditions to the new ones.
-
-    Only a change of status is an event, besides a Stalled that goes on for another reason, and a person's turn.
-    """
-    before = {condition.get("type"): condition for condition in old}
-    return [event for condition in new if (event := _event(before.get(condition["type"], {}), condition)) is not None]
-
-
-def _event(before: Mapping[str, Any], after: Mapping[str, Any]) -> Event | None:
-    if (after["type"], after["reason"]) == ("ApprovalGranted", reasons.AWAITING_APPROVAL):
-        return None if before.get("reason") == after["reason"] else Event(after["reason"], after["message"])
-    key = (after["type"], after["status"])
-    same = before.get("status") == after["status"]
-    if same and not (key == ("Stalled", "True") and before.get("reason") != after["reason"]):
-        return None
-    if key not in _NORMAL and key not in _WARNING:
-        return _ending(before, after)
-    reason = after["reason"] if key == ("Stalled", "True") else _NAMES.get(key, after["type"])
-    return Event(reason, after["message"], warning=key in _WARNING)
-
-
-def _ending(before: Mapping[str, Any], after: Mapping[str, Any]) -> Event | None:
-    """The end of something that was worth an event."""
-    if before.get("status") != "True" or after["status"] != "False":
-        return None
-    match after["type"]:
-        case "Available":
-            return Event("ChampionUnavailable", after["message"], warning=True)
-        case "DriftDetected" | "QualityDegraded" | "RetrainingRequired" as name:
-            return Event(f"{name}Cleared", after["message"])
-        case _:
-            return None

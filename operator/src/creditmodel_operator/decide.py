@@ -5,7 +5,7 @@ gates → rollout → drift → clean-up → status
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -16,19 +16,18 @@ from creditmodel_operator.api.spec import CreditModelSpec
 from creditmodel_operator.children.cronjob import drift_cronjob
 from creditmodel_operator.cleanup import obsolete_jobs
 from creditmodel_operator.compare import differs, marked
-from creditmodel_operator.conditions import events
 from creditmodel_operator.drift import Report as DriftReport
 from creditmodel_operator.drift import watch
 from creditmodel_operator.evaluate import Evaluation, evaluate, find_artifact
+from creditmodel_operator.events import events
 from creditmodel_operator.fleet import Fleet, fleet
 from creditmodel_operator.gates import Champion, Subject
 from creditmodel_operator.narrow import present
 from creditmodel_operator.observed import Model, Observed
 from creditmodel_operator.outcome import unheard
-from creditmodel_operator.plan import Action, Apply, Claim, Delete, Event, Look, Plan, annotate
+from creditmodel_operator.plan import Action, Apply, Claim, Delete, Look, Plan, annotate
 from creditmodel_operator.report import Findings, invalid, status
 from creditmodel_operator.retraining import Retraining, obsolete_triggers, retrain
-from creditmodel_operator.retraining import events as retraining_events
 from creditmodel_operator.revision import Owner, Revision
 from creditmodel_operator.rollout import Challenge, Rollout, roll
 
@@ -182,26 +181,7 @@ def _plan(model: Model, new: dict[str, Any], actions: tuple[Action, ...], look_a
     old = model.status
     if old == new:
         return Plan(actions, None, (), look_again)
-    return Plan(actions, new, tuple(_events(model, old, new)), look_again)
-
-
-def _events(model: Model, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
-    """What happened between two statuses that a person would want to hear of."""
-    before, after = _revision(old, "active"), _revision(new, "active")
-    promoted = after is not None and before != after
-    if promoted:
-        yield Event("Promoted", f"{after} takes the requests" + (f" from {before}" if before else ""))
-    challenger = _revision(old, "candidate")
-    if challenger is not None and challenger not in (after, _revision(new, "candidate")):
-        yield Event("Superseded", f"{challenger} was given up for what spec names now")
-    told = events(old.get("conditions") or (), new["conditions"])
-    yield from (event for event in told if not (promoted and event.reason == "Available"))  # Promoted says the same
-    yield from retraining_events(old.get("retraining") or {}, new.get("retraining") or {}, model)
-
-
-def _revision(status: Mapping[str, Any], role: str) -> str | None:
-    revision: str | None = (status.get(role) or {}).get("revision")
-    return revision
+    return Plan(actions, new, tuple(events(model, new)), look_again)
 
 
 def _look_again(found: Findings) -> datetime | None:

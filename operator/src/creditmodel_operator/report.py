@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -384,24 +384,33 @@ def _seconds(at: datetime | None) -> str | None:
     return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+_OF_TRAFFIC = ("active", "candidate", "history", "replicas", "traffic")
+
+
 def refused(
-    model: Model, planned: Mapping[str, Any], problem: str, now: datetime, *, taken: bool = False
+    model: Model, planned: Mapping[str, Any], problem: str, now: datetime, *, moved: bool = True, taken: bool = False
 ) -> dict[str, Any]:
     """The status when what has to be written is refused: what was found, without what was not done.
 
-    `taken`: a name is somebody else's, which only a person can mend.
+    `moved`: the Service is as planned, so that requests go where the plan says. `taken`: a name is somebody else's,
+    which only a person can mend.
     """
-    reason = reasons.NAME_TAKEN if taken else reasons.APPLY_REFUSED
+    old = model.status.get("conditions") or ()
     conditions = {c["type"]: c for c in planned.get("conditions") or ()}
-    aspects = {name: Aspect(name, c["status"], c["reason"], c["message"]) for name, c in conditions.items()}
-    missing = {name: Aspect(name, "Unknown", reason, problem) for name in TYPES if name not in aspects}
-    aspects |= missing
-    aspects["Ready"] = Aspect("Ready", "False", reason, problem)
-    aspects["Reconciling"] = Aspect("Reconciling", truth(not taken), reason, problem)
+    conditions |= {c["type"]: c for c in old if c["type"] == "Available" and not moved}
+    dates = dated(_refused(conditions.values(), problem, taken=taken), old, model.meta.generation, now)
+    found = dict(planned)
+    if not moved:
+        found = {key: value for key, value in planned.items() if key not in _OF_TRAFFIC}
+        found |= {key: model.status[key] for key in _OF_TRAFFIC if key in model.status}
+    return found | {"observedGeneration": model.meta.generation, "phase": "Degraded", "conditions": dates}
+
+
+def _refused(conditions: Iterable[Mapping[str, Any]], problem: str, *, taken: bool) -> Iterator[Aspect]:
+    reason = reasons.NAME_TAKEN if taken else reasons.APPLY_REFUSED
+    yield from (Aspect(name, "Unknown", reason, problem) for name in TYPES)
+    yield from (Aspect(c["type"], c["status"], c["reason"], c["message"]) for c in conditions)
+    yield Aspect("Ready", "False", reason, problem)
+    yield Aspect("Reconciling", truth(not taken), reason, problem)
     if taken:
-        aspects["Stalled"] = Aspect("Stalled", "True", reason, problem)
-    generation = model.meta.generation
-    dates = dated(aspects.values(), model.status.get("conditions") or (), generation, now)
-    before = {key: model.status[key] for key in ("active", "history", "replicas", "traffic") if key in model.status}
-    kept = {key: value for key, value in planned.items() if key not in ("active", "history", "replicas", "traffic")}
-    return kept | before | {"observedGeneration": generation, "phase": "Degraded", "conditions": dates}
+        yield Aspect("Stalled", "True", reason, problem)

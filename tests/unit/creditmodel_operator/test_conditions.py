@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from creditmodel_operator import reasons
-from creditmodel_operator.conditions import MAX_MESSAGE, TYPES, Aspect, dated, events
+from creditmodel_operator.conditions import MAX_MESSAGE, TYPES, Aspect, dated
+from creditmodel_operator.events import of_conditions
 
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
 
@@ -77,7 +78,7 @@ def test_conditions_come_in_one_order_and_with_bounded_messages() -> None:
     ],
 )
 def test_an_event_is_told_when(before: dict[str, Any] | None, after: dict[str, Any], told: list[str]) -> None:
-    assert [event.reason for event in events([before] if before else [], [after])] == told
+    assert [event.reason for event in of_conditions([before] if before else [], [after])] == told
 
 
 def test_every_reason_is_one_camel_case_word_and_documented() -> None:
