@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from creditmodel_operator.apply import carry_out
 from creditmodel_operator.client import ApiFailure, Client, Gone
 from creditmodel_operator.decide import decide, parse_spec
-from creditmodel_operator.metrics import PASS_SECONDS, PASSES, QUEUE, Conditions
+from creditmodel_operator.metrics import PASS_SECONDS, PASSES, QUEUE, Models
 from creditmodel_operator.queue import Queue
 from creditmodel_operator.store import Key, Store
 
@@ -47,7 +47,7 @@ class Worker:
     queue: Queue[Key]
     leading: asyncio.Event
     now: Callable[[], datetime] = _utc
-    conditions: Conditions = field(default_factory=Conditions)
+    models: Models = field(default_factory=Models)
     started: dict[Key, float] = field(default_factory=dict)
     """When the passes that are going on began."""
     idle: asyncio.Event = field(default_factory=_set)
@@ -101,7 +101,7 @@ class Worker:
         observed = self.store.observe(key)
         if observed is None:
             self.queue.forget(key)
-            self.conditions.update(key, {})
+            self.models.update(key, {})
             return "absent"
         now = self.now()
         plan = decide(parse_spec(observed.model), observed, now)
@@ -110,7 +110,7 @@ class Worker:
             self.queue.later(key, wait if wait > 0 else PAST_SECONDS)
         changed = await carry_out(plan, observed.model, self.client, self.store)
         status = plan.status if plan.status is not None else observed.model.status
-        self.conditions.update(key, {c["type"]: c["status"] for c in status.get("conditions") or ()})
+        self.models.update(key, status)
         if changed:
             self.queue.add(key)  # the store knows already what the watch will tell: nothing else brings the key back
         return "changed" if plan.actions or plan.status is not None else "unchanged"

@@ -95,7 +95,7 @@ def test_what_a_role_does_not_grant_shows_as_a_refusal(ground: Ground, identity:
 def test_an_engineer_gets_no_model_served_that_model_risk_has_not_approved(
     ground: Ground, identity: Identity, tmp_path: Path
 ) -> None:
-    ground.start(
+    operator = ground.start(
         "--require-approval",
         ground.namespace,
         kubeconfig=identity("operator", "creditmodel-operator").kubeconfig,
@@ -106,6 +106,8 @@ def test_an_engineer_gets_no_model_served_that_model_risk_has_not_approved(
     ground.apply("v1", gates={"approval": {"required": False}})
     ground.server = administrator
     ground.until(lambda: ground.status.get("phase") == "AwaitingApproval", "the last gate", ground.step)
+    phases = "creditmodel_operator_phases"
+    ground.until(lambda: operator.metric(phases, phase="AwaitingApproval") == 1, "a model that is counted as waiting")
 
     model = f"{ground.path('CreditModel')}/credit"
     approvals = ground.path("ModelApproval")

@@ -180,9 +180,11 @@ def operator_metrics() -> Exposed:
     metrics.PASSES.labels("changed")
     metrics.API_REQUESTS.labels("GET", "200")
     metrics.GATES.labels("parity", "Passed")
-    conditions = metrics.Conditions()
-    conditions.update("ns/name", dict.fromkeys(TYPES, "True"))
-    conditions.update("ns/name", {})
+    models = metrics.Models()
+    trigger = {"kind": "signal", "state": "Failed"}
+    conditions = [{"type": kind, "status": "True"} for kind in TYPES]
+    models.update("ns/name", {"conditions": conditions, "phase": "Ready", "retraining": {"trigger": trigger}})
+    models.update("ns/name", {})
     return _exposed(generate_latest().decode())
 
 
