@@ -1,8 +1,8 @@
 """Validate, diff and apply one CreditModel, wait for its verdict, and write the job summary.
 
 Reads its inputs from the environment (action.yml sets it), talks to the cluster through kubectl alone, and needs
-nothing but Python's standard library. Exit codes: 0 ready (or valid, with INPUT_MODE=diff), 1 rejected or not
-settled, 2 bad input.
+nothing but Python's standard library. Exit codes: 0 ready (or valid, with INPUT_MODE=diff; or waiting for an approval,
+which no pipeline can sit out: a warning and the output `outcome` say so), 1 rejected or not settled, 2 bad input.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["BadInput", "Inputs", "Kubectl", "KubectlError", "main"]
 MANAGER = "apply-creditmodel"
 INTERVAL_SECONDS = 2.0
 CALL_SECONDS = 60
-EXIT_CODES = {Outcome.READY: 0, Outcome.VALIDATED: 0, Outcome.INVALID: 2}
+EXIT_CODES = {Outcome.READY: 0, Outcome.VALIDATED: 0, Outcome.WAITING: 0, Outcome.INVALID: 2}
 
 
 class BadInput(Exception):
@@ -142,7 +142,10 @@ def validate(kubectl: Kubectl, apply: list[str]) -> str:
 
 
 def wait(kubectl: Kubectl, applied: dict[str, Any], timeout: int) -> tuple[Judgement, dict[str, Any]]:
-    """Poll until the spec that was applied is Ready or Stalled, or time is up; also returns the object as last seen."""
+    """Poll until the spec that was applied is Ready or Stalled, waits for an approval, or time is up.
+
+    Also returns the object as last seen.
+    """
     name, uid = applied["metadata"]["name"], applied["metadata"]["uid"]
     resource, said = applied, ""
     deadline = time.monotonic() + timeout
@@ -176,10 +179,14 @@ def tell(
     outputs = {"outcome": judgement.outcome.value, "name": name, "message": judgement.message}
     outputs |= {key: str(active.get(key, "")) for key in ("revision", "digest", "endpoint")}
     _append(environment.get("GITHUB_OUTPUT"), "".join(_output(key, value) for key, value in outputs.items()))
-    failed = EXIT_CODES.get(judgement.outcome, 1) != 0
     text = f"{name}: {judgement.message}"
-    level = "error" if failed else "notice"
-    print(f"::{level} title=CreditModel {judgement.outcome.value}::{_command(text)}", flush=True)
+    print(f"::{_level(judgement.outcome)} title=CreditModel {judgement.outcome.value}::{_command(text)}", flush=True)
+
+
+def _level(outcome: Outcome) -> str:
+    if outcome is Outcome.WAITING:
+        return "warning"
+    return "error" if EXIT_CODES.get(outcome, 1) else "notice"
 
 
 def _append(path: str | None, text: str) -> None:

@@ -15,6 +15,7 @@ class Outcome(Enum):
     PENDING = "pending"
     READY = "ready"
     STALLED = "stalled"
+    WAITING = "waiting-for-approval"
     SUPERSEDED = "superseded"
     TIMEOUT = "timeout"
     DELETED = "deleted"
@@ -52,6 +53,9 @@ def judge(resource: dict[str, Any], generation: int) -> Judgement:
         found = condition(resource, kind)
         if found and found.get("status") == "True" and found.get("observedGeneration") == generation:
             return Judgement(outcome, _explanation(resource, found))
+    ready = condition(resource, "Ready")
+    if ready and ready.get("reason") == "AwaitingApproval" and ready.get("observedGeneration") == generation:
+        return Judgement(Outcome.WAITING, str(ready.get("message", "")))
     return Judgement(Outcome.PENDING, _progress(resource, generation))
 
 

@@ -16,6 +16,7 @@ __all__ = ["summary"]
 HEADLINES = {
     Outcome.READY: "✅ serves",
     Outcome.STALLED: "❌ was rejected",
+    Outcome.WAITING: "✋ waits for an approval",
     Outcome.SUPERSEDED: "⚠️ was changed by someone else meanwhile",
     Outcome.TIMEOUT: "⏱️ did not settle in time",
     Outcome.DELETED: "❌ was deleted while it rolled out",
@@ -23,7 +24,7 @@ HEADLINES = {
     Outcome.VALIDATED: "✅ is valid",
     Outcome.PENDING: "is rolling out",
 }
-MARKS = {"Passed": "✅", "Failed": "❌", "Error": "❌", "Inconclusive": "⚠️"}
+MARKS = {"Passed": "✅", "Failed": "❌", "Error": "❌", "Inconclusive": "⚠️", "Waiting": "✋"}
 DIFF_CHARACTERS = 60_000
 """A job summary may have 1 MiB; a CreditModel's diff has a few kB."""
 
@@ -44,7 +45,8 @@ def _champion(resource: dict[str, Any], judgement: Judgement) -> str:
         return "No model serves."
     revision, digest, endpoint = (f"`{_code(active.get(key))}`" for key in ("revision", "digest", "endpoint"))
     line = f"Serving: {revision}, {digest}, at {endpoint}"
-    return f"{line} (the champion, unchanged)" if judgement.outcome is Outcome.STALLED else line
+    unchanged = judgement.outcome in (Outcome.STALLED, Outcome.WAITING)
+    return f"{line} (the champion, unchanged)" if unchanged else line
 
 
 def _gates(resource: dict[str, Any]) -> str:

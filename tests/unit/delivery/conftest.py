@@ -114,14 +114,16 @@ class Resource:
     conditions: list[dict[str, Any]] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
 
-    def says(self, kind: str, status: str, message: str = "", at: int | None = None) -> Resource:
+    def says(
+        self, kind: str, status: str, message: str = "", at: int | None = None, reason: str = "Because"
+    ) -> Resource:
         observed = self.generation if at is None else at
         found = {
             "type": kind,
             "status": status,
             "message": message,
             "observedGeneration": observed,
-            "reason": "Because",
+            "reason": reason,
         }
         self.conditions.append(found)
         return self

@@ -42,6 +42,13 @@ class TestJudge:
         found = resource(generation=3).says("Ready", "True").build()
         assert action("judge").judge(found, 2).outcome.value == "superseded"
 
+    @pytest.mark.parametrize(("at", "outcome"), [(2, "waiting-for-approval"), (1, "pending")])
+    def test_only_this_generation_can_wait_for_an_approval(
+        self, action: Load, resource: Any, at: int, outcome: str
+    ) -> None:
+        found = resource(generation=2).says("Ready", "False", "no approval stands", at, "AwaitingApproval").build()
+        assert action("judge").judge(found, 2).outcome.value == outcome
+
     def test_no_status_yet_is_pending(self, action: Load) -> None:
         assert action("judge").judge({"metadata": {"generation": 1}}, 1).outcome.value == "pending"
 
@@ -105,6 +112,28 @@ class TestRun:
         assert runner.run() == 1
         assert "::error title=CreditModel stalled::loans: parity: 100%25 off%0Alimit 0" in capsys.readouterr().out
         assert runner.outputs["message"] == "parity: 100% off\nlimit 0"
+
+    def test_a_model_that_only_an_approval_is_missing_for_ends_at_once_with_a_warning_and_no_failure(
+        self, runner: Any, resource: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        gating = resource().says("Ready", "False", "parity: Job is running").build()
+        waiting = (
+            resource()
+            .says("Ready", "False", "no approval of sha256:bb stands", reason="AwaitingApproval")
+            .says("Stalled", "False")
+            .gate("approval", "Waiting", "no approval of sha256:bb stands")
+            .serving("loans-aa")
+            .build()
+        )
+        runner.answer("validate", gating).answer("diff").answer("apply", gating).answer("get", gating, waiting)
+        assert runner.run() == 0
+        assert runner.outputs["outcome"] == "waiting-for-approval"
+        assert runner.outputs["revision"] == "loans-aa"
+        assert "no approval of sha256:bb stands" in runner.outputs["message"]
+        assert "::warning title=CreditModel waiting-for-approval::" in capsys.readouterr().out
+        assert "✋ waits for an approval" in runner.summary
+        assert "(the champion, unchanged)" in runner.summary
+        assert "| approval | ✋ Waiting |" in runner.summary
 
     def test_what_the_api_server_refuses_exits_two_and_is_never_applied(self, runner: Any) -> None:
         runner.answer("validate", code=1, err="spec.serving.replicas: min must not exceed max")

@@ -75,6 +75,8 @@ def test_no_checkout_leaves_its_token_behind(workflow: Path) -> None:
 def test_production_waits_for_staging_and_for_its_environment() -> None:
     production = load(GITHUB / "workflows" / "deploy.yml")["jobs"]["production"]
     assert (production["needs"], production["environment"]) == ("staging", "production")
+    # A step that waits for an approval has not failed, and is no reason to go on.
+    assert production["if"] == "needs.staging.outputs.outcome == 'ready'"
 
 
 def test_an_identity_is_given_to_jobs_of_an_environment_or_to_plans_of_our_own_branches(workflow: Path) -> None:
