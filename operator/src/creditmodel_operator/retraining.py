@@ -8,6 +8,7 @@ back-off; the operator starts no second one. Whoever deletes it asks for another
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -83,7 +84,7 @@ def retrain(
     kind = wanted["metadata"]["labels"][names.COMPONENT]
     job = next((job for job in observed.jobs if job.meta.name == wanted["metadata"]["name"]), None)
     if job is not None:
-        return _followed(episode, kind, job, observed, now)
+        return _offered(_followed(episode, kind, job, observed, now), spec, observed)
     if spec.suspend:
         trigger = Trigger(kind=kind, state="Waiting", reason=reasons.SUSPENDED, message="spec.suspend is true")
         return Retraining(episode, trigger)
@@ -187,6 +188,15 @@ def _candidate(episode: Episode, said: Training) -> Candidate:
     return Candidate(uri=said.uri, digest=said.candidate, episode=episode.id, evaluation=evaluation)
 
 
+def _offered(found: Retraining, spec: CreditModelSpec, observed: Observed) -> Retraining:
+    """With the command that signs the candidate, where an unsigned one would be refused."""
+    offer = found.candidate
+    if offer is None or not (observed.public_keys or spec.model.signature):
+        return found
+    command = f"creditmodel-bundle sign {shlex.quote(offer.uri)} --key model-signing.pem"
+    return replace(found, candidate=offer.model_copy(update={"sign_first": command}))
+
+
 def events(old: Mapping[str, Any], new: Mapping[str, Any], model: Model) -> Iterator[Event]:
     """What happened between two `status.retraining` that a person would want to hear of."""
     before, after = old.get("trigger") or {}, new.get("trigger") or {}
@@ -206,10 +216,11 @@ def events(old: Mapping[str, Any], new: Mapping[str, Any], model: Model) -> Iter
 def _offer(candidate: Mapping[str, Any], model: Model) -> str:
     """The exact change of spec, for whoever owns it."""
     patch = json.dumps({"spec": {"model": {key: candidate[key] for key in ("uri", "digest")}}}, separators=(",", ":"))
-    figures = candidate["evaluation"]
+    figures, command = candidate["evaluation"], candidate.get("signFirst")
+    sign = f"It has to be signed first, where the private key is: {command} . " if command else ""
     return (
         f"AUC {figures['challenger']['auc']:.4f}, champion {figures['champion']['auc']:.4f} on the same "
-        f"{figures['rows']:,} rows. To put it forward: "
+        f"{figures['rows']:,} rows. {sign}To put it forward: "
         f"kubectl patch creditmodel {model.meta.name} -n {model.meta.namespace} --type merge -p '{patch}'"
     )
 

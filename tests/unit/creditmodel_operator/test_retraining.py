@@ -156,6 +156,27 @@ def test_what_was_trained_is_offered_and_nothing_writes_spec(world: World) -> No
     }
 
 
+@pytest.mark.parametrize(
+    ("asked", "house_keys"),
+    [
+        pytest.param({"signature": {"publicKeySecretRef": {"name": "keys"}}}, None, id="by spec"),
+        pytest.param({}, "house-keys", id="by the operator"),
+    ],
+)
+def test_where_a_signature_is_asked_for_the_offer_says_to_sign_first_and_how(
+    world: World, asked: JSON, house_keys: str | None
+) -> None:
+    opened(world, **JOB)
+    world.end_job(the_trigger(world), trained())
+    world.objects["CreditModel", "credit"]["spec"]["model"] |= asked
+    world.public_keys = house_keys
+    world.reconcile()
+    sign = "creditmodel-bundle sign s3://models/retrained/credit-e --key model-signing.pem"
+    assert world.status["retraining"]["candidate"]["signFirst"] == sign
+    (offer,) = told(world, "RetrainingCandidate")
+    assert f"signed first, where the private key is: {sign} . To put it forward: kubectl patch" in offer
+
+
 def test_the_offer_outlives_the_pod_and_ends_with_the_new_champion(world: World) -> None:
     opened(world, **JOB)
     world.end_job(the_trigger(world), trained())

@@ -197,6 +197,11 @@ class Candidate(Part):
     uri: str = Field(description="Where its bundle lies: the new spec.model.uri.")
     digest: str = Field(description="Its identity: the new spec.model.digest.")
     episode: str = Field(description="The episode that it was trained for.")
+    sign_first: str | None = Field(
+        default=None,
+        description="Command to be run before spec names it, where the private key is: nothing in the cluster can "
+        "sign, and unsigned it would be refused. Left out where no signature is asked for.",
+    )
     evaluation: Evaluated = Field(description="How good it is beside the champion.")
 
 
