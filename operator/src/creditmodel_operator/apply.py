@@ -9,14 +9,14 @@ from typing import Any
 
 from creditmodel_operator import api, names
 from creditmodel_operator.children.common import Manifest
-from creditmodel_operator.client import Client, Conflict, Gone, Refused, Taken, partial
+from creditmodel_operator.client import Blocked, Client, Conflict, Gone, Refused, Taken, partial
 from creditmodel_operator.compare import ADMITTED, APPLIED, admitted, contains
 from creditmodel_operator.events import events
 from creditmodel_operator.metrics import GATES
 from creditmodel_operator.observed import Model
-from creditmodel_operator.plan import Action, Apply, Claim, Delete, Event, Look, Plan
+from creditmodel_operator.plan import Action, Apply, Claim, Create, Delete, Event, Look, Plan
 from creditmodel_operator.report import refused
-from creditmodel_operator.store import Key, Store
+from creditmodel_operator.store import Store
 
 __all__ = ["carry_out"]
 
@@ -31,14 +31,13 @@ async def carry_out(plan: Plan, model: Model, client: Client, store: Store) -> b
     The first action that fails ends the pass, and status then says no more than is true.
     Raises ApiFailure; what was done stays done, and the next pass goes on from there.
     """
-    key = (model.meta.namespace, model.meta.name)
     changed, done = False, 0
     try:
         for action in plan.actions:
             if isinstance(action, Claim):
                 await _claim(action, model, client)
             else:
-                changed |= await _act(action, key, client, store)
+                changed |= await _act(action, model, client, store)
             done += 1
     except Refused as e:
         await _tell(e, plan, plan.actions[done:], model, client, store)
@@ -66,19 +65,22 @@ async def _tell(
         await _emit(event, model, client)
 
 
-async def _claim(claim: Claim, model: Model, client: Client) -> None:
-    """Raises Taken where the name is somebody else's, Conflict where a deleted CreditModel's child has yet to go."""
+async def _claim(claim: Claim, model: Model, client: Client) -> bool:
+    """True if the object is there already, and the CreditModel's own.
+
+    Raises Taken where the name is somebody else's, Blocked where a deleted CreditModel's child has yet to go.
+    """
     meta = model.meta
     try:
         found = await client.get(claim.kind, meta.namespace, claim.name)
     except Gone:
-        return
+        return False
     owners = found["metadata"].get("ownerReferences") or ()
     if any(owner["uid"] == meta.uid for owner in owners) or (not owners and _left_behind(found, meta.name)):
-        return
+        return True
     name = f"{claim.kind} {meta.namespace}/{claim.name}"
     if any((owner["kind"], owner["name"]) == (api.KIND, meta.name) for owner in owners):
-        raise Conflict(f"{name} belongs to a deleted CreditModel of this name, and is about to go")
+        raise Blocked(f"{name} belongs to a deleted CreditModel of this name, and is about to go")
     raise Taken(
         f"{name} exists and is not this CreditModel's, so it is left alone: delete or rename it, or give the "
         "CreditModel another name. It is looked at again every two minutes"
@@ -91,9 +93,23 @@ def _left_behind(child: Manifest, crm: str) -> bool:
     return {**labels, **names.instance_labels(crm)} == labels
 
 
-async def _act(action: Apply | Delete | Look, key: Key, client: Client, store: Store) -> bool:
-    namespace, name = key
+async def _created(action: Create, model: Model, client: Client) -> Manifest:
+    """What is there already under this name is put right if it is the CreditModel's own: its labels were lost."""
+    try:
+        return await client.create(action.manifest)
+    except Conflict:
+        if not await _claim(Claim(action.kind, action.name), model, client):
+            raise
+    return await client.apply(action.manifest, names.FIELD_MANAGER)
+
+
+async def _act(action: Apply | Create | Delete | Look, model: Model, client: Client, store: Store) -> bool:
+    namespace, name = model.meta.namespace, model.meta.name
     log = {"key": f"{namespace}/{name}"}
+    if isinstance(action, Create):
+        body = await _created(action, model, client)
+        logger.info("created %s %s", action.kind, action.name, extra=log)
+        return bool(store.saw(action.kind, body))
     if isinstance(action, Apply):
         body = await client.apply(action.manifest, action.manager)
         logger.info("applied %s %s", action.kind, action.name, extra=log)

@@ -4,7 +4,7 @@ ApiFailure            the API server said no, or did not answer
 ├── Gone              the object is not there (404)
 ├── Conflict          somebody else was faster, or it exists already (409)
 ├── Refused           the request is wrong, and will be wrong again (400, 403, 422, …)
-│   ├── Blocked       an admission webhook has to be asked, and gives no answer (500)
+│   ├── Blocked       not before something else goes or answers: a namesake's child, an admission webhook
 │   └── Taken         an object of that name is there, and is somebody else's
 ├── Fenced            this replica may not write any more: another one may hold the Lease
 └── Unavailable       try again later (429, 5xx, no answer); `retry_after` says how much later
@@ -25,6 +25,7 @@ from pydantic_core import from_json
 from creditmodel_operator import api
 from creditmodel_operator.children.common import Manifest
 from creditmodel_operator.metrics import API_REQUESTS
+from creditmodel_operator.names import FIELD_MANAGER
 from creditmodel_operator.outage import Outage
 
 __all__ = [
@@ -94,7 +95,7 @@ class Fenced(ApiFailure):
 
 
 class Blocked(Refused):
-    """An admission webhook has to be asked, and gives no answer. Requests of other kinds are none the worse for it."""
+    """Not before something else has happened: a deleted namesake's child goes, or an admission webhook answers."""
 
     longest_wait = 15.0
 
@@ -180,7 +181,8 @@ class Client:
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object. Raises Conflict if there is one of that name."""
-        return await self._request("POST", _path(manifest["kind"], manifest["metadata"]["namespace"]), manifest)
+        path, query = _path(manifest["kind"], manifest["metadata"]["namespace"]), {"fieldManager": FIELD_MANAGER}
+        return await self._request("POST", path, manifest, query=query)
 
     async def _request(
         self,

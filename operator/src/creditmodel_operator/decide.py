@@ -25,7 +25,7 @@ from creditmodel_operator.gates import Champion, Subject
 from creditmodel_operator.narrow import present
 from creditmodel_operator.observed import Model, Observed
 from creditmodel_operator.outcome import unheard
-from creditmodel_operator.plan import Action, Apply, Claim, Delete, Look, Plan, annotate
+from creditmodel_operator.plan import Action, Apply, Claim, Create, Delete, Look, Plan, annotate
 from creditmodel_operator.report import Findings, invalid, status
 from creditmodel_operator.retraining import Retraining, obsolete_triggers, retrain
 from creditmodel_operator.revision import Owner, Revision
@@ -157,10 +157,10 @@ def _work(spec: CreditModelSpec, found: Findings, observed: Observed) -> Iterato
         yield Claim("Service", names.service(found.fleet.owner.name))  # before anything is measured in vain
     for gate in found.evaluation.found:
         if gate.create is not None:
-            yield Apply(gate.create)
+            yield Create(gate.create)
     yield from _drift_job(spec, found.rollout, observed)
     if found.retraining is not None and found.retraining.create is not None:
-        yield Apply(found.retraining.create)
+        yield Create(found.retraining.create)
     yield from obsolete_triggers(found.retraining.episode.id if found.retraining else None, observed)
     yield from obsolete_jobs(found.fleet, found.evaluation, observed)
 

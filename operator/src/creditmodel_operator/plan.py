@@ -10,7 +10,7 @@ from typing import Any
 from creditmodel_operator import names
 from creditmodel_operator.children.common import Manifest
 
-__all__ = ["Action", "Apply", "Claim", "Delete", "Event", "Look", "Plan", "annotate", "scale"]
+__all__ = ["Action", "Apply", "Claim", "Create", "Delete", "Event", "Look", "Plan", "annotate", "scale"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,21 @@ class Apply:
 
     manifest: Manifest
     manager: str = names.FIELD_MANAGER
+
+    @property
+    def kind(self) -> str:
+        return str(self.manifest["kind"])
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["metadata"]["name"])
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Make an object that is not there. One of that name that belongs to a deleted namesake is not taken over."""
+
+    manifest: Manifest
 
     @property
     def kind(self) -> str:
@@ -61,7 +76,7 @@ class Look:
         return "Job"
 
 
-Action = Apply | Delete | Claim | Look
+Action = Apply | Create | Delete | Claim | Look
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,14 +97,13 @@ async def run(chosen: Settings) -> int:
         client = await stack.enter_async_context(Client(connection, may_write))
         stop = asyncio.Event()
         _on_signals(stop)
-        if not await _crd_is_served(client, stop):
-            return 0
         store, queue, leading = Store(chosen.images, chosen.demands), Queue[Key](), asyncio.Event()
         worker = Worker(client, store, queue, leading)
         operator = _Operator(chosen, connection, worker, lease, stop)
         url = await stack.enter_async_context(serve(chosen.host, chosen.port, worker, operator.ready))
         logger.info("metrics and health at %s", url, extra={"url": url})
-        return await operator.run()
+        # After the probes answer: a process that waits for the CRD is alive, and to restart it would only delay it.
+        return await operator.run() if await _crd_is_served(client, stop) else 0
 
 
 class _Operator:

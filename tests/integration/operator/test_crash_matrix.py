@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from faulty import DROPPED, Fault, Proxy, Request, is_write, proxied
-from story import Witness, difference, final_state, tell
+from story import SECTIONS, Witness, difference, final_state, over, revision_of, tell
 
 if TYPE_CHECKING:
     from tests.conftest import Row
@@ -198,3 +198,99 @@ def test_another_replica_goes_on_wherever_the_leader_was(
     line = row(HAND_OVER, f"write {number}")
     with grounds() as ground:
         hand_over(undisturbed, ground, line, number, how)
+
+
+@pytest.mark.full
+def test_two_operators_by_mistake_do_the_work_once(
+    undisturbed: Ending, grounds: Grounds, row: Callable[..., Row]
+) -> None:
+    """Nobody asked for leader election. Both see the same and decide the same; what one has written the other finds."""
+    line = row(HAND_OVER, "two operators act at once, without a Lease")
+    with grounds() as ground, proxied(ground.server) as first, proxied(ground.server) as second:
+        witness = Witness(ground)
+        first.wrote = second.wrote = witness.wrote
+        for number, proxy in enumerate((first, second)):
+            ground.start(kubeconfig=proxy.kubeconfig(ground.start.directory / f"operator-{number}"))
+        tell(ground, ground.step)
+        ground.until(lambda: rests(ground), "rest", ground.step)
+        writes = [len(proxy.since(0, is_write)) for proxy in (first, second)]
+        line.done, line.verdict = f"{writes[0]} + {writes[1]} writes", witness.verdict()
+        assert not difference(final_state(ground), undisturbed.state)
+        assert sum(writes) <= 4 * len(undisturbed.writes)
+
+
+def rests(ground: Ground) -> bool:
+    """Whether nothing is written for a while."""
+    before = ground.snapshot()
+    time.sleep(2)
+    return ground.snapshot() == before
+
+
+EDITS = "edit matrix: spec changes at a write of a rollout"
+
+
+class Editor:
+    """Applies another spec right after the n-th write that follows `begin`."""
+
+    def __init__(self, proxy: Proxy, witness: Witness, number: int, edit: Callable[[], None]) -> None:
+        self.witness, self.number, self.edit = witness, number, edit
+        self.write = "nothing"
+        self._count = 0
+        proxy.wrote = self._wrote
+
+    def begin(self) -> None:
+        """Count from here."""
+        self._count = 0
+        self._armed = True
+
+    _armed = False
+
+    def _wrote(self, request: Request) -> Fault | None:
+        self.witness.wrote(request)
+        self._count += 1
+        if self._armed and self._count == self.number:
+            self._armed = False
+            self.write = str(request)
+            self.edit()
+        return None
+
+
+def edited(ground: Ground, line: Row, number: int, bundle: str) -> None:
+    """v1 serves, v2 is on its way, and spec names `bundle`."""
+    with proxied(ground.server) as proxy:
+        witness = Witness(ground)
+        editor = Editor(proxy, witness, number, lambda: ground.apply(bundle, **SECTIONS) and None)
+        ground.start(kubeconfig=proxy.kubeconfig(ground.start.directory / "kubeconfig"))
+        tell(ground, ground.step, ("v1",))
+        editor.begin()
+        ground.apply("v2", **SECTIONS)
+        ground.until(lambda: editor.write != "nothing" or ground.is_ready("v2"), "the edit", ground.step)
+        ground.apply(bundle, **SECTIONS)  # where v2 took fewer writes than that
+        ground.until(lambda: over(ground, bundle), f"{bundle} Ready", ground.step)
+        line.done, line.verdict = f"{bundle} named at {editor.write}", witness.verdict()
+        promoted = {entry["revision"] for entry in ground.status["history"]}
+        assert ground.names("Deployment") == promoted, "what came to nothing is still there"
+        assert ground.names("HorizontalPodAutoscaler") == ground.names("PodDisruptionBudget") == {ground.selected}
+        assert witness.moves[0] == revision_of("v1")
+        assert witness.moves[-1] == revision_of(bundle) == ground.selected
+        assert all(job["status"].get("conditions") for job in ground.objects("Job")), "a Job that nobody waits for"
+
+
+@pytest.mark.parametrize(("number", "bundle"), [(12, "v3")])
+def test_a_rollout_is_superseded_in_its_middle(
+    grounds: Grounds, row: Callable[..., Row], number: int, bundle: str
+) -> None:
+    line = row(EDITS, f"write {number}")
+    with grounds() as ground:
+        edited(ground, line, number, bundle)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("bundle", ["v3", "v1"])
+@pytest.mark.parametrize("number", range(1, 26, 2))
+def test_a_rollout_is_superseded_wherever_it_was(
+    grounds: Grounds, row: Callable[..., Row], number: int, bundle: str
+) -> None:
+    line = row(EDITS, f"write {number}")
+    with grounds() as ground:
+        edited(ground, line, number, bundle)

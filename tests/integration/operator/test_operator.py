@@ -263,16 +263,16 @@ def test_an_operator_without_a_cluster_says_what_is_missing(tmp_path: Path) -> N
     assert "Traceback" not in done.stderr
 
 
-def test_an_operator_waits_for_the_crd(start_apiserver: Callable[..., ApiServer], tmp_path: Path) -> None:
-    server = start_apiserver()
-    command = [str(Path(sys.executable).parent / "creditmodel-operator"), "run"]
-    environment = {"KUBECONFIG": str(server.kubeconfig), "PATH": "/usr/bin", "HOME": str(tmp_path)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    assert "apply crds/" in process.stderr.readline()
-    process.terminate()
-    assert process.wait(30) == 0
-    process.stderr.close()
+def test_an_operator_waits_for_the_crd_alive_and_not_ready(
+    start_apiserver: Callable[..., ApiServer], start_operator: Starter
+) -> None:
+    operator = start_operator(kubeconfig=start_apiserver().kubeconfig)
+    while "apply crds/" not in operator.log.read_text():
+        assert not operator.ended, operator.log.read_text()
+        time.sleep(0.05)
+    assert operator.get("/healthz/live") == 200
+    assert operator.get("/healthz/ready") == 503
+    assert operator.kill(signal.SIGTERM) == 0
 
 
 def test_kubectl_explains_the_gates_in_sentences(crd: None, kubectl: Callable[..., str]) -> None:

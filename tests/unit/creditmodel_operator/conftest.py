@@ -15,7 +15,7 @@ import pytest
 from creditmodel_operator import names
 from creditmodel_operator.decide import decide, parse_spec
 from creditmodel_operator.observed import Approval, Images, Observed, view
-from creditmodel_operator.plan import Action, Apply, Claim, Event, Look, Plan
+from creditmodel_operator.plan import Action, Apply, Claim, Create, Event, Look, Plan
 
 JSON = dict[str, Any]
 START = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -334,6 +334,9 @@ class World:
     def _act(self, action: Action) -> None:
         if isinstance(action, Claim):
             assert (action.kind, action.name) not in self.objects, "claims what it can see"
+        elif isinstance(action, Create):
+            assert (action.kind, action.name) not in self.objects, "makes what it can see"
+            self._apply(Apply(action.manifest))
         elif isinstance(action, Apply):
             self._apply(action)
         elif isinstance(action, Look):

@@ -13,6 +13,8 @@ from creditmodel_operator.conditions import TYPES
 if TYPE_CHECKING:
     from tests.unit.creditmodel_operator.conftest import World
 
+    from creditmodel_operator.plan import Action
+
 JSON = dict[str, Any]
 
 
@@ -344,6 +346,40 @@ def test_a_clock_that_was_ahead_when_the_challenger_came_up_does_not_put_its_dea
     world.reconcile()
     assert world.names_of("Deployment") == {v1}
     assert v2 in world.condition("Stalled")["message"]
+
+
+def test_a_challenger_that_was_ready_before_its_settings_changed_has_to_be_ready_again(world: World) -> None:
+    v1 = world.promote("v1")
+    v2 = bring_up(world, "v2")
+    world.settle(v2)
+    world.spec("v2", serving={"image": "other"})
+    world.reconcile()
+    assert world.champion == v1, "the pods that were counted are of the former template"
+    world.settle(v2)
+    world.reconcile()
+    assert world.champion == v2
+
+
+def test_the_former_champion_is_not_touched_before_the_selector_has_moved(world: World) -> None:
+    rollout = {"keepPreviousSeconds": 0, "revisionHistoryLimit": 0}
+    v1 = world.promote("v1", rollout=rollout)
+    v2 = bring_up(world, "v2", rollout=rollout)
+    world.settle(v2)
+
+    def serves(_: Action) -> None:
+        assert world.champion == v2 or world.replicas(v1) > 0
+
+    world.watcher = serves
+    world.reconcile()
+    assert world.names_of("Deployment") == {v2}
+
+
+def test_suspend_leaves_the_drift_check_and_old_jobs_as_they_are(world: World) -> None:
+    world.promote("v1")
+    before = {key for key in world.objects if key[0] != "Pod"}
+    world.spec("v1", suspend=True, drift={"current": {"uri": "file:///log"}})
+    world.reconcile()
+    assert {key for key in world.objects if key[0] != "Pod"} == before
 
 
 def test_a_new_spec_during_a_rollout_supersedes_it(world: World) -> None:

@@ -16,7 +16,7 @@ from creditmodel_operator.api import CreditModelSpec, ModelApprovalSpec, crd
 from creditmodel_operator.api.schema import schema_of
 from creditmodel_operator.cli import parser
 from creditmodel_operator.client import KINDS
-from creditmodel_operator.plan import Action, Apply, Claim
+from creditmodel_operator.plan import Action, Apply, Claim, Create, Delete, Look
 from creditmodel_operator.watching import WATCHED
 
 if TYPE_CHECKING:
@@ -98,6 +98,15 @@ def schema_paths(node: JSON, prefix: str = "") -> set[str]:
     return below | ({prefix} - {""})
 
 
+VERBS: dict[type[Action], set[str]] = {
+    Apply: {"create", "patch"},
+    Create: {"create", "get", "patch"},  # the last two where the name turns out to be in use
+    Claim: {"get"},
+    Delete: {"delete"},
+    Look: {"list"},
+}
+
+
 def needed(world: World) -> dict[tuple[str, str], set[str]]:
     """The verbs that the operator uses by API group and resource: watches, and every write of a full life."""
     verbs: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -105,8 +114,7 @@ def needed(world: World) -> dict[tuple[str, str], set[str]]:
         verbs[resource(kind)] |= {"list", "watch"}
 
     def wrote(action: Action) -> None:
-        claimed = {"get"} if isinstance(action, Claim) else {"delete"}
-        verbs[resource(action.kind)] |= {"create", "patch"} if isinstance(action, Apply) else claimed
+        verbs[resource(action.kind)] |= VERBS[type(action)]
 
     world.watcher = wrote
     live(world)

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from creditmodel_operator import names
 from creditmodel_operator.api.spec import Parity
-from creditmodel_operator.plan import Action, Apply
+from creditmodel_operator.plan import Action, Apply, Look
 
 if TYPE_CHECKING:
     from tests.unit.creditmodel_operator.conftest import World
@@ -33,6 +33,11 @@ def make_world() -> World:
     module = next(m for name, m in sys.modules.items() if name.endswith("unit.creditmodel_operator.conftest"))
     world: World = module.World()
     return world
+
+
+def remembers(action: Action) -> bool:
+    """Whether a write only notes what was seen: what Jobs have said would be lost with their pods."""
+    return isinstance(action, Look) or (isinstance(action, Apply) and action.manager == names.RECORD_MANAGER)
 
 
 class Life(RuleBasedStateMachine):
@@ -57,6 +62,7 @@ class Life(RuleBasedStateMachine):
 
     def after_write(self, action: Action) -> None:
         champion = self.world.champion
+        assert not self.suspended() or remembers(action), f"written while suspended: {action}"
         if champion is not None and not self.suspended():
             good = {self.world.revision(name) for name in GOOD}
             assert champion in good, f"{champion} takes requests, and is no good"
@@ -67,7 +73,8 @@ class Life(RuleBasedStateMachine):
                 approved = {self.world.revision(name) for name in self.approved}
                 assert champion in approved, f"{champion} takes requests without anybody having approved it"
         if isinstance(action, Apply) and action.kind == "Service" and champion != self.healthy:
-            assert self.was_down() or self.is_healthy(champion), f"the selector moved to {champion}, which is not ready"
+            ready = self.is_healthy(champion) and self.is_newest(champion)
+            assert self.was_down() or ready, f"the selector moved to {champion}, which is not ready"
         if self.healthy is not None:
             assert champion is not None, "the Service of a healthy champion is gone"
             assert self.is_healthy(champion), f"a write of the operator took {champion} down: {action}"
@@ -82,6 +89,11 @@ class Life(RuleBasedStateMachine):
         if live is None:
             return False
         return bool(live.get("status", {}).get("readyReplicas") and live["spec"].get("replicas", 1) > 0)
+
+    def is_newest(self, revision: str | None) -> bool:
+        """Whether its counts are about the template that it has now."""
+        live = self.world.objects["Deployment", revision or ""]
+        return bool(live["status"]["observedGeneration"] == live["metadata"]["generation"])
 
     def suspended(self) -> bool:
         return bool(self.world.objects["CreditModel", "credit"]["spec"].get("suspend"))
@@ -112,6 +124,7 @@ class Life(RuleBasedStateMachine):
         resolve=st.booleans(),
         suspend=st.sampled_from([False, False, False, True]),
         checked=st.booleans(),
+        image=st.sampled_from([None, None, "other"]),
     )
     def edit_spec(
         self,
@@ -124,6 +137,7 @@ class Life(RuleBasedStateMachine):
         resolve: bool,
         suspend: bool,
         checked: bool,
+        image: str | None,
     ) -> None:
         limits: JSON = {} if limit is None else {"rtol": limit, "atol": limit}
         limits |= {} if rows is None else {"rows": rows}
@@ -135,6 +149,7 @@ class Life(RuleBasedStateMachine):
         }
         sections["rollout"] |= {"retryToken": token} if token else {}
         sections |= {"drift": {"current": {"uri": "file:///log"}}} if checked else {}
+        sections |= {"serving": {"image": image}} if image else {}
         sections["model"] |= {"digest": None} if resolve else {}
         self.world.spec(bundle, **sections)
         self.lenient |= set() if self.strict() else {self.world.revision(bundle)}
@@ -239,6 +254,7 @@ class Life(RuleBasedStateMachine):
         """It looks again when it said that it would, and looking before is in vain."""
         self.the_operator_works()
         until = self.world.decide().look_again
+        assert until is None or until > self.world.now, "a time that is over wakes the operator for ever"
         if until is not None and self.world.now + timedelta(seconds=seconds) >= until:
             self.world.now = until
             return
@@ -266,6 +282,11 @@ class Life(RuleBasedStateMachine):
                 self.world.settle(name, pods)
             self.world.wait(5)
         self.the_operator_works()
+
+    @rule(bundle=st.sampled_from(GOOD), keep=st.sampled_from([0, 60]), history=st.sampled_from([0, 1, 2]))
+    def another_model_takes_over(self, bundle: str, keep: int, history: int) -> None:
+        self.edit_spec(bundle, None, None, None, keep, history, resolve=False, suspend=False, checked=True, image=None)
+        self.a_good_while_passes(5, None)
 
     # -- what must always hold
 

@@ -13,7 +13,7 @@ import pytest
 
 from creditmodel_operator import names
 from creditmodel_operator.drift import duration
-from creditmodel_operator.plan import Apply
+from creditmodel_operator.plan import Create
 
 if TYPE_CHECKING:
     from tests.unit.creditmodel_operator.conftest import World
@@ -523,8 +523,7 @@ class Life:
         self.world.watcher = self._count
 
     def _count(self, action: Action) -> None:
-        started = isinstance(action, Apply) and "spec" in action.manifest
-        if started and action.name.startswith("credit-training-"):
+        if isinstance(action, Create) and action.name.startswith("credit-training-"):
             self.made.append(action.name)
 
     def step(self, number: int) -> None:

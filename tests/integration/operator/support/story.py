@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 JSON = dict[str, Any]
 
-__all__ = ["SECTIONS", "Witness", "difference", "final_state", "tell"]
+__all__ = ["SECTIONS", "Witness", "difference", "final_state", "over", "revision_of", "tell"]
 
 SECTIONS: JSON = {
     "serving": {"replicas": {"min": 2, "max": 4}},
@@ -34,10 +35,10 @@ def tell(ground: Ground, meanwhile: Callable[[], None], bundles: tuple[str, ...]
     """Each bundle in turn is applied, gated and promoted, and the one before it retired."""
     for bundle in bundles:
         ground.apply(bundle, **SECTIONS)
-        ground.until(lambda b=bundle: _over(ground, b), f"{bundle} Ready", meanwhile)  # type: ignore[misc]
+        ground.until(lambda b=bundle: over(ground, b), f"{bundle} Ready", meanwhile)  # type: ignore[misc]
 
 
-def _over(ground: Ground, bundle: str) -> bool:
+def over(ground: Ground, bundle: str) -> bool:
     """Ready, everyone else at zero, and the status says so."""
     if not ground.is_ready(bundle):
         return False
@@ -46,6 +47,11 @@ def _over(ground: Ground, bundle: str) -> bool:
     scaled = {item["metadata"]["name"]: item["spec"]["replicas"] for item in ground.objects("Deployment")}
     states = {entry["revision"]: entry["state"] for entry in status["history"]}
     return all(name == active or (size == 0 and states[name] == "AtZero") for name, size in scaled.items())
+
+
+def revision_of(bundle: str) -> str:
+    """The revision of the stub's bundle."""
+    return f"credit-{hashlib.sha256(bundle.encode()).hexdigest()[:10]}"
 
 
 def final_state(ground: Ground) -> JSON:
