@@ -1,7 +1,8 @@
 """The HTTP endpoint for probes and Prometheus.
 
 /healthz/live fails when a pass hangs, so that the kubelet restarts the process. /healthz/ready succeeds once everything
-is indexed, whether this replica acts or not: a rolling update waits for the new replica, and the new one for the Lease.
+in a namespace is listed, whether this replica acts or not: a rolling update waits for the new replica, and the new one
+for the Lease.
 """
 
 from __future__ import annotations

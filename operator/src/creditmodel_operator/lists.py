@@ -6,13 +6,13 @@ after Kopf's own tells both, whatever Kopf's watch goes on to tell.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from creditmodel_operator.client import ApiFailure, Client
 from creditmodel_operator.queue import Queue
-from creditmodel_operator.store import Store
+from creditmodel_operator.store import Key, Store
 from creditmodel_operator.watching import WATCHED, Changed, Collection, selector
 
 __all__ = ["Lists"]
@@ -23,13 +23,33 @@ RETRY_SECONDS = 2.0
 
 
 class Lists:
-    """Takes lists one after another and tells the store; `complete` is set once there was one of everything."""
+    """Takes lists one after another and tells the store.
+
+    Nothing is decided about a namespace before everything in it has been listed: a child that is not known yet would be
+    made anew. A namespace that is refused, because it is gone or its RoleBinding is, holds up no other.
+    """
 
     def __init__(self, client: Client, store: Store, changed: Changed, namespaces: Sequence[str]) -> None:
         self.client, self.store, self.changed = client, store, changed
-        self.complete = asyncio.Event()
-        self._missing: set[Collection] = {(kind, namespace) for kind in WATCHED for namespace in namespaces or (None,)}
+        self._missing: dict[str | None, set[str]] = {namespace: set(WATCHED) for namespace in namespaces or (None,)}
+        """Kinds that have not been listed, by namespace (None: every one)."""
+        self._held: dict[str | None, set[Key]] = defaultdict(set)
+        """CreditModels of which there was news, in what has not been listed whole."""
         self._due: Queue[Collection] = Queue()
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a namespace of which everything has been listed."""
+        return not all(self._missing.values())
+
+    def told(self, keys: Iterable[Key]) -> None:
+        """There is news of these CreditModels."""
+        for key in keys:
+            scope = key[0] if key[0] in self._missing else None
+            if self._missing[scope]:
+                self._held[scope].add(key)
+            else:
+                self.changed((key,))
 
     def again(self, collection: Collection) -> None:
         """Kopf has listed this: list it too."""
@@ -52,9 +72,9 @@ class Lists:
         async for page in self.client.list(kind, namespace, selector(kind)):
             for body in page["items"]:
                 uids.add(body["metadata"]["uid"])
-                self.changed(self.store.saw(kind, body))
+                self.told(self.store.saw(kind, body))
             version = page["metadata"]["resourceVersion"]
-        self.changed(self.store.listed(kind, namespace, uids, version))
-        self._missing.discard((kind, namespace))
-        if not self._missing:
-            self.complete.set()
+        self.told(self.store.listed(kind, namespace, uids, version))
+        self._missing[namespace].discard(kind)
+        if not self._missing[namespace]:
+            self.changed(self._held.pop(namespace, ()))

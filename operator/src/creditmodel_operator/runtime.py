@@ -118,18 +118,18 @@ class _Operator:
         self.unwatch = asyncio.Event()
 
     def ready(self) -> bool:
-        """Whether everything has been listed."""
-        return self.lists.complete.is_set()
+        """Whether there is something that this replica could work on."""
+        return self.lists.complete
 
     async def run(self) -> int:
         """Start everything; stop in the order: no new pass, passes ended, watches ended."""
         leader = asyncio.create_task(self._lead())
-        workers = [asyncio.create_task(self._work()) for _ in range(self.chosen.workers)]
+        workers = [asyncio.create_task(self.worker.run()) for _ in range(self.chosen.workers)]
         lister = asyncio.create_task(self.lists.run())
         stopper = asyncio.create_task(self._stop_in_order([*workers, lister, leader]))
         existing = asyncio.all_tasks()
         tasks = await kopf.spawn_tasks(
-            registry=registry(self.worker.store, self.worker.changed, self.lists.again),
+            registry=registry(self.worker.store, self.lists.told, self.lists.again),
             settings=settings(self.chosen.watch_patience),
             stop_flag=self.unwatch,
             clusterwide=not self.chosen.namespaces,
@@ -165,11 +165,6 @@ class _Operator:
             logger.error("the Lease is lost: stopping")
         finally:
             self.stop.set()
-
-    async def _work(self) -> None:
-        """Decide nothing before everything is known: a child that is not listed yet would be made anew."""
-        await self.lists.complete.wait()
-        await self.worker.run()
 
     async def _stop_in_order(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         await self.stop.wait()
