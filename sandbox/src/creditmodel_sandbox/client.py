@@ -29,7 +29,6 @@ import aiohttp
 import yaml
 
 __all__ = [
-    "JSON_PATCH",
     "MERGE_PATCH",
     "STRATEGIC_PATCH",
     "ApiError",
@@ -47,7 +46,6 @@ __all__ = [
 ]
 
 Obj = dict[str, Any]
-JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 

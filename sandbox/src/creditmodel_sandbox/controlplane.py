@@ -17,14 +17,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from creditmodel_sandbox.instance import Instance, InstanceError, Record, ranges
 from creditmodel_sandbox.parts import Part, node, own
-from creditmodel_sandbox.pki import Identity, private_pem, public_pem, write_private
+from creditmodel_sandbox.pki import Identity, kubeconfig, private_pem, public_pem, write_private
 
 __all__ = ["parts"]
 
@@ -231,21 +230,9 @@ class Pki:
 
     def kubeconfig(self, user: str, url: str, name: str) -> bytes:
         """A kubeconfig with the user's client certificate, as YAML."""
-
-        def data(path: Path) -> str:
-            return base64.b64encode(path.read_bytes()).decode()
-
-        cluster = {"server": url, "certificate-authority-data": data(self.certificate("ca"))}
-        identity = {"client-certificate-data": data(self.certificate(user)), "client-key-data": data(self.key(user))}
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": name, "cluster": cluster}],
-            "users": [{"name": name, "user": identity}],
-            "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": "default"}}],
-            "current-context": name,
-        }
-        return yaml.safe_dump(document, sort_keys=False).encode()
+        pair = {"client-certificate-data": self.certificate(user), "client-key-data": self.key(user)}
+        proof = {field: base64.b64encode(path.read_bytes()).decode() for field, path in pair.items()}
+        return kubeconfig(name, url, self.certificate("ca").read_bytes(), proof)
 
 
 def _subject(name: str) -> dict[x509.ObjectIdentifier, str]:

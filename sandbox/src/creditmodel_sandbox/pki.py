@@ -1,7 +1,8 @@
-"""Keys and certificates, for every part of the sandbox that listens."""
+"""Keys and certificates for every part of the sandbox that listens, and the kubeconfigs that name them."""
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import ipaddress
 from collections.abc import Mapping, Sequence
@@ -9,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-__all__ = ["Identity", "private_pem", "public_pem", "write_private"]
+__all__ = ["Identity", "kubeconfig", "private_pem", "public_pem", "write_private"]
 
 LIFETIME = dt.timedelta(days=3650)
 _PEM = serialization.Encoding.PEM
@@ -112,6 +114,20 @@ def private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
 def public_pem(key: rsa.RSAPrivateKey) -> bytes:
     """The public half of a key."""
     return key.public_key().public_bytes(_PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def kubeconfig(name: str, url: str, authority: bytes, user: Mapping[str, str]) -> bytes:
+    """A kubeconfig of one context, as YAML; `authority` is a PEM, `user` what the user proves itself with."""
+    cluster = {"server": url, "certificate-authority-data": base64.b64encode(authority).decode()}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": cluster}],
+        "users": [{"name": name, "user": dict(user)}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": "default"}}],
+        "current-context": name,
+    }
+    return yaml.safe_dump(document, sort_keys=False).encode()
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from creditmodel_sandbox.pki import Identity, write_private
+from creditmodel_sandbox.pki import Identity, kubeconfig, write_private
 
 __all__ = ["Credentials", "TokenError", "server_context"]
 
@@ -44,18 +42,9 @@ class Credentials:
             identity.write(found.certificate, found.key)
         return found
 
-    def kubeconfig(self, url: str, name: str) -> str:
+    def kubeconfig(self, url: str, name: str) -> bytes:
         """A kubeconfig for the administrator, as YAML."""
-        authority = base64.b64encode(self.certificate.read_bytes()).decode()
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": name, "cluster": {"server": url, "certificate-authority-data": authority}}],
-            "users": [{"name": name, "user": {"token": self.token}}],
-            "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": "default"}}],
-            "current-context": name,
-        }
-        return yaml.safe_dump(document, sort_keys=False)
+        return kubeconfig(name, url, self.certificate.read_bytes(), {"token": self.token})
 
     def sign(self, claims: JSON) -> str:
         """A JSON web token (HS256) for a service account."""

@@ -87,7 +87,7 @@ async def serve(arguments: argparse.Namespace) -> int:
     port = runner.addresses[0][1]
     url = f"https://127.0.0.1:{port}"
     kubeconfig = arguments.kubeconfig or arguments.state_dir / "kubeconfig"
-    write_private(kubeconfig, credentials.kubeconfig(url, arguments.name).encode())
+    write_private(kubeconfig, credentials.kubeconfig(url, arguments.name))
     print(url, flush=True)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

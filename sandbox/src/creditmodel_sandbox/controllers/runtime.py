@@ -36,7 +36,6 @@ __all__ = [
     "Replace",
     "Runtime",
     "Wake",
-    "split_key",
 ]
 
 log = logging.getLogger(__name__)
@@ -164,12 +163,6 @@ def _owner_uids(resource: Resource, obj: Obj) -> Iterator[str]:
 
 def _no_controller(resource: Resource, namespace: str) -> str:
     return f"none:{resource.plural}/{namespace}"
-
-
-def split_key(key: str) -> tuple[str, str]:
-    """(namespace, name) of a cache key."""
-    namespace, _, name = key.rpartition("/")
-    return namespace, name
 
 
 # --- controllers -----------------------------------------------------------------------------------------------------
