@@ -1,4 +1,4 @@
-"""creditmodel-bundle: verify a bundle, say what it is, and sign it."""
+"""creditmodel-bundle: verify a bundle, say what it is, sign it, and seal one that was made by hand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.documents import Evaluation, Golden
-from creditmodel_bundle.errors import BundleCorrupt, BundleError, BundleUntrusted
-from creditmodel_bundle.manifest import CONTRACT, EVALUATION, GOLDEN, SIGNATURE, is_digest
+from creditmodel_bundle.errors import BundleCorrupt, BundleError, BundleInvalid, BundleUntrusted
+from creditmodel_bundle.manifest import CONTRACT, EVALUATION, GOLDEN, SIGNATURE, is_digest, seal
 from creditmodel_bundle.measurement import Artifact, EvaluationSummary, Failure, FailureDetail, Measurement, dump
 from creditmodel_bundle.storage import Bundle, fetch, fetch_signature, write_bytes, write_file
 
@@ -81,6 +81,22 @@ def _sign(uri: str, key: Path) -> str:
     return private.public.fingerprint
 
 
+def _seal_command(arguments: argparse.Namespace) -> int:
+    directory: Path = arguments.directory
+    try:
+        if not directory.is_dir():
+            raise BundleInvalid(f"{directory} is no directory")
+        for name, document in ((CONTRACT, Contract), (GOLDEN, Golden), (EVALUATION, Evaluation)):
+            if (directory / name).is_file():  # an absent one is named by seal, with all the others
+                document.read(directory / name)
+        digest = seal(directory, arguments.name, arguments.version)
+    except (BundleError, OSError) as e:
+        print(f"{PROG}: {e}", file=sys.stderr)
+        return 2
+    print(digest)
+    return 0
+
+
 def _signer(bundle: Bundle, keys: Path | None) -> str | None:
     """The fingerprint of the trusted key that signed the bundle; None where none is asked for."""
     if keys is None:
@@ -143,6 +159,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--measurement", type=Path, metavar="PATH", help="write the measurement here as JSON")
     verify.set_defaults(run=_verify_command)
+    sealing = commands.add_parser("seal", help="write the manifest of a directory that was filled or changed by hand")
+    sealing.add_argument("directory", type=Path, help="a local directory with a bundle's files")
+    sealing.add_argument("--name", required=True, help="the model's name")
+    sealing.add_argument("--version", required=True, help="the model's version")
+    sealing.set_defaults(run=_seal_command)
     sign = commands.add_parser("sign", help="write the bundle's signature, in the OpenSSF model-signing format")
     sign.add_argument("uri", help="the bundle's directory: file://, s3://, gs:// or a local path")
     sign.add_argument(

@@ -176,3 +176,29 @@ def test_a_message_of_characters_that_grow_in_json_is_cut_far_enough(character: 
     raw = dump(document)
     assert 500 < len(raw) <= MAX_BYTES
     assert isinstance(parse(raw), Failure)
+
+
+def test_a_directory_that_was_changed_by_hand_is_sealed_anew(sealed: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    (sealed.directory / "model.onnx").write_bytes(b"another graph")
+    assert main(["seal", str(sealed.directory), "--name", "toy", "--version", "2"]) == 0
+    digest = capsys.readouterr().out.strip()
+    assert digest != sealed.digest
+    assert main(["verify", str(sealed.directory), "--digest", digest]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: [(d / name).unlink() for name in ("contract.json", "golden.json")], "contract.json, golden.json"),
+        (lambda d: (d / "contract.json").write_text('{"name": "toy"}'), "contract.json: version: Field required"),
+        (lambda d: (d / "folder").mkdir(), "a bundle holds files and nothing else"),
+        (lambda d: d.rename(d.with_name("elsewhere")), "is no directory"),
+    ],
+    ids=["without files", "half a contract", "a folder", "not there"],
+)
+def test_what_is_no_whole_bundle_is_not_sealed(
+    sealed: Any, change: Callable[[Path], object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(sealed.directory)
+    assert main(["seal", str(sealed.directory), "--name", "toy", "--version", "2"]) == 2
+    assert message in capsys.readouterr().err

@@ -97,6 +97,16 @@ def test_a_row_has_the_same_bits_at_every_place_of_a_batch(features: int, tmp_pa
         assert len(found) == 1
 
 
+def test_large_contributions_that_cancel_leave_the_same_log_odds_in_both_runtimes(tmp_path: Path) -> None:
+    weights = torch.diag(torch.linspace(-20, 20, 23))
+    network = ScoringNetwork(replace(random_network(23).tensors, weights=weights))
+    export(network, tmp_path / "model.onnx", {})
+    x = np.random.default_rng(0).normal(size=(4000, 23)).astype(np.float32)
+    expected, _, contributions = (tensor.numpy() for tensor in network(torch.from_numpy(x)))
+    np.testing.assert_allclose(run(session(tmp_path / "model.onnx"), x)[0], expected, rtol=1e-6, atol=0)
+    assert np.abs(contributions).sum(axis=1).min() > 1000 * np.abs(expected).min()
+
+
 @pytest.mark.parametrize("batch", [1, 3, 8, 32, 100])
 def test_a_rows_score_is_the_same_to_the_last_bit_whatever_it_is_batched_with(
     batch: int, served: onnxruntime.InferenceSession, clients: Prepared

@@ -23,9 +23,10 @@ from creditmodel_bundle.contract import Bins, Contract, Cutoff, Feature, ScoreSc
 from creditmodel_bundle.documents import Evaluation
 from creditmodel_bundle.manifest import CONTRACT, EVALUATION, GOLDEN, ONNX, PYTORCH, REFERENCE, seal
 from creditmodel_training.errors import OutputError
+from creditmodel_training.explained import baseline_of, check_directions
 from creditmodel_training.export import export
 from creditmodel_training.golden import golden
-from creditmodel_training.model import ScoringNetwork, save
+from creditmodel_training.model import CreditNetwork, save
 from creditmodel_training.prepare import HOLDOUT, Prepared
 
 __all__ = ["Meaning", "check_target", "default_cutoffs", "write_bundle"]
@@ -67,8 +68,8 @@ def check_target(out: Path, force: bool) -> None:
         raise OutputError(f"{out.parent} is not writable")
 
 
-def write_bundle(out: Path, data: Prepared, network: ScoringNetwork, evaluation: Evaluation, meaning: Meaning) -> str:
-    """Write the whole bundle and return its digest. Replaces what is at `out`. Raises OutputError."""
+def write_bundle(out: Path, data: Prepared, network: CreditNetwork, evaluation: Evaluation, meaning: Meaning) -> str:
+    """Write the whole bundle and return its digest. Replaces what is at `out`. Raises OutputError, NetworkError."""
     try:
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
     except OSError as e:
@@ -84,10 +85,12 @@ def write_bundle(out: Path, data: Prepared, network: ScoringNetwork, evaluation:
     return digest
 
 
-def _fill(directory: Path, data: Prepared, network: ScoringNetwork, evaluation: Evaluation, meaning: Meaning) -> str:
+def _fill(directory: Path, data: Prepared, network: CreditNetwork, evaluation: Evaluation, meaning: Meaning) -> str:
     reference = _reference_rows(data)
+    baseline = baseline_of(network, data.x[reference])
+    check_directions(network, data.features, data.x[reference])
     log_odds, probability = scores(network, data.x[reference])
-    contract = _contract(data, network, meaning, reference, log_odds)
+    contract = _contract(data, baseline, meaning, reference, log_odds)
     document = contract.model_dump_json(indent=1).encode() + b"\n"
     (directory / CONTRACT).write_bytes(document)
     (directory / EVALUATION).write_text(evaluation.model_dump_json(indent=1, exclude_none=True) + "\n")
@@ -132,7 +135,7 @@ def _reference_rows(data: Prepared) -> npt.NDArray[np.intp]:
 
 def _contract(
     data: Prepared,
-    network: ScoringNetwork,
+    baseline: float,
     meaning: Meaning,
     reference: npt.NDArray[np.intp],
     log_odds: npt.NDArray[np.float64],
@@ -143,7 +146,7 @@ def _contract(
         name=meaning.name,
         version=meaning.version,
         features=data.features,
-        baseline_log_odds=float(network.tensors.baseline),
+        baseline_log_odds=baseline,
         cutoffs=meaning.cutoffs,
         scale=meaning.scale,
         bins=bins,
@@ -159,7 +162,7 @@ def _bins(feature: Feature, column: npt.NDArray[np.float32]) -> BinTable:
 
 
 def scores(
-    network: ScoringNetwork, x: npt.NDArray[np.float32]
+    network: CreditNetwork, x: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Log-odds and probability of default [N] of encoded rows [N, F]."""
     with torch.inference_mode():
@@ -187,7 +190,7 @@ def reference_table(
     )
 
 
-def _spread(data: Prepared, network: ScoringNetwork) -> Sequence[dict[str, Any]]:
+def _spread(data: Prepared, network: CreditNetwork) -> Sequence[dict[str, Any]]:
     """Real hold-out applicants, evenly spread over their scores: from the safest to the riskiest."""
     held = data.rows(HOLDOUT)
     order = held[np.argsort(scores(network, data.x[held])[0], kind="stable")]

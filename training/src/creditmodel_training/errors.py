@@ -5,12 +5,21 @@ TrainingError                anything that keeps a bundle from being written; th
 ├── DataError                the table cannot be read, or cannot be learned from
 ├── DataUnreachable          the store that has it does not answer now; trying again may help
 ├── OutputError              the bundle cannot be written where it was asked for
-└── ModelFileError           model.pt is not a model of this package
+├── NetworkError             a network's answers do not explain one another, or it cannot be exported
+└── ModelFileError           model.pt is not a network that is known here
 """
 
 from __future__ import annotations
 
-__all__ = ["DataError", "DataUnreachable", "ModelFileError", "OutputError", "SchemaError", "TrainingError"]
+__all__ = [
+    "DataError",
+    "DataUnreachable",
+    "ModelFileError",
+    "NetworkError",
+    "OutputError",
+    "SchemaError",
+    "TrainingError",
+]
 
 
 class TrainingError(Exception):
@@ -46,7 +55,13 @@ class OutputError(TrainingError):
     reason = "OutputError"
 
 
+class NetworkError(TrainingError):
+    """A network's answers do not explain one another, or it cannot be exported."""
+
+    reason = "NetworkError"
+
+
 class ModelFileError(TrainingError):
-    """model.pt is not a model of this package."""
+    """model.pt is not a network that is known here."""
 
     reason = "ModelFileError"

@@ -9,22 +9,20 @@ from pathlib import Path
 import onnx
 import torch
 
-from creditmodel_training.model.network import ScoringNetwork
+from creditmodel_training.errors import NetworkError
+from creditmodel_training.model.own import INPUT, OUTPUTS, CreditNetwork
 
-__all__ = ["INPUT", "OPSET", "OUTPUTS", "export"]
+__all__ = ["OPSET", "export"]
 
 OPSET = 20
 IR_VERSION = 10
 """Written with every graph, so that the runtime of a serving image need not be newer than this."""
 
-INPUT = "features"
-OUTPUTS = ("log_odds", "probability", "contributions")
 
-
-def export(network: ScoringNetwork, path: Path, metadata: dict[str, str]) -> None:
+def export(network: CreditNetwork, path: Path, metadata: dict[str, str]) -> None:
     """Write model.onnx: one input `features` [batch, F], OUTPUTS, a dynamic dimension `batch`, all weights inside.
 
-    `metadata` becomes metadata_props. The same network and metadata give the same bytes.
+    `metadata` becomes metadata_props. The same network and metadata give the same bytes. Raises NetworkError.
     """
     model = _traced(network.eval())
     del model.metadata_props[:]
@@ -34,8 +32,8 @@ def export(network: ScoringNetwork, path: Path, metadata: dict[str, str]) -> Non
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _traced(network: ScoringNetwork) -> onnx.ModelProto:
-    rows = torch.zeros(2, network.tensors.sizes.features)  # two: PyTorch takes a dimension of 1 for a constant
+def _traced(network: CreditNetwork) -> onnx.ModelProto:
+    rows = torch.zeros(2, network.features)  # two: PyTorch takes a dimension of 1 for a constant
     exporter_log = logging.getLogger("torch.onnx")
     level = exporter_log.level
     exporter_log.setLevel(logging.ERROR)
@@ -53,12 +51,21 @@ def _traced(network: ScoringNetwork) -> onnx.ModelProto:
                 external_data=False,
                 verbose=False,
             )
+    except torch.onnx.OnnxExporterError as e:
+        raise NetworkError(f"PyTorch cannot export the network to ONNX: {_cause(e)}") from e
     finally:
         exporter_log.setLevel(level)
     assert program is not None  # noqa: S101 - the exporter returns a program whenever dynamo is on
     model = program.model_proto
     model.ir_version = IR_VERSION
     return model
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of what the exporter stumbled over, without its pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
 
 
 def _without_traces(model: onnx.ModelProto) -> None:

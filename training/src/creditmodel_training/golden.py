@@ -14,7 +14,7 @@ from creditmodel_bundle.contract import Contract, Feature
 from creditmodel_bundle.documents import Golden, GoldenRow
 from creditmodel_bundle.encoder import Encoder
 from creditmodel_bundle.reasons import DECIMALS, MAX_REASONS, top_reasons
-from creditmodel_training.model.network import ScoringNetwork
+from creditmodel_training.model.own import CreditNetwork
 
 __all__ = ["ROWS", "golden"]
 
@@ -29,7 +29,7 @@ not decide whether a replica is ready."""
 Row = Mapping[str, Any]
 
 
-def golden(network: ScoringNetwork, contract: Contract, applicants: Sequence[Row]) -> Golden:
+def golden(network: CreditNetwork, contract: Contract, applicants: Sequence[Row]) -> Golden:
     """ROWS rows: edges of the contract first (each category, missing, ends of each range), real applicants after.
 
     `applicants` are valid raw rows, at least one, spread over the scores.
@@ -84,7 +84,7 @@ def _priority(features: Sequence[Feature], change: Row) -> int:
     return 0 if value is None or any(f.name == name and f.categories for f in features) else 1
 
 
-def _answer(network: ScoringNetwork, contract: Contract, encoder: Encoder, row: Row) -> GoldenRow | None:
+def _answer(network: CreditNetwork, contract: Contract, encoder: Encoder, row: Row) -> GoldenRow | None:
     probability, log_odds, contributions = _scored(network, encoder, row)
     if not _settled(contract, probability, log_odds, contributions):
         return None
@@ -102,7 +102,7 @@ def _row(contract: Contract, probability: float, log_odds: float, contributions:
     )
 
 
-def _scored(network: ScoringNetwork, encoder: Encoder, row: Row) -> tuple[float, float, list[float]]:
+def _scored(network: CreditNetwork, encoder: Encoder, row: Row) -> tuple[float, float, list[float]]:
     x = torch.tensor(np.array([encoder.encode(row)], np.float32))
     with torch.inference_mode():
         log_odds, probability, contributions = network(x)

@@ -24,13 +24,13 @@ from creditmodel_bundle.errors import ContractViolation
 from creditmodel_bundle.manifest import CONTRACT, PYTORCH, REFERENCE
 from creditmodel_bundle.storage import Bundle
 from creditmodel_training.bundling import Meaning, scores, write_bundle
-from creditmodel_training.errors import DataError
+from creditmodel_training.errors import DataError, NetworkError
 from creditmodel_training.evaluation.baselines import baselines
 from creditmodel_training.evaluation.metrics import discrimination
 from creditmodel_training.evaluation.report import evaluate
 from creditmodel_training.fit.fitting import fit
 from creditmodel_training.fit.loop import Settings
-from creditmodel_training.model import load
+from creditmodel_training.model import ScoringNetwork, load
 from creditmodel_training.outcomes import KEY, Outcomes
 from creditmodel_training.prepare import HOLDOUT, Prepared, prepare
 from creditmodel_training.schema import FeatureSpec, Schema, SplitColumn
@@ -88,6 +88,11 @@ def retrain(material: Material, champion: Bundle, out: Path, version: str, setti
     """Train a challenger and write its bundle to a local directory. Raises TrainingError."""
     data, contract = material.data, Contract.read(champion.path(CONTRACT))
     incumbent = load(champion.path(PYTORCH))
+    if not isinstance(incumbent, ScoringNetwork):
+        raise NetworkError(
+            f"the champion is {incumbent.architecture!r}, which only its own pipeline trains; this command makes "
+            f"{ScoringNetwork.architecture!r}. Use spec.retraining.policy Signal"
+        )
     network = fit(data, settings).network
     held = data.rows(HOLDOUT)
     x, y = data.x[held], data.y[held]

@@ -24,10 +24,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from creditmodel_training import model
 from creditmodel_training.errors import ModelFileError
-from creditmodel_training.model import ScoringNetwork
+from creditmodel_training.model import CreditNetwork
+from creditmodel_training.model.own import OUTPUTS
 
 __all__ = [
-    "OUTPUTS",
     "FloatArray",
     "ModelError",
     "ModelMismatch",
@@ -43,9 +43,6 @@ __all__ = [
 
 FloatArray = NDArray[np.float32]
 Outputs = dict[str, FloatArray]
-
-OUTPUTS = ("log_odds", "probability", "contributions")
-"""What the network returns, in its order; the graph's outputs have these names."""
 
 _ORT_ERRORS = tuple(
     error for error in vars(ort_errors).values() if isinstance(error, type) and issubclass(error, Exception)
@@ -104,20 +101,20 @@ class OnnxRunner:
     def __init__(self, path: Path, threads: int = 1) -> None:
         self.name = "onnx"
         self._session = _session(path, threads)
-        self._input, self.features = _single_input(path, self._session)
+        self.input, self.features = _single_input(path, self._session)
         self.outputs = tuple(output.name for output in self._session.get_outputs())
 
     def run(self, rows_bf: FloatArray) -> Outputs:
         """Score rows, see Runner."""
         try:
-            values = self._session.run(None, {self._input: rows_bf})
+            values = self._session.run(None, {self.input: rows_bf})
         except _ORT_ERRORS as e:
             raise ModelRefused(f"the ONNX graph fails on {_shape(rows_bf)}: {_first_line(e)}") from e
         return dict(zip(self.outputs, values, strict=True))
 
     def prepared(self, rows_bf: FloatArray) -> Callable[[], object]:
         """A timed call, see Runner."""
-        return partial(self._session.run, None, {self._input: rows_bf})
+        return partial(self._session.run, None, {self.input: rows_bf})
 
 
 class TorchRunner:
@@ -151,7 +148,7 @@ def load_runner(path: Path, threads: int = 1) -> Runner:
         return OnnxRunner(path, threads)
     _refuse_programs(path)
     network = _network(path)
-    return TorchRunner(network, network.tensors.sizes.features)
+    return TorchRunner(network, network.features)
 
 
 def run_in_batches(runner: Runner, rows_bf: FloatArray, sizes: Iterator[int]) -> Outputs:
@@ -210,14 +207,14 @@ def _refuse_programs(path: Path) -> None:
         kind = "a TorchScript program"
     else:
         return
-    raise ModelUnreadable(f"{path.name} is {kind}; give the model.pt that creditmodel-train writes")
+    raise ModelUnreadable(f"{path.name} is {kind}; write model.pt with creditmodel_training.model.save")
 
 
-def _network(path: Path) -> ScoringNetwork:
+def _network(path: Path) -> CreditNetwork:
     try:
         return model.load(path)
     except ModelFileError as e:
-        raise ModelUnreadable(f"{path.name} is no model.pt of creditmodel-train: {_first_line(e)}") from e
+        raise ModelUnreadable(_first_line(e)) from e
 
 
 def _check_rows(runner: Runner, outputs: Outputs, rows: int) -> None:

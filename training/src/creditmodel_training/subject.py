@@ -12,7 +12,8 @@ from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.errors import BundleInvalid
 from creditmodel_bundle.manifest import CONTRACT, ONNX, PYTORCH, REFERENCE
 from creditmodel_bundle.storage import fetch
-from creditmodel_training.runners import ModelMismatch, Runner, load_runner
+from creditmodel_training.model.own import INPUT, OUTPUTS
+from creditmodel_training.runners import ModelMismatch, OnnxRunner, Runner, load_runner
 
 __all__ = ["Subject", "feature_count", "opened_bundle", "opened_files"]
 
@@ -28,8 +29,11 @@ class Subject:
     digest: str | None = None
 
     def runners(self, threads: int = 1) -> tuple[Runner, Runner]:
-        """Load both. Raises ModelUnreadable, and ModelMismatch when one of them is not the contract's width."""
+        """Load both. Raises ModelUnreadable, and ModelMismatch when one of them is not the contract's width, or the
+        graph of a bundle is none that the server would take."""
         pair = load_runner(self.pytorch, threads), load_runner(self.onnx, threads)
+        if self.digest is not None:
+            _check_servable(pair[1])
         feature_count(self.contract, pair)
         return pair
 
@@ -56,6 +60,15 @@ def opened_files(pytorch: Path, onnx: Path, contract: Path | None, reference: Pa
     if contract is not None and not contract.is_file():
         raise BundleInvalid(f"{contract} is no file")
     yield Subject(pytorch, onnx, Contract.read(contract) if contract else None, reference)
+
+
+def _check_servable(onnx: Runner) -> None:
+    if not isinstance(onnx, OnnxRunner):
+        raise ModelMismatch(f"{ONNX} is a PyTorch file")
+    if onnx.input != INPUT:
+        raise ModelMismatch(f"the graph's input is called {onnx.input!r}; the server gives it {INPUT!r}")
+    if absent := [name for name in OUTPUTS if name not in onnx.outputs]:
+        raise ModelMismatch(f"the graph gives {', '.join(onnx.outputs)}, and not {', '.join(absent)}")
 
 
 def feature_count(contract: Contract | None, runners: tuple[Runner, Runner]) -> int:

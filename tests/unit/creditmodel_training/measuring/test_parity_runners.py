@@ -87,7 +87,7 @@ def test_a_torch_export_program_is_refused_because_loading_it_unpickles(tmp_path
     path = tmp_path / "model.pt2"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model/archive_format", "pt2")
-    with pytest.raises(ModelUnreadable, match=r"torch\.export program.*unpickles.*give the model\.pt"):
+    with pytest.raises(ModelUnreadable, match=r"torch\.export program.*unpickles.*write model\.pt with"):
         load_runner(path)
 
 
@@ -102,7 +102,7 @@ def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
 def test_a_state_of_another_architecture_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save({"config": {"architecture": "resnet"}, "state_dict": {}}, path)
-    with pytest.raises(ModelUnreadable, match=r"model\.pt is no model\.pt of creditmodel-train.*resnet"):
+    with pytest.raises(ModelUnreadable, match="no installed package registers the architecture 'resnet'"):
         load_runner(path)
 
 

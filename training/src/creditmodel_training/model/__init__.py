@@ -1,6 +1,7 @@
-"""The PyTorch network, and the file it is kept in."""
+"""The PyTorch network, a user's own, and the file either is kept in."""
 
 from creditmodel_training.model.file import load, save
 from creditmodel_training.model.network import ScoringNetwork
+from creditmodel_training.model.own import CreditNetwork, attributed
 
-__all__ = ["ScoringNetwork", "load", "save"]
+__all__ = ["CreditNetwork", "ScoringNetwork", "attributed", "load", "save"]

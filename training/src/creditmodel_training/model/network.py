@@ -12,10 +12,13 @@ Everything is a matrix product of fixed weights or elementwise, which ONNX Runti
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from creditmodel_training.model.own import CreditNetwork, Plain
 
 __all__ = ["ScoringNetwork", "ScoringTensors", "Sizes", "score"]
 
@@ -98,20 +101,25 @@ def score(tensors: ScoringTensors, x_bf: Tensor) -> tuple[Tensor, Tensor]:
         left_bl = ramps_ba[:, sizes.ramps : sizes.ramps + sizes.left] - tensors.left_anchor
         right_bl = ramps_ba[:, sizes.ramps + sizes.left :] @ tensors.pair_weights + tensors.pair_bias
         contributions_bf = contributions_bf + (left_bl * right_bl) @ tensors.share
-    return tensors.baseline + _sum(contributions_bf), contributions_bf
+    return (tensors.baseline.double() + _sum(contributions_bf)).float(), contributions_bf
 
 
 def _sum(values_bf: Tensor) -> Tensor:
-    """Sums of the rows, whose bits do not depend on a row's place in the batch.
+    """Sums of the rows in float64, whose bits do not depend on a row's place in the batch.
 
     A kernel adds the numbers between two aligned addresses at once and those before and after one by one: rows whose
     length is no multiple of ALIGNED begin differently aligned, and the same numbers are added in another order.
+
+    Every runtime has an order of its own as well. Where large contributions cancel, float32 sums then differ by more
+    than a parity check may allow for a result near 0; float64 sums differ by nothing that float32 can tell.
     """
-    return nn.functional.pad(values_bf, (0, -values_bf.shape[1] % ALIGNED)).sum(1)
+    return nn.functional.pad(values_bf, (0, -values_bf.shape[1] % ALIGNED)).double().sum(1)
 
 
-class ScoringNetwork(nn.Module):
-    """The network that is saved, exported and served. Its state is ScoringTensors, one buffer each."""
+class ScoringNetwork(CreditNetwork):
+    """The network that creditmodel-train makes. Its state is ScoringTensors, one buffer each."""
+
+    architecture: ClassVar[str] = "additive-ramps/1"
 
     def __init__(self, tensors: ScoringTensors) -> None:
         super().__init__()
@@ -122,6 +130,20 @@ class ScoringNetwork(nn.Module):
     def tensors(self) -> ScoringTensors:
         """The numbers of the network."""
         return ScoringTensors(**{field.name: getattr(self, field.name) for field in fields(ScoringTensors)})
+
+    @property
+    def features(self) -> int:
+        """F, see CreditNetwork."""
+        return self.tensors.sizes.features
+
+    def config(self) -> dict[str, Plain]:
+        """Its Sizes, see CreditNetwork."""
+        return asdict(self.tensors.sizes)
+
+    @classmethod
+    def of_config(cls, **config: int) -> ScoringNetwork:  # type: ignore[override]  # its sizes are numbers
+        """A network of these Sizes, see CreditNetwork."""
+        return cls(ScoringTensors.zeros(Sizes(**config)))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log_odds [B], probability [B], contributions [B, F] of encoded rows float32 [B, F]."""

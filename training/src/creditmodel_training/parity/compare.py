@@ -22,6 +22,9 @@ ODD_SIZES = (1, 2, 3, 5, 7, 13, 31, 33, 127)
 ALONE_ROWS = 40_000
 """At most this many rows are also scored one at a time; a call takes about 20 µs."""
 
+TINY = 1e-6
+"""Of smaller numbers a relative difference says nothing: a probability of 1e-40 has two digits in float32."""
+
 Outputs = dict[str, FloatArray]
 
 
@@ -35,7 +38,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class OutputDifference:
-    """The largest differences of one output over its finite elements; relative to |pytorch|, where that is not 0."""
+    """The largest differences of one output over its finite elements; relative to |pytorch|, where that is not tiny."""
 
     name: str
     max_abs: float
@@ -201,7 +204,7 @@ def _count_output(
 
 def _enlarge(tally: _Tally, name: str, reference: NDArray[np.float64], difference: NDArray[np.float64]) -> None:
     most, most_relative = tally.largest.get(name, (0.0, 0.0))
-    relative = np.divide(difference, reference, out=np.zeros_like(difference), where=reference > 0)
+    relative = np.divide(difference, reference, out=np.zeros_like(difference), where=reference > TINY)
     tally.largest[name] = (
         max(most, float(difference.max(initial=0.0))),
         max(most_relative, float(relative.max(initial=0.0))),
