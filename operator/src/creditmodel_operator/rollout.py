@@ -28,6 +28,8 @@ from creditmodel_operator.revision import Revision
 
 __all__ = ["Challenge", "Rollout", "Share", "Stage", "roll", "timestamp"]
 
+_STARTS = frozenset({"ContainerCreating", "PodInitializing"})
+"""What every container waits for at first: no trouble."""
 _CARRIED = (names.ACTIVE_SINCE, names.GATED, names.EVALUATION, names.APPROVAL)
 
 
@@ -168,7 +170,7 @@ class _Pass:
             *self._others(self.fleet.champion, wanted),
         )
         ready = live.deployment.ready if live else 0
-        message = f"{wanted.name}: {ready} of {size} pods ready"
+        message = f"{wanted.name}: {ready} of {size} pods ready{self._why(wanted)}"
         rollout = self._rollout(Stage.STARTING, self.fleet.champion, actions, message)
         return replace(rollout, look_again=_earliest(rollout.look_again, deadline))
 
@@ -359,7 +361,7 @@ def _trouble(pod: Pod) -> str | None:
     ended = pod.terminated or pod.last_terminated
     if ended is not None:
         return f"pod {pod.meta.name} ended with code {ended.exit_code}: {ended.message.strip() or ended.reason}"
-    if pod.waiting is not None:
+    if pod.waiting is not None and pod.waiting[0] not in _STARTS:
         return f"pod {pod.meta.name} waits: {': '.join(part for part in pod.waiting if part)}"
     return f"pod {pod.meta.name}: {pod.unschedulable}" if pod.unschedulable else None
 

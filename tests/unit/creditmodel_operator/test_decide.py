@@ -382,6 +382,24 @@ def test_suspend_leaves_the_drift_check_and_old_jobs_as_they_are(world: World) -
     assert {key for key in world.objects if key[0] != "Pod"} == before
 
 
+def test_what_keeps_a_challenger_from_starting_is_said_before_the_deadline(world: World) -> None:
+    world.promote("v1")
+    world.spec("v2", rollout={"progressDeadlineSeconds": 600})
+    for _ in range(4):
+        world.reconcile()
+        world.run_jobs()
+    v2 = world.revision("v2")
+    world.waiting_pod(v2, "ContainerCreating", "")
+    world.reconcile()
+    assert world.condition("Ready")["message"] == f"{v2}: 0 of 2 pods ready"
+    world.delete("Pod", f"{v2}-0")
+    world.waiting_pod(v2, "ImagePullBackOff", "not found")
+    world.reconcile()
+    message = world.condition("Ready")["message"]
+    assert message == f"{v2}: 0 of 2 pods ready; pod {v2}-0 waits: ImagePullBackOff: not found"
+    assert world.conditions["Stalled"] == "False"
+
+
 def test_a_new_spec_during_a_rollout_supersedes_it(world: World) -> None:
     v1 = world.promote("v1")
     world.spec("v2")
