@@ -15,6 +15,7 @@ __all__ = [
     "APPROVAL",
     "CANDIDATE_SINCE",
     "COMPONENT",
+    "CONTAINERS",
     "DIGEST",
     "EPISODE",
     "EVALUATION",
@@ -29,12 +30,14 @@ __all__ = [
     "MAX_NAME",
     "MEASUREMENT",
     "MEASURES",
+    "MEASURING_CONTAINER",
     "RECIPE",
     "RECORD_MANAGER",
     "REVISION",
     "ROLLOUT_FAILURE",
     "ROLLOUT_MANAGER",
     "SCALE_MANAGER",
+    "SERVING_CONTAINER",
     "STREAK",
     "URI",
     "child_labels",
@@ -63,6 +66,11 @@ COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 JOB_NAME = "batch.kubernetes.io/job-name"
 """Kubernetes' own label on a Job's pods."""
+SERVING_CONTAINER = "serve"
+MEASURING_CONTAINER = "measure"
+CONTAINERS = frozenset({SERVING_CONTAINER, MEASURING_CONTAINER})
+"""The operator's own containers: the ones whose state and last words count."""
+
 REVISION = "creditmodel.dev/revision"
 GATE = "creditmodel.dev/gate"
 

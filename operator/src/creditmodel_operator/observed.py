@@ -7,7 +7,7 @@ from API objects at the watch, once per change.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -311,8 +311,7 @@ def _pod(body: Raw) -> Pod:
     status = body.get("status") or {}
     meta = _meta(body)
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
-    containers = status.get("containerStatuses") or ()
-    container = containers[0] if containers else {}
+    container = _own_container(status.get("containerStatuses") or ())
     scheduled = conditions.get("PodScheduled", {})
     refused = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
     return Pod(
@@ -326,6 +325,12 @@ def _pod(body: Raw) -> Pod:
         last_terminated=_terminated(container.get("lastState") or {}),
         ready=conditions.get("Ready", {}).get("status") == "True",
     )
+
+
+def _own_container(containers: Sequence[Raw]) -> Raw:
+    """The status of the operator's own container: they are listed by name, and a mesh may have added another."""
+    own = (container for container in containers if container.get("name") in names.CONTAINERS)
+    return next(own, containers[0] if containers else {})
 
 
 def _approval(body: Raw) -> Approval:

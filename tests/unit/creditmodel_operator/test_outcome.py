@@ -250,3 +250,16 @@ def test_while_a_retry_runs_the_last_error_stays_to_be_read(world: World) -> Non
     assert first["lastTransitionTime"] == second["lastTransitionTime"]
     assert "attempt 2 of" in second["message"]
     assert world.conditions["Reconciling"] == "True"
+
+
+def test_a_container_that_a_mesh_has_put_beside_the_own_one_says_nothing(world: World) -> None:
+    world.spec("v1")
+    world.reconcile()
+    (job,) = world.jobs("artifact")
+    world.end_job(job, world.good(job))
+    status = world.objects["Pod", f"{job['metadata']['name']}-x"]["status"]
+    status["containerStatuses"][0]["name"] = "measure"
+    proxy = {"name": "a-proxy", "state": {"terminated": {"exitCode": 0, "message": "bye"}}}
+    status["containerStatuses"].insert(0, proxy)
+    world.reconcile()
+    assert world.conditions["ArtifactVerified"] == "True"

@@ -77,7 +77,7 @@ def _container(revision: Revision) -> Manifest:
     _, mount, environment = scratch("2Gi")
     resources = revision.serving.resources
     return {
-        "name": "serve",
+        "name": names.SERVING_CONTAINER,
         "image": revision.image,
         "command": ["creditmodel-serve"],
         "args": _arguments(revision),

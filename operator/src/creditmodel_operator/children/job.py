@@ -77,7 +77,7 @@ def _failure_rules(work: Work) -> list[Manifest]:
 def _pod(work: Work) -> Manifest:
     volume, mount, environment = scratch("8Gi")
     container = {
-        "name": "measure",
+        "name": names.MEASURING_CONTAINER,
         "image": work.image,
         "command": [*work.command, "--measurement", TERMINATION_LOG],
         "env": [
