@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import ipaddress
 import json
@@ -12,7 +11,6 @@ import secrets
 import ssl
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +18,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
+
+from creditmodel_sandbox.client import load_kubeconfig
 
 JSON = dict[str, Any]
 
@@ -43,29 +42,17 @@ class ApiServer:
     tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
-        config = yaml.safe_load(self.kubeconfig.read_text())
-        context = _named(config["contexts"], config["current-context"])["context"]
-        cluster = _named(config["clusters"], context["cluster"])["cluster"]
-        user = _named(config["users"], context["user"])["user"]
-        self.url = cluster["server"]
-        self.tls = ssl.create_default_context(cadata=self._material(cluster, "certificate-authority").decode())
-        self.tls.verify_flags &= ~ssl.VERIFY_X509_STRICT  # a test cluster's own authority is seldom by the book
-        if "token" in user:
-            self.headers["Authorization"] = f"Bearer {user['token']}"
-        else:
-            with tempfile.NamedTemporaryFile() as pem:
-                pem.write(self._material(user, "client-certificate") + b"\n" + self._material(user, "client-key"))
-                pem.flush()
-                self.tls.load_cert_chain(pem.name)
+        given = load_kubeconfig(self.kubeconfig)
+        self.url = given.server
+        self.tls = given.ssl if isinstance(given.ssl, ssl.SSLContext) else None
+        if authorization := given.authorization():
+            self.headers["Authorization"] = authorization
 
-    def _material(self, entry: JSON, name: str) -> bytes:
-        """A PEM given inline, or as a file beside the kubeconfig."""
-        data = entry.get(f"{name}-data")
-        return base64.b64decode(data) if data else (self.kubeconfig.parent / entry[name]).read_bytes()
-
-    def connect(self) -> http.client.HTTPSConnection:
+    def connect(self) -> http.client.HTTPConnection:
         """A connection of one's own, for watches and for closing it early."""
         address = urlsplit(self.url)
+        if self.tls is None:
+            return http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
         return http.client.HTTPSConnection(address.hostname or "", address.port, context=self.tls, timeout=30)
 
     def request(
@@ -128,10 +115,6 @@ class ApiServer:
     def _succeed(self, answer: Answer) -> Any:
         assert answer.code < 400, answer.body
         return answer.body
-
-
-def _named(entries: list[JSON], name: str) -> JSON:
-    return next(entry for entry in entries if entry["name"] == name)
 
 
 @dataclass

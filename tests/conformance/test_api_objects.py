@@ -294,7 +294,7 @@ def test_a_delete_with_another_uid_is_a_conflict(apiserver: Any, maps: str) -> N
     apiserver.post(maps, config_map("a"))
     answer = apiserver.request("DELETE", f"{maps}/a", {"preconditions": {"uid": "not-this-one"}})
     assert answer.code == 409
-    assert "Precondition failed: UID in precondition" in answer.body["message"]
+    assert "the UID in the precondition (not-this-one) does not match the UID in record" in answer.body["message"]
 
 
 def test_a_delete_says_what_was_deleted(apiserver: Any, maps: str) -> None:

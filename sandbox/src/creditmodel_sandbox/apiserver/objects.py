@@ -277,13 +277,13 @@ class Objects:
         return saved, False
 
     def _check_preconditions(self, resource: Resource, key: Key, meta: JSON, options: DeleteOptions) -> None:
-        for wanted, name, label in (
-            (options.uid, "uid", "UID"),
-            (options.version, "resourceVersion", "ResourceVersion"),
+        for wanted, name, label, since in (
+            (options.uid, "uid", "UID", "deleted and then recreated"),
+            (options.version, "resourceVersion", "ResourceVersion", "modified"),
         ):
-            if wanted is not None and wanted != meta[name]:
-                why = f"Precondition failed: {label} in precondition: {wanted}, {label} in object meta: {meta[name]}"
-                raise conflict(resource, key[1], why)
+            if wanted is not None and wanted != (found := meta[name]):
+                why = f"the {label} in the precondition ({wanted}) does not match the {label} in record ({found})"
+                raise conflict(resource, key[1], f"{why}. The object might have been {since}")
 
     def _set_finalizers(self, meta: JSON, propagation: str | None) -> None:
         """Leave the garbage collector its orders, as finalizers. A repeated delete without a policy changes none."""
