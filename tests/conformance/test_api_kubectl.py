@@ -232,6 +232,9 @@ def test_diff_shows_what_apply_would_change(run: Run) -> None:
 
 def test_auth_can_i_and_whoami_answer(run: Run) -> None:
     assert run("auth", "can-i", "create", "deployments") == "yes\n"
+    rows = [row.split() for row in run("auth", "can-i", "--list").splitlines()]
+    assert ["*.*", "[]", "[]", "[*]"] in rows
+    assert ["[*]", "[]", "[*]"] in rows
     assert "system:authenticated" in run("auth", "whoami")
 
 

@@ -18,6 +18,11 @@ JSON = dict[str, Any]
 BINDABLE = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
 """Where the objects are that a token can be bound to."""
 _RBAC = "rbac.authorization.k8s.io"
+_EVERYTHING: list[JSON] = [
+    {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
+    {"verbs": ["*"], "nonResourceURLs": ["*"]},
+]
+_RULE_KINDS = {"resource": "resources", "nonResource": "nonResourceURLs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +173,9 @@ def review(kind: str, obj: JSON, user: User, credentials: Credentials, store: St
         case "TokenReview":
             return _token_review(spec, credentials, store)
         case "SelfSubjectRulesReview":
-            rules = (
-                [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
-                if user.is_admin
-                else list(_rules(user, spec.get("namespace", ""), store))
-            )
-            return {"resourceRules": rules, "nonResourceRules": [], "incomplete": False}
+            rules = _EVERYTHING if user.is_admin else list(_rules(user, spec.get("namespace", ""), store))
+            found = {f"{kind}Rules": [rule for rule in rules if key in rule] for kind, key in _RULE_KINDS.items()}
+            return found | {"incomplete": False}
         case "SelfSubjectAccessReview":
             subject = user
         case _:

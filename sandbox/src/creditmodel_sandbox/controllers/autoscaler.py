@@ -392,9 +392,11 @@ class Autoscaler:
             return None
         memory = self._memory[hpa["metadata"]["uid"]]
         reference = hpa["spec"]["scaleTargetRef"]
-        name = f"{namespace_of(hpa)}/{reference['name']}"
-        if reference["kind"] != "Deployment" or (obj := cache.get(DEPLOYMENTS, name)) is None:
-            return Snapshot(hpa, None, f"{reference['kind'].lower()}s.apps {reference['name']!r} not found")
+        if reference["kind"] != "Deployment":
+            return Snapshot(hpa, None, f"the sandbox scales Deployments only, and this is a {reference['kind']}")
+        obj = cache.get(DEPLOYMENTS, f"{namespace_of(hpa)}/{reference['name']}")
+        if obj is None:
+            return Snapshot(hpa, None, f"deployments.apps {reference['name']!r} not found")
         selector = obj["spec"]["selector"]
         pods = tuple(pod for pod in cache.all(PODS, namespace_of(hpa)) if matches(selector, pod))
         return Snapshot(hpa, _scale_of(obj), "", pods, await self._metrics(namespace_of(hpa)), memory)
