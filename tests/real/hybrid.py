@@ -52,7 +52,7 @@ async def _run(programs: Path, work: Path, command: Sequence[str], *, controller
         extensions = stack.enter_context(_extensions(programs, work, core))
         url = await stack.enter_async_context(_front(credentials, sandbox, extensions))
         kubeconfig = work / "kubeconfig"
-        kubeconfig.write_text(credentials.kubeconfig(url, "creditmodel-hybrid"))
+        kubeconfig.write_bytes(credentials.kubeconfig(url, "creditmodel-hybrid"))
         if controllers:
             joined = [SANDBOX, "controllers", "--kubeconfig", str(kubeconfig)]
             stack.enter_context(background(joined, work / "controllers.log"))
