@@ -1,7 +1,8 @@
 """Whole lists: one each time that Kopf lists, at start and whenever it has lost the thread of its watch.
 
-Kopf tells of what it finds, not of what it does not find any more, nor when a list is complete. A list that begins
-after Kopf's own tells both, whatever Kopf's watch goes on to tell.
+Kopf's own would tell of what it finds, not of what it does not find any more, nor when it is complete, and would keep
+all of it at once; so it is made empty (connection.py), and the operator's begins after it. What happens from then on is
+told by Kopf's watch.
 """
 
 from __future__ import annotations

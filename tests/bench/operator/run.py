@@ -10,6 +10,8 @@ floor_ms_per_write     the burst's time per write of the bare handler: each of t
 ms_per_write           the burst's time per write of the operator, status, records and events included
 ratio_floor            the one over the other
 ratio_floor_per_child  the operator's burst over the bare handler's: the same children, so time per child
+cpu_ratio_per_child    the same of the CPU time of the API server, the stub and the load, which hold up both bursts:
+                       it hardly depends on what else the machine does
 cpu_ms_per_write       CPU time of the operator's process per write; floor_cpu_ms_per_write is the bare handler's
 apply_to_first_job_*   from the apply's answer to the first Job, to its watcher; apply_to_ready_* to Ready=True
 requests_per_object    requests of the operator in the burst, watches aside, per CreditModel
@@ -68,6 +70,7 @@ class Process:
 
     process: subprocess.Popen[bytes]
     log: Path
+    core: int
 
     def url(self) -> str:
         """Where the operator says that its metrics are."""
@@ -93,6 +96,11 @@ class Process:
 RUNNING: list[Process] = []
 
 
+def others_cpu_s() -> float:
+    """CPU time so far of what is not the operator: the API server, the stub, and the load, which is this process."""
+    return time.process_time() + sum(running.cpu_s() for running in RUNNING if running.core == OTHERS_CORE)
+
+
 @contextmanager
 def started(work: Path, name: str, core: int, command: list[str], **environment: str) -> Iterator[Process]:
     """A process on `core`, ended afterwards."""
@@ -104,11 +112,12 @@ def started(work: Path, name: str, core: int, command: list[str], **environment:
             stderr=file,
             env={**os.environ, **environment},
         )
-    RUNNING.append(Process(process, log))
+    running = Process(process, log, core)
+    RUNNING.append(running)
     try:
-        yield RUNNING[-1]
+        yield running
     finally:
-        RUNNING.remove(Process(process, log))
+        RUNNING.remove(running)
         process.send_signal(signal.SIGKILL)
         process.wait()
 
@@ -262,21 +271,30 @@ async def settled(url: str) -> tuple[Callable[..., float], float]:
     return total, made
 
 
-async def burst(client: Client, operator: Process, count: int) -> tuple[JSON, float]:
-    """From the first apply to the last Ready; the figures, and the burst's seconds."""
+@dataclass(frozen=True)
+class Spent:
+    """What a burst took."""
+
+    seconds: float
+    others_cpu_s: float
+    """CPU time of what is not the operator."""
+
+
+async def burst(client: Client, operator: Process, count: int) -> tuple[JSON, Spent]:
+    """From the first apply to the last Ready; the figures, and what it took."""
     watcher = Watcher()
     url = operator.url()
     async with asyncio.TaskGroup() as tasks:
         with watching(client, watcher, tasks):
-            cpu, began = operator.cpu_s(), time.perf_counter()
+            cpu, others, began = operator.cpu_s(), others_cpu_s(), time.perf_counter()
             applied = await apply_all(client, count)
             await until(lambda: len(watcher.ready) == count, lambda: f"{len(watcher.ready)} of {count} are Ready")
-            seconds = max(watcher.ready.values()) - began
+            spent = Spent(max(watcher.ready.values()) - began, others_cpu_s() - others)
     total, made = await settled(url)
     first = [(watcher.first_job[name] - at) for name, at in applied.items()]
     ready = [(watcher.ready[name] - at) for name, at in applied.items()]
     return {
-        "ms_per_write": seconds / made * 1e3,
+        "ms_per_write": spent.seconds / made * 1e3,
         "cpu_ms_per_write": (operator.cpu_s() - cpu) / made * 1e3,
         "writes_per_object": made / count,
         "apply_to_first_job_p50_s": statistics.median(first),
@@ -284,7 +302,7 @@ async def burst(client: Client, operator: Process, count: int) -> tuple[JSON, fl
         "apply_to_ready_p50_s": statistics.median(ready),
         "apply_to_ready_p99_s": percentile(ready, 99),
         "requests_per_object": total("creditmodel_operator_api_requests_total") / count,
-    }, seconds
+    }, spent
 
 
 def percentile(values: list[float], percent: int) -> float:
@@ -349,8 +367,8 @@ async def restart(work: Path, environment: JSON, count: int, idle_s: float) -> J
             }
 
 
-async def ours(work: Path, count: int, idle_s: float) -> tuple[JSON, float, list[JSON]]:
-    """The operator: burst, restart, rest. The figures, the burst's seconds, and one CreditModel's children."""
+async def ours(work: Path, count: int, idle_s: float) -> tuple[JSON, Spent, list[JSON]]:
+    """The operator: burst, restart, rest. The figures, what the burst took, and one CreditModel's children."""
     with api_server(work, "ours") as kubeconfig:
         environment = {"KUBECONFIG": str(kubeconfig)}
         async with Client(load_kubeconfig(kubeconfig), "bench") as client:
@@ -359,15 +377,15 @@ async def ours(work: Path, count: int, idle_s: float) -> tuple[JSON, float, list
             operator = started(work, "operator", OPERATOR_CORE, operator_command(), **environment)
             with stub, operator as running:
                 await asyncio.to_thread(running.url)
-                found, seconds = await burst(client, running, count)
+                found, spent = await burst(client, running, count)
                 memory = running.peak_mb()
             children = await template(client)
             found |= {"rss_mb_1000": memory} | await restart(work, environment, count, idle_s)
-    return found, seconds, children
+    return found, spent, children
 
 
-async def floor(work: Path, count: int, children: list[JSON]) -> tuple[float, float]:
-    """The bare handler on the same children: the burst's seconds, and CPU seconds of its process."""
+async def floor(work: Path, count: int, children: list[JSON]) -> tuple[Spent, float]:
+    """The bare handler on the same children: what the burst took, and CPU seconds of its process."""
     file = work / "children.json"
     file.write_text(json.dumps(children))
     watcher, wanted = Watcher(), count * len(children)
@@ -380,12 +398,12 @@ async def floor(work: Path, count: int, children: list[JSON]) -> tuple[float, fl
             with stub, bare as running, watching(client, watcher, tasks):
                 await warm(client, watcher, len(children))
                 watcher.settled.clear()
-                cpu, began = running.cpu_s(), time.perf_counter()
+                cpu, others, began = running.cpu_s(), others_cpu_s(), time.perf_counter()
                 await apply_all(client, count)
                 await until(
                     lambda: len(watcher.settled) == wanted, lambda: f"{len(watcher.settled)} of {wanted} are settled"
                 )
-                return watcher.last - began, running.cpu_s() - cpu
+                return Spent(watcher.last - began, others_cpu_s() - others), running.cpu_s() - cpu
 
 
 async def warm(client: Client, watcher: Watcher, children: int) -> None:
@@ -403,13 +421,14 @@ async def measure(arguments: argparse.Namespace) -> JSON:
     """Both, side by side."""
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        found, seconds, children = await ours(work, arguments.objects, arguments.idle_seconds)
-        floor_s, floor_cpu_s = await floor(work, arguments.objects, children)
+        found, spent, children = await ours(work, arguments.objects, arguments.idle_seconds)
+        least, floor_cpu_s = await floor(work, arguments.objects, children)
     created = arguments.objects * len(children)
-    found["floor_ms_per_write"] = floor_s / created * 1e3
+    found["floor_ms_per_write"] = least.seconds / created * 1e3
     found["floor_cpu_ms_per_write"] = floor_cpu_s / created * 1e3
     found["ratio_floor"] = found["ms_per_write"] / found["floor_ms_per_write"]
-    found["ratio_floor_per_child"] = seconds / floor_s
+    found["ratio_floor_per_child"] = spent.seconds / least.seconds
+    found["cpu_ratio_per_child"] = spent.others_cpu_s / least.others_cpu_s
     found["children_per_object"] = len(children)
     return {name: rounded(value) for name, value in found.items()}
 
