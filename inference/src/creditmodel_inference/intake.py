@@ -393,7 +393,11 @@ class _ColumnReader:
 
     def _decode(self, piece: bytes) -> tuple[NDArray[np.float64], int]:
         """Rows, and the quotation marks that their JSON must have."""
-        applicants = self._unbounded.decode(piece)
+        try:
+            applicants = self._unbounded.decode(piece)
+        except msgspec.ValidationError:
+            self._piece.decode(piece)  # names the first violation, which may be one of the bounds
+            raise
         count, plain, pack = len(applicants), len(self._plain), self._pack
         packed = b"".join([pack(*values[:plain]) for values in map(astuple, applicants)])
         rows = np.empty((count, self._width), np.float64)

@@ -110,6 +110,19 @@ def test_the_reader_of_many_says_what_the_reader_of_one_says(
     assert outcome(lambda _: intake.read_columns(*parts_of(body, size)), body) == outcome(intake.read, body)
 
 
+def test_of_two_violations_both_readers_name_the_first(
+    contract: Contract, applicants: Callable[..., list[Row]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "CAREFUL_BYTES", 0)
+    rows = applicants(2)
+    rows[0]["age"] = 200
+    del rows[1]["limit"]
+    intake = Intake(contract, 100)
+    for ordered in (rows, rows[::-1]):
+        body = json.dumps({"applicants": ordered}).encode()
+        assert outcome(intake.read_columns, body) == outcome(intake.read, body)
+
+
 def test_a_large_body_may_have_escapes(contract: Contract, applicants: Callable[..., list[Row]]) -> None:
     rows = [row | {"home": "é"} for row in applicants(1_500)]
     intake = Intake(contract, 10_000)
