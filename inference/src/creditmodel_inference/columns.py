@@ -65,9 +65,10 @@ class ColumnAnswers:
         self._bounds = np.array(answers.bounds)
         self._decisions = _pieces([text.encode() for text in answers.decisions])
         prefixes = [f"{text}{whole}." for text in answers.reasons for whole in range(10)]
-        # The last entry stands for no reason at all.
-        self._first = _pieces([*(prefix.encode() for prefix in prefixes), b""])
-        self._later = _pieces([*(f",{prefix}".encode() for prefix in prefixes), b""])
+        # A row's first reason has no comma before it. The last entry of a table stands for no reason at all.
+        later = [f",{prefix}" for prefix in prefixes]
+        self._prefixes = _pieces([*(prefix.encode() for prefix in [*prefixes, *later]), b""])
+        self._shift = np.array([0] + [len(prefixes)] * (MAX_REASONS - 1))
         self._thousands = _pieces([*(b"%03d" % number for number in range(1_000)), b""])
         self._units = _pieces([*(b"%03d}" % number for number in range(1_000)), b""])
 
@@ -109,22 +110,21 @@ class ColumnAnswers:
         pieces[:, 4] = b',"points":'
         pieces[:, 5] = _encoded(columns.points)
         pieces[:, 6] = self._decisions[columns.decision]
-        for place in range(MAX_REASONS):
-            pieces[:, 7 + 3 * place : 10 + 3 * place] = self._reason(columns.reasons[:, place], contributions, place)
+        pieces[:, 7::3], pieces[:, 8::3], pieces[:, 9::3] = self._reasons(columns.reasons, contributions)
         return b"".join([*pieces.ravel().tolist(), b"]}"])
 
-    def _reason(self, index: NDArray[np.int64], contributions: NDArray[np.float64], place: int) -> Pieces:
-        """Three pieces a row: the reason up to the decimal point, and two times three decimals."""
+    def _reasons(self, index: NDArray[np.int64], contributions: NDArray[np.float64]) -> tuple[Pieces, Pieces, Pieces]:
+        """Three pieces a reason: up to the decimal point, and two times three decimals; empty where there is none."""
         given = index >= 0
-        value = np.take_along_axis(contributions, np.where(given, index, 0)[:, None], axis=1)[:, 0]
-        whole, decimals = np.divmod(np.rint(value * 1e6).astype(np.int64), 1_000_000)
-        thousands, units = np.divmod(decimals, 1_000)
-        texts = self._later if place else self._first
-        pieces = np.empty((len(index), 3), object)
-        pieces[:, 0] = texts[np.where(given, index * 10 + whole, -1)]
-        pieces[:, 1] = self._thousands[np.where(given, thousands, -1)]
-        pieces[:, 2] = self._units[np.where(given, units, -1)]
-        return pieces
+        places = np.where(given, index, 0) + np.arange(0, contributions.size, self._width)[:, None]
+        millionths = np.rint(contributions.ravel()[places] * 1e6).astype(np.int32)  # up to LARGEST
+        thousandths = millionths // 1_000
+        whole = thousandths // 1_000
+        return (
+            self._prefixes[np.where(given, index * 10 + whole + self._shift, -1)],
+            self._thousands[np.where(given, thousandths - whole * 1_000, -1)],
+            self._units[np.where(given, millionths - thousandths * 1_000, -1)],
+        )
 
 
 def _check(probability: NDArray[np.float64], log_odds: NDArray[np.float64], contributions: NDArray[np.float64]) -> None:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PartBuilder", "schema"]
 
-ROW_GROUP = 8_192
+ROW_GROUP = 4_096
+_LOOKED_FOR = ["_request_id", "_time"]
 Codes = NDArray[np.float64]
 
 
@@ -42,8 +43,10 @@ class PartBuilder:
         self._reason_codes = _TextTable([feature.reason.code for feature in contract.features])
         self._sink = pa.BufferOutputStream()
         texts = [field.name for field in self._schema if field.type == pa.string()]
-        # Dictionaries of numbers cost half of the writing and save nothing on amounts.
-        self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd", use_dictionary=texts)
+        # Dictionaries of numbers cost half of the writing and save nothing on amounts; few look for a range of those.
+        self._writer = pq.ParquetWriter(
+            self._sink, self._schema, compression="zstd", use_dictionary=texts, write_statistics=_LOOKED_FOR
+        )
         self._pending: list[_Rows] = []
         self._waiting = 0
         self._rest: list[Any] = []
@@ -243,9 +246,16 @@ def _feature_column(feature: Feature, codes: _Categories | None, values: Codes) 
             return _numbers(kind, names[places], given)
         return names.column(np.where(given, places, -1))
     if feature.dtype == "integer":
-        whole = np.where(given, np.clip(values, -(2.0**63), 2.0**63 - 1024), 0.0)
-        return _numbers(kind, whole.astype(np.int64), given)
+        return _numbers(kind, _whole(values, given), given)
     return _numbers(kind, values, given)
+
+
+def _whole(values: Codes, given: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Integers, zero where missing."""
+    present = values if given.all() else np.where(given, values, 0.0)
+    if np.abs(present).max(initial=0.0) >= 2.0**63:  # float32 reaches further than any integer column
+        present = np.clip(present, -(2.0**63), 2.0**63 - 1024)
+    return present.astype(np.int64)
 
 
 def _numbers(kind: Any, values: NDArray[Any], given: NDArray[np.bool_] | None = None) -> Any:
