@@ -49,7 +49,12 @@ def check(
 
 def _schema_changes(found: Survey) -> Mapping[str, str]:
     """By feature: its column is gone, or every part stores it as another type."""
-    return dict.fromkeys(found.absent, "the column is missing") | found.wrong_types
+    return {name: _absence(found, name) for name in found.absent} | found.wrong_types
+
+
+def _absence(found: Survey, name: str) -> str:
+    in_paths = any(f"/{name}=" in part.path for part in found.usable)
+    return "the column is missing" + (f" (paths have {name}=…, which is not read)" if in_paths else "")
 
 
 def _without_rows(found: Survey, baseline: Baseline, settings: Settings, period: Period | None) -> Checked:

@@ -9,6 +9,7 @@ duplicates and joining labels keep state per row) spills to the temporary direct
 from __future__ import annotations
 
 import itertools
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from creditmodel_drift.parts import Part, Survey
 __all__ = ["MEMORY_LIMIT", "Duck", "duck"]
 
 MEMORY_LIMIT = "1GB"
+_WILD = re.compile(r"([*?\[])")
 T = TypeVar("T")
 
 
@@ -127,7 +129,8 @@ def _failed(error: Exception) -> EngineFailed:
 
 
 def _paths(parts: Sequence[Part]) -> str:
-    return "[" + ", ".join(literal(part.path) for part in parts) + "]"
+    """DuckDB takes a path for a pattern, and reads what it matches, even where there is a file of that very name."""
+    return "[" + ", ".join(literal(_WILD.sub(r"[\1]", part.path)) for part in parts) + "]"
 
 
 def _dataset(found: Survey, nulls: Sequence[str]) -> Any:

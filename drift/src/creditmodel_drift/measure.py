@@ -58,7 +58,8 @@ def notes(checked: Checked, outcomes: Realised | None = None) -> list[str]:
     )
     sentences += [f"{rows:,} {what}" for rows, what in counted if rows]
     if found.extra:
-        sentences.append(f"columns that the model does not know: {', '.join(found.extra[:5])}")
+        named = ", ".join(name or "(no name)" for name in found.extra[:5])
+        sentences.append(f"columns that the model does not know: {named}")
     return [*sentences, *(outcomes.notes if outcomes is not None else ())]
 
 

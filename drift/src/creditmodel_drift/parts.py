@@ -9,6 +9,7 @@ are usable: their values are missing, which shows in the missing rate by as many
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,8 +36,14 @@ from creditmodel_drift.window import Period
 __all__ = ["Part", "Survey", "find", "survey"]
 
 _PARTITION = re.compile(r"(date|revision)=([^/]+)")
+_GZIP = b"\x1f\x8b"
 _GLOB = re.compile(r"[*?\[]")
-_SUFFIXES = (".parquet", ".csv")
+_TEXT = (".csv", ".csv.gz")
+_READ = (".parquet", ".parq", ".pq", *_TEXT)
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
+_UNREAD = (*_COMPRESSED, ".orc", ".avro", ".arrow", ".feather", ".jsonl", ".ndjson", ".tsv", ".txt", ".xls", ".xlsx")
+"""Files that may well hold applicants. To pass over them would be to miss rows without a word."""
+_LAKES = {"_delta_log": "a Delta table", ".hoodie": "a Hudi table"}
 _LOOKS_AT_ONCE = 16
 
 
@@ -50,7 +57,13 @@ class Part:
     @property
     def is_csv(self) -> bool:
         """Whether the file is text, in which every column is stored as text."""
-        return self.path.endswith(".csv")
+        return self.path.lower().endswith(_TEXT)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the file is of a kind that is read; without a suffix that says otherwise it is taken for Parquet."""
+        name = self.path.lower()
+        return name.endswith(_TEXT) or not name.endswith(_UNREAD)
 
     @property
     def name(self) -> str:
@@ -101,7 +114,7 @@ def find(uri: str, period: Period | None = None, revision: str | None = None) ->
         paths = _listing(source, root, period)
     except transport_errors(ValueError) as e:
         raise NoUsableData(f"{uri} cannot be listed: {_sentence(e)}") from e
-    wanted = [path for path in paths if _wanted(path.removeprefix(root), period, revision)]
+    wanted = [path for path in paths if _wanted(_below(path, root), period, revision)]
     return source, [Part(path) for path in sorted(wanted)]
 
 
@@ -129,21 +142,41 @@ def _reach(uri: str, source: Any) -> None:
 
 
 def _listing(source: Any, root: str, period: Period | None) -> list[str]:
-    if _GLOB.search(root):
+    if _GLOB.search(root) and not source.exists(root):
         return [path for path in source.glob(root) if source.isfile(path)]
     if source.isfile(root):
         return [root]
     if source.exists(root):
         # Years of a log have far more files than a window: only the days that may hold it are listed.
-        days = [entry for entry in source.ls(root, detail=False) if _wanted(entry.removeprefix(root), period, None)]
-        return [path for day in days for path in source.find(day) if path.endswith(_SUFFIXES)]
-    if root.endswith(_SUFFIXES):
+        entries = source.ls(root, detail=False)
+        _refuse_lakes(entries)
+        days = [entry for entry in entries if _wanted(_below(entry, root), period, None)]
+        return [path for day in days for path in source.find(day) if path.lower().endswith((*_READ, *_UNREAD))]
+    if root.lower().endswith((*_READ, *_UNREAD)):
         raise FileNotFoundError("there is no such file")
     return []
 
 
+def _refuse_lakes(entries: Iterable[str]) -> None:
+    """A table whose own log says which of its files count: others hold rows that were deleted or replaced."""
+    names = {PurePosixPath(entry).name for entry in entries}
+    kind = next((kind for name, kind in _LAKES.items() if name in names), None)
+    if kind is None and {"data", "metadata"} <= names:
+        kind = "an Iceberg table"
+    if kind is not None:
+        raise BadInput(f"this is {kind}, not all of whose files hold rows of today; export the window as Parquet")
+
+
+def _below(path: str, root: str) -> str:
+    """The part of a path below the root; below a pattern its partitions and its name."""
+    if path.startswith(root):
+        return path.removeprefix(root)
+    parts = PurePosixPath(path).parts
+    return "/".join([*(part for part in parts[:-1] if _PARTITION.fullmatch(part)), *parts[-1:]])
+
+
 def _wanted(path: str, period: Period | None, revision: str | None) -> bool:
-    if PurePosixPath(path).name.startswith((".", "_")):
+    if any(part.startswith((".", "_")) for part in PurePosixPath(path).parts):
         return False
     partitions = dict(_PARTITION.findall(path))
     if revision is not None and partitions.get("revision", revision) != revision:
@@ -160,14 +193,17 @@ def _may_hold(period: Period, day: str) -> bool:
 
 def survey(uri: str, source: Any, parts: Iterable[Part], baseline: Baseline, broken: dict[str, str]) -> Survey:
     """Look at every part's schema. `broken` names parts, by path, already known to be corrupt."""
+    found = [part for part in parts if part.path not in broken]
+    unread = {part.name: "is of a kind that is not read: Parquet and CSV are" for part in found if not part.is_read}
     with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
-        looked = list(pool.map(lambda part: _look(source, part), (p for p in parts if p.path not in broken)))
+        looked = list(pool.map(lambda part: _look(source, part), (part for part in found if part.is_read)))
     corrupt = {Part(path).name: why for path, why in broken.items()}
-    corrupt |= {part.name: found for part, found in looked if isinstance(found, str)}
-    readable = [found for _, found in looked if isinstance(found, Part)]
-    empty = sum(found is None for _, found in looked)
+    corrupt |= {part.name: why for part, why in looked if isinstance(why, str)}
+    readable = [part for _, part in looked if isinstance(part, Part)]
+    empty = sum(part is None for _, part in looked)
     ours, foreign = _ours(readable, baseline)
     kinds = _majority_format(ours)
+    foreign |= unread
     foreign |= {part.name: "is of another format than the other parts" for part in ours if part.is_csv != kinds}
     usable = [part for part in ours if part.is_csv == kinds]
     physical, wrong, odd = _reconcile(usable, baseline.columns)
@@ -198,13 +234,16 @@ def _look(source: Any, part: Part) -> tuple[Part, Part | str | None]:
             return part, "has no bytes"
         with source.open(part.path, "rb") as file, pq.ParquetFile(file) as parquet:
             return part, Part(part.path, parquet.schema_arrow) if parquet.metadata.num_rows else None
-    except transport_errors(pa.ArrowException, ValueError) as e:
+    except transport_errors(pa.ArrowException, ValueError, EOFError, zlib.error) as e:
         return part, _sentence(e)
 
 
 def _look_at_csv(source: Any, part: Part) -> Part | None:
-    with source.open(part.path, "rb") as file:
+    compression = "gzip" if part.path.lower().endswith(".gz") else None
+    with source.open(part.path, "rb", compression=compression) as file:
         header = file.readline()
+        if b"\0" in header or header.startswith(_GZIP):
+            raise ValueError("is no text in UTF-8" + (": it is compressed, as .csv.gz is" if _GZIP in header else ""))
         if not file.readline().strip():
             return None
     names = pv.read_csv(pa.BufferReader(header.rstrip(b"\r\n") + b"\n"))
@@ -216,8 +255,8 @@ def _ours(parts: Sequence[Part], baseline: Baseline) -> tuple[list[Part], dict[s
     features = {column.name for column in baseline.features}
     ours = [part for part in parts if 2 * len(features.intersection(_names(part))) >= len(features)]
     known = {part.path for part in ours}
-    why = f"has under half of the {len(features)} features"
-    return ours, {part.name: why for part in parts if part.path not in known}
+    why = f"has under half of the {len(features)} features; its columns are"
+    return ours, {part.name: f"{why} {', '.join(_names(part))[:80]}" for part in parts if part.path not in known}
 
 
 def _majority_format(parts: Sequence[Part]) -> bool:
@@ -269,7 +308,7 @@ def _kind_of(stored: pa.DataType) -> Physical | None:
         return "integer"
     if pa.types.is_floating(stored) or pa.types.is_decimal(stored):
         return "number"
-    if pa.types.is_string(stored) or pa.types.is_large_string(stored):
+    if pa.types.is_string(stored) or pa.types.is_large_string(stored) or pa.types.is_string_view(stored):
         return "text"
     return "boolean" if pa.types.is_boolean(stored) else None
 
@@ -293,4 +332,5 @@ def _extra(parts: Sequence[Part], baseline: Baseline) -> list[str]:
 
 
 def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = "".join(letter if letter.isprintable() else " " for letter in str(error))
+    return " ".join(text.split())[:200] or type(error).__name__

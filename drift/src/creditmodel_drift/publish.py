@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from creditmodel_bundle.errors import BundleError
 from creditmodel_bundle.measurement import Drift
 from creditmodel_bundle.storage import local_path, write_bytes
-from creditmodel_drift.baseline import Baseline
+from creditmodel_drift.baseline import Baseline, Column
 from creditmodel_drift.check import Checked
 from creditmodel_drift.errors import BadInput, EngineFailed, ReportFailed
 from creditmodel_drift.evidently_report import EvidentlyReport, evidently_report
@@ -89,7 +89,15 @@ def _evidently(destinations: Destinations, checked: Checked, reference: Referenc
         before = reference.scan().sample(rows, seed)
     except EngineFailed as e:
         return EvidentlyReport(None, None, (0, 0), {}, f"the sample could not be read: {e}"[:300])
-    return evidently_report(before, current, reference.baseline.columns)
+    return evidently_report(before, current, _worst_first(checked, reference))
+
+
+def _worst_first(checked: Checked, reference: Reference) -> list[Column]:
+    """The score and the features as the verdict has them, then what it has not judged."""
+    verdict = checked.verdict
+    judged = [found.column for found in (*([verdict.score] if verdict.score else []), *verdict.features)]
+    names = {column.name for column in judged}
+    return [*judged, *(column for column in reference.baseline.columns if column.name not in names)]
 
 
 def _uri(place: str) -> str:

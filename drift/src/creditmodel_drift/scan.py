@@ -255,7 +255,8 @@ def time_of(survey: Survey, name: str = "_time") -> str | None:
         return None
     stored = {_stored(part, name) for part in survey.usable} - {None}
     if all(pa.types.is_timestamp(kind) for kind in stored):
-        return f"epoch_us({quote(name)})"
+        # Parts of several units have the finest of them together, of which epoch_us knows nothing.
+        return f"epoch_us(CAST({quote(name)} AS TIMESTAMPTZ))"
     return f"epoch_us(TRY_CAST(CAST({quote(name)} AS VARCHAR) AS TIMESTAMPTZ))"
 
 

@@ -5,6 +5,7 @@ Run with -rP to read the answers. `make test-object-store` puts the same files i
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Files:
     def csv(self, make: Callable[[bytes], bytes] = bytes, name: str = "log/rows.csv") -> Path:
         """A text file of applicants."""
         place = self.root / name
-        place.parent.mkdir(exist_ok=True)
+        place.parent.mkdir(exist_ok=True, parents=True)
         pv.write_csv(self.applicants(800, seed=2), place)
         place.write_bytes(make(place.read_bytes()))
         return place
@@ -197,7 +198,50 @@ CASES = {
     "a name that SQL and globs would read otherwise": Case(
         lambda f: f.good().rename(f.root / "log" / "it's [1]* 100%.parquet"), OK, rows=800, options=()
     ),
+    "a name that is a pattern of another's": Case(
+        lambda f: [
+            f.log(f.applicants(rows, seed=rows), name=name, requests=[f"{name}-{i}" for i in range(rows)])
+            for name, rows in (("part[1]", 600), ("part1", 400))
+        ],
+        OK,
+        r"\(limit 0.25\)$",
+        1_000,
+    ),
+    "parts in a directory that is being written": Case(
+        lambda f: (f.good(), f.log(f.applicants(400), name="_temporary/0/part-0", revision="small-1/.staging")),
+        OK,
+        rows=800,
+    ),
+    "a Delta table": Case(
+        lambda f: (f.good(), f.csv(name="log/_delta_log/0.csv")),
+        (2, "BadInput"),
+        "this is a Delta table",
+    ),
+    "a feature that only the paths have": Case(
+        lambda f: f.log(f.applicants(800).drop_columns(["region"]), revision="small-1/region=north"),
+        DRIFT,
+        "region .the column is missing .paths have region=",
+    ),
+    "strings as views": Case(lambda f: f.changed("region", lambda c: c.cast(pa.string_view())), OK, rows=800),
+    "files that may hold applicants and are not read": Case(
+        lambda f: (f.good(), f.beside("part-1.jsonl", b"{}")), OK, "1 foreign part left out .*is of a kind", 800
+    ),
+    "nothing but files that are not read": Case(
+        lambda f: f.csv(name="log/rows.csv.zst"), (2, "NoUsableData"), "rows.csv.zst is of a kind", options=()
+    ),
     # Text files.
+    "a compressed text file": Case(lambda f: f.csv(gzip.compress, "log/rows.csv.gz"), OK, rows=800, options=()),
+    "a compressed text file that was cut": Case(
+        lambda f: (f.csv(name="log/a.csv"), f.csv(lambda b: gzip.compress(b)[:-5_000], "log/b.csv.gz")),
+        OK,
+        "1 corrupt part left out .*b.csv.gz",
+        800,
+        (),
+    ),
+    "a compressed text file under another name": Case(
+        lambda f: f.csv(gzip.compress), (2, "NoUsableData"), "it is compressed", options=()
+    ),
+    "a text file with a suffix in capitals": Case(lambda f: f.csv(name="log/ROWS.CSV"), OK, rows=800, options=()),
     "a text file": Case(lambda f: f.csv(), OK, rows=800, options=()),
     "a text file with a byte order mark": Case(
         lambda f: f.csv(lambda b: b"\xef\xbb\xbf" + b), OK, rows=800, options=()
@@ -222,7 +266,7 @@ CASES = {
     "a text file with semicolons": Case(
         lambda f: f.csv(lambda b: b.replace(b",", b";")),
         (2, "NoUsableData"),
-        "under half of the 6 features",
+        "under half of the 6 features; its columns are income;",
         options=(),
     ),
     "a text file of bytes that are no UTF-8": Case(
@@ -334,3 +378,32 @@ def test_bad_data_has_its_defined_answer(
     if isinstance(measured, Drift):
         assert case.rows in (None, measured.rows)
         assert case.quality == (None if measured.quality is None else measured.quality.rows)
+
+
+def test_a_directory_whose_name_is_a_pattern_is_that_directory(
+    bundle: tuple[Path, str], applicants: Any, tmp_path: Path
+) -> None:
+    for name, rows in (("a[1]", 300), ("a1", 200)):
+        (tmp_path / name).mkdir()
+        pq.write_table(applicants(rows), tmp_path / name / "part.parquet")
+    place = tmp_path / "m.json"
+    for current, rows in ((tmp_path / "a[1]", 300), (tmp_path / "a*", 500)):
+        asked = f"{current}/*.parquet" if rows == 500 else str(current)
+        assert main(["--bundle", str(bundle[0]), "--current", asked, "--measurement", str(place)]) == 0
+        measured = parse(place.read_bytes())
+        assert isinstance(measured, Drift)
+        assert measured.rows == rows
+
+
+def test_parts_with_times_in_several_units_are_one_log(
+    bundle: tuple[Path, str], applicants: Any, log: Any, tmp_path: Path
+) -> None:
+    for i, unit in enumerate(("ms", "us", "ns")):
+        part = log(applicants(100, seed=i), name=f"part-{i}")
+        pq.write_table(retyped(pa.timestamp(unit, "UTC"))(pq.read_table(part, partitioning=None)), part)
+    place = tmp_path / "m.json"
+    arguments = ["--bundle", str(bundle[0]), "--current", str(tmp_path / "log"), *DAY, "--measurement", str(place)]
+    assert main(arguments) == 0
+    measured = parse(place.read_bytes())
+    assert isinstance(measured, Drift)
+    assert measured.rows == 300

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from creditmodel_bundle.bins import NumberBins
+from creditmodel_drift import evidently_report as module
 from creditmodel_drift.baseline import Baseline, Column, from_contract
 from creditmodel_drift.cli import main
 from creditmodel_drift.evidently_report import evidently_report
@@ -122,6 +123,25 @@ def test_columns_without_values_are_left_out_and_named(reference: pa.Table, cont
     found = evidently_report(reference.slice(0, 300), nulls.slice(0, 300), columns)
     assert found.left_out == {"region": "has no value in the current data", "age": "is not in the current data"}
     assert found.document is not None
+
+
+def test_of_many_columns_evidently_gets_the_score_and_those_that_drifted_most(
+    bundle: tuple[Path, str], applicants: Applicants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[str] = []
+
+    def run(before: pa.Table, now: pa.Table, columns: list[Column]) -> tuple[str, dict[str, Any]]:
+        given.extend(column.name for column in columns)
+        return "<html></html>", {}
+
+    monkeypatch.setattr(module, "MAX_COLUMNS", 2)
+    monkeypatch.setattr(module, "_run", run)
+    pq.write_table(applicants(400, shift=1.0), tmp_path / "now.parquet")
+    place = tmp_path / "r.json"
+    assert main(["--bundle", str(bundle[0]), "--current", str(tmp_path / "now.parquet"), "--json", str(place)]) == 0
+    assert given == ["_log_odds", "limit"]
+    left = json.loads(place.read_text())["evidently"]["left_out"]
+    assert left["age"] == "is not among the 2 columns that drifted most"
 
 
 @pytest.mark.parametrize("rows", [0, 1])
