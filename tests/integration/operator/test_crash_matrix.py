@@ -94,11 +94,17 @@ def undisturbed(grounds: Grounds) -> Ending:
         return run(ground, {})
 
 
+def same(found: JSON, wanted: JSON) -> None:
+    """Two states are the same; where not, it is said where."""
+    lines = difference(found, wanted)
+    assert not lines, "\n".join(lines)
+
+
 def survives(undisturbed: Ending, ground: Ground, row: Row, moments: dict[int, str]) -> None:
     ended = run(ground, moments)
     names = ", ".join(f"{name} ({count}x)" for name, count in Counter(ended.killed).items())
     row.done, row.verdict = f"killed at {names or 'nothing'}", ended.verdict
-    assert not difference(ended.state, undisturbed.state)
+    same(ended.state, undisturbed.state)
     assert ended.verdict == undisturbed.verdict
 
 
@@ -177,7 +183,7 @@ def hand_over(undisturbed: Ending, ground: Ground, line: Row, number: int, how: 
         line.done, line.verdict = f"{how} at {ender.write}", witness.verdict()
         line.verdict += f", {len(first.since(0, is_write))} + {len(second.since(0, is_write))} writes"
         assert second.since(0, is_write)
-        assert not difference(final_state(ground), undisturbed.state)
+        same(final_state(ground), undisturbed.state)
 
 
 @pytest.mark.parametrize(("number", "how"), [(2, "kill -9"), (14, "SIGTERM"), (9, "SIGSTOP")])
@@ -215,7 +221,7 @@ def test_two_operators_by_mistake_do_the_work_once(
         ground.until(lambda: rests(ground), "rest", ground.step)
         writes = [len(proxy.since(0, is_write)) for proxy in (first, second)]
         line.done, line.verdict = f"{writes[0]} + {writes[1]} writes", witness.verdict()
-        assert not difference(final_state(ground), undisturbed.state)
+        same(final_state(ground), undisturbed.state)
         assert sum(writes) <= 4 * len(undisturbed.writes)
 
 

@@ -58,10 +58,18 @@ def final_state(ground: Ground) -> JSON:
     """Everything that a rollout leaves, without what differs between two runs of the same story."""
     found = {f"{kind}/{o['metadata']['name']}": _essence(kind, o) for kind in STATE for o in ground.objects(kind)}
     text = json.dumps(found, sort_keys=True).replace(ground.namespace, "<namespace>")
+    for job in ground.objects("Job"):
+        text = text.replace(job["metadata"]["name"], _job(job["metadata"]))
     for pattern, name in _VARIABLE:
         text = pattern.sub(name, text)
     state: JSON = json.loads(text)
     return state
+
+
+def _job(meta: JSON) -> str:
+    """A gate Job by what it measures and which attempt it is: its name has the uid of the CreditModel in it."""
+    gate, measures = meta["labels"]["creditmodel.dev/gate"], meta["annotations"]["creditmodel.dev/measures"]
+    return f"<{gate} {measures} {meta['name'].rsplit('-', 1)[1]}>"
 
 
 def difference(found: Any, wanted: Any, where: str = "") -> list[str]:
