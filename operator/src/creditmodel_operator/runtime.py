@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self, cast
 
 import kopf
 from kubernetes.aio import client as kube
@@ -134,6 +134,8 @@ class _Operator:
             stop_flag=self.unwatch,
             clusterwide=not self.chosen.namespaces,
             namespaces=self.chosen.namespaces,
+            # Kopf would ask for the user's name, which a pod's has not.
+            identity=cast("Any", self.chosen.identity),
         )
         _on_signals(self.stop)
         logger.info("watching %s", ", ".join(self.chosen.namespaces) or "every namespace")

@@ -29,6 +29,7 @@ JSON = dict[str, Any]
 ROOT = Path(__file__).parents[3]
 GROUP = "/apis/creditmodel.dev/v1alpha1"
 NAME = "credit"
+NAMELESS = Path(__file__).with_name("support") / "nameless"
 DEADLINE = 150.0
 """Generous: a sweep on a busy machine is no measurement."""
 PATHS = {
@@ -318,7 +319,7 @@ class Starter:
         log = self.directory / f"operator-{len(self.running)}.log"
         chosen = ("--namespace", self.namespace) if scope is None else scope
         command = [str(Path(sys.executable).parent / "creditmodel-operator"), "run", *chosen, *arguments]
-        environment = {**os.environ, "KUBECONFIG": str(kubeconfig or self.kubeconfig)}
+        environment = {**os.environ, "KUBECONFIG": str(kubeconfig or self.kubeconfig), "PYTHONPATH": str(NAMELESS)}
         with log.open("wb") as file:
             process = subprocess.Popen(command, stderr=file, stdout=file, env=environment, stdin=subprocess.DEVNULL)
         operator = Operator(process, log, "")
