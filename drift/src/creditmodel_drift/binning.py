@@ -25,6 +25,8 @@ Physical = Literal["integer", "number", "text", "boolean", "wrong", "absent"]
 _INFINITY = "CAST('infinity' AS DOUBLE)"
 _NAN = "CAST('NaN' AS DOUBLE)"
 _EXACT_INTEGERS = 2**53
+_BOOLEANS = frozenset(("true", "false"))
+"""How a contract writes them; a CSV file may write True or TRUE."""
 
 
 def quote(name: str) -> str:
@@ -60,6 +62,7 @@ def conditions(column: Column, physical: Physical) -> list[str]:
     value = _number_of(column) if _is_converted(column, physical) else _value(name, column.kind, physical)
     present = f"{value} <= {_INFINITY}" if physical == "number" else f"{name} IS NOT NULL"
     if isinstance(column.table, CategoryBins):
+        value = f"lower({value})" if _BOOLEANS.issuperset(column.table.values) else value
         return [present, *(f"{value} = {_category(category, column)}" for category in column.table.values)]
     return [present, *_comparisons(value, column.table, physical == "integer")]
 

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
@@ -157,6 +158,18 @@ def test_spark_without_its_packages_is_exit_2_and_names_the_extra(
     monkeypatch.setitem(sys.modules, "creditmodel_drift.spark", None)
     assert main(["--bundle", str(bundle[0]), "--current", current(), "--engine", "spark"]) == 2
     assert "BadInput: --engine spark needs the extra creditmodel-drift[spark]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("true", "false"), ("True", "False"), ("TRUE", "FALSE")])
+def test_booleans_drift_however_a_text_file_writes_them(words: tuple[str, str], run: Run, tmp_path: Path) -> None:
+    for name, share in (("ref.csv", 3), ("now.csv", 8)):
+        lines = [f"{words[0] if i % 10 < share else words[1]},{i % 7}" for i in range(2_000)]
+        (tmp_path / name).write_text("\n".join(["flag,x", *lines]) + "\n")
+    _, measured = run("--current", str(tmp_path / "now.csv"), against=("--reference", str(tmp_path / "ref.csv")))
+    assert isinstance(measured, Drift)
+    assert (measured.verdict, measured.drifted_features) == ("drift", ["flag"])
+    assert measured.features[0].psi == pytest.approx(0.5 * (np.log(0.8 / 0.3) + np.log(0.7 / 0.2)), abs=0.02)
+    assert measured.features[0].unseen_rate == 0
 
 
 def test_neither_bundle_nor_reference_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
