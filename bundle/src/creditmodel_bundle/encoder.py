@@ -145,9 +145,9 @@ def describe(feature: Feature) -> dict[str, object]:
 
 
 def _range(feature: Feature) -> str:
-    low = "-∞" if feature.minimum is None else f"{feature.minimum:g}"
-    high = "∞" if feature.maximum is None else f"{feature.maximum:g}"
-    return f"{low} to {high}"
+    low = -FLOAT32_LIMIT if feature.minimum is None else feature.minimum
+    high = FLOAT32_LIMIT if feature.maximum is None else feature.maximum
+    return f"{low:g} to {high:g}"
 
 
 def _article(dtype: str) -> str:

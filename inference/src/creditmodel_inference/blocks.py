@@ -8,6 +8,7 @@ bits. Which shapes and places those are is measured when the model is loaded, on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,9 @@ SHAPES = (8, 16, 32, 64, 128, 256)
 
 STRIDES = (1, 2, 4, 8)
 """Distances between used rows. A sum over rows of odd width, say, is aligned alike only at every eighth row."""
+
+_PLACE = re.compile(r"/\S+:\d+ .*?\) (?=[A-Z])")
+"""Where in its own sources ONNX Runtime failed: a file, a line and a signature, longer than the message after it."""
 
 PROBE_ROWS = 512
 """Rows with which shapes and places are compared."""
@@ -140,7 +144,7 @@ def _session(model: Path) -> ort.InferenceSession:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return _PLACE.sub("", (str(error).splitlines() or [type(error).__name__])[0])[:300]
 
 
 def _check_interface(session: ort.InferenceSession, width: int) -> None:

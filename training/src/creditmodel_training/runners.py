@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -47,6 +48,9 @@ Outputs = dict[str, FloatArray]
 _ORT_ERRORS = tuple(
     error for error in vars(ort_errors).values() if isinstance(error, type) and issubclass(error, Exception)
 )
+_PLACE = re.compile(r"/\S+:\d+ .*?\) (?=[A-Z])")
+"""Where in its own sources ONNX Runtime failed: a file, a line and a signature, longer than the message after it."""
+
 _TORCH_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
 
 
@@ -228,4 +232,5 @@ def _shape(rows_bf: FloatArray) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0][:300]
+    line = (str(error) or type(error).__name__).strip().splitlines()[0]
+    return _PLACE.sub("", line)[:300]

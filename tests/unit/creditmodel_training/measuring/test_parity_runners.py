@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -143,6 +144,13 @@ def test_a_graph_with_another_signature_is_refused_with_what_it_has(
 ) -> None:
     with pytest.raises(ModelUnreadable, match=message):
         load_runner(put("model.onnx", content))
+
+
+def test_a_graph_of_a_newer_opset_is_refused_in_words(put: Callable[[str, bytes], Path]) -> None:
+    graph = onnx.load_from_string(identity(["batch", 3]))
+    graph.opset_import[0].version = 99
+    with pytest.raises(ModelUnreadable, match=r"failed:ONNX Runtime only .* Opset 99 is under development"):
+        load_runner(put("model.onnx", graph.SerializeToString()))
 
 
 def test_a_graph_may_leave_its_width_open(put: Callable[[str, bytes], Path]) -> None:
