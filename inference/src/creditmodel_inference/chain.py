@@ -104,10 +104,11 @@ class _Texts:
     """A column of strings: the bytes of row i are content[offsets[i]:offsets[i + 1]]."""
 
     offsets: NDArray[np.int64]
+    lengths: NDArray[np.int64]
     content: memoryview
 
     def update(self, hashed: Any, start: int, stop: int) -> None:
-        hashed.update(np.diff(self.offsets[start : stop + 1]).tobytes())
+        hashed.update(self.lengths[start:stop].data)
         hashed.update(self.content[self.offsets[start] : self.offsets[stop]])
 
 
@@ -116,10 +117,11 @@ class _Lists:
     """A column of lists of strings."""
 
     offsets: NDArray[np.int64]
+    lengths: NDArray[np.int64]
     items: _Texts
 
     def update(self, hashed: Any, start: int, stop: int) -> None:
-        hashed.update(np.diff(self.offsets[start : stop + 1]).tobytes())
+        hashed.update(self.lengths[start:stop].data)
         self.items.update(hashed, int(self.offsets[start]), int(self.offsets[stop]))
 
 
@@ -133,7 +135,8 @@ def _canonical(table: Any) -> tuple[list[NDArray[Any]], list[_Texts | _Lists]]:
         given = all_given if array.null_count == 0 else _given(array)
         numbers.append(given)
         if pa.types.is_list(array.type):
-            texts.append(_Lists(_offsets(array), _texts(array.values)))
+            offsets = _offsets(array)
+            texts.append(_Lists(offsets, np.diff(offsets), _texts(array.values)))
         elif pa.types.is_string(array.type):
             texts.append(_texts(array))
         else:
@@ -165,4 +168,5 @@ def _offsets(array: Any) -> NDArray[np.int64]:
 
 def _texts(array: Any) -> _Texts:
     content = array.buffers()[2]
-    return _Texts(_offsets(array), memoryview(b"" if content is None else content))
+    offsets = _offsets(array)
+    return _Texts(offsets, np.diff(offsets), memoryview(b"" if content is None else content))
