@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from creditmodel_bundle.encoder import Encoder
-from creditmodel_inference.chain import KEY, read_seal
+from creditmodel_inference.chain import KEY, links_of, opening, read_seal
 from creditmodel_inference.log_cli import main
 from creditmodel_inference.scorer import Scorer
 from creditmodel_inference.scoring_log import ScoringLog, Span
@@ -71,6 +74,29 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
 
 def test_a_log_as_it_was_written_verifies(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "verify", log.as_uri()) == (0, "3 parts, 2703 rows, 1 chains: as sealed\n")
+
+
+def test_a_link_is_what_the_described_form_gives_by_hand() -> None:
+    columns = {
+        "n": pa.array([1.5, None, -0.0]),
+        "i": pa.array([7, None, 2**40], pa.int64()),
+        "s": pa.array(["a", None, "é"], pa.string()),
+        "l": pa.array([["R1", "R2"], None, []], pa.list_(pa.string())),
+        "t": pa.array([0, 1, 2], pa.timestamp("us", tz="UTC")),
+    }
+    kinds = [["n", "double"], ["i", "int64"], ["s", "string"], ["l", "list"], ["t", "timestamp[us, tz=UTC]"]]
+    first = hashlib.sha256(b"creditmodel scoring log 1\n" + json.dumps(kinds).encode()).digest()
+
+    def eight(kind: str, *values: float) -> bytes:
+        return struct.pack(f"<{len(values)}{kind}", *values)
+
+    some, every = eight("q", 1, 0, 1), eight("q", 1, 1, 1)
+    numbers = (
+        some + eight("d", 1.5, 0, -0.0) + some + eight("q", 7, 0, 2**40) + some + some + every + eight("q", 0, 1, 2)
+    )
+    texts = eight("q", 1, 0, 2) + "aé".encode() + eight("q", 2, 0, 0) + eight("q", 2, 2) + b"R1R2"
+    table = pa.table(columns)
+    assert links_of(opening(table.schema), table) == [hashlib.sha256(first + numbers + texts).digest()]
 
 
 def test_rows_around_midnight_go_to_the_parts_of_their_days(
