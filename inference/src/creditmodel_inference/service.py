@@ -36,8 +36,10 @@ PART_ROWS = 1024
 """Rows of a large request between two looks at other clients: about a millisecond."""
 
 LOG_SECONDS = 0.002
-"""What a large request waits after each part while the scoring log is busy with those before: the log takes the smaller
-share of the processor, so that single applicants need not wait for it, and this is how it keeps up with bulk."""
+MAX_LOG_PAUSES = 100
+"""How long a large request waits after each part while the scoring log is behind, and how often at most: the log takes
+the smaller share of the processor, so that single applicants need not wait for it, and this is how it keeps up with
+bulk."""
 
 
 class ReplyTo(Protocol):
@@ -215,7 +217,7 @@ class Service:
         results: list[bytes] = []
         for outputs, columns in self._in_parts(rows, request_id, arrived):
             results.append(self.scorer.column_answers.json(columns, outputs, b"," if results else b""))
-            yield self._pause()
+            yield from self._pauses()
         return results
 
     def infer(
@@ -225,12 +227,17 @@ class Service:
         parts = []
         for part in self._in_parts(rows, request_id, arrived):
             parts.append(part)
-            yield self._pause()
+            yield from self._pauses()
         outputs = Outputs(*(np.concatenate(arrays) for arrays in zip(*(made for made, _ in parts), strict=True)))
         return outputs, np.concatenate([columns.points for _, columns in parts])
 
-    def _pause(self) -> float:
-        return LOG_SECONDS if self._log is not None and self._log.is_behind else 0.0
+    def _pauses(self) -> Iterator[float]:
+        """One for other clients, and then as many as the scoring log needs to catch up."""
+        yield 0.0
+        for _ in range(MAX_LOG_PAUSES):
+            if self._log is None or not self._log.is_behind:
+                return
+            yield LOG_SECONDS
 
     def _in_parts(
         self, rows: NDArray[np.float64], request_id: str, arrived: float

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from numpy.typing import NDArray
 
 from creditmodel_bundle.encoder import Encoder
 from creditmodel_inference.intake import Intake
@@ -14,25 +18,36 @@ from creditmodel_inference.scorer import Scorer
 from creditmodel_inference.scoring_log import BEHIND_PAGES, PAGE_ROWS, ScoringLog
 from creditmodel_inference.service import LOG_SECONDS, PART_ROWS, Service
 from creditmodel_inference.settings import LogSettings
+from creditmodel_inference.steps import in_turns
 
 Row = dict[str, Any]
 
 
-def pauses(scorer: Scorer, log: ScoringLog | None, applicants: list[Row]) -> list[float]:
-    """The pauses of one request of many pages of rows."""
-    encoder, meter = Encoder(scorer.contract), Meter()
+def service_of(scorer: Scorer, log: ScoringLog | None) -> Service:
+    meter = Meter()
     meter.serve(scorer.contract, scorer.identity)
-    service = Service(scorer, Intake(scorer.contract, 1), meter, log, lambda _: None)
-    rows = np.resize([encoder.encode(row) for row in applicants], (2 * BEHIND_PAGES * PAGE_ROWS, scorer.width))
-    return list(service.infer(rows, "bulk", 0.0))
+    return Service(scorer, Intake(scorer.contract, 1), meter, log, lambda _: None)
 
 
-def test_bulk_pauses_once_the_log_is_behind(scorer: Scorer, applicants: Callable[..., list[Row]]) -> None:
+def bulk(scorer: Scorer, applicants: list[Row]) -> NDArray[np.float64]:
+    """Rows for twice the pages from which on the log is behind."""
+    encoder = Encoder(scorer.contract)
+    return np.resize([encoder.encode(row) for row in applicants], (2 * BEHIND_PAGES * PAGE_ROWS, scorer.width))
+
+
+def pauses(scorer: Scorer, log: ScoringLog | None, applicants: list[Row]) -> list[float]:
+    return list(service_of(scorer, log).infer(bulk(scorer, applicants), "bulk", 0.0))
+
+
+def test_bulk_pauses_while_the_log_is_behind_but_not_for_ever(
+    scorer: Scorer, applicants: Callable[..., list[Row]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("creditmodel_inference.service.MAX_LOG_PAUSES", 3)
     log = ScoringLog(LogSettings("file:///nowhere"), scorer.contract, scorer.identity)  # its writer is not started
     found = pauses(scorer, log, applicants(64))
     free = BEHIND_PAGES * PAGE_ROWS // PART_ROWS
     assert set(found[:free]) == {0.0}
-    assert set(found[free + 4 :]) == {LOG_SECONDS}
+    assert found[-4:] == [0.0, LOG_SECONDS, LOG_SECONDS, LOG_SECONDS]
 
 
 def test_bulk_does_not_pause_for_a_slow_sink_or_without_a_log(
@@ -42,3 +57,19 @@ def test_bulk_does_not_pause_for_a_slow_sink_or_without_a_log(
     log._at_sink = True
     for given in (log, None):
         assert set(pauses(scorer, given, applicants(64))) == {0.0}
+
+
+def test_bulk_from_several_clients_at_once_loses_no_row_of_the_log(
+    scorer: Scorer, applicants: Callable[..., list[Row]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("creditmodel_inference.scoring_log.MAX_PAGES", 2 * BEHIND_PAGES)
+    log = ScoringLog(LogSettings(tmp_path.as_uri()), scorer.contract, scorer.identity)
+    log.start()
+    service, rows = service_of(scorer, log), bulk(scorer, applicants(64))
+
+    async def clients() -> None:
+        await asyncio.gather(*(in_turns(service.infer(rows, f"bulk-{i}", 0.0)) for i in range(4)))
+
+    asyncio.run(clients())
+    log.close()
+    assert log.statistics() == (0, 4 * len(rows), 0, 0)
