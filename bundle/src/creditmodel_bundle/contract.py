@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
+from collections import Counter
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -118,8 +119,9 @@ class Contract(Document):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [feature.name for feature in self.features]
-        if len(set(names)) != len(names):
-            raise ValueError("two features have the same name")
+        if twice := [name for name, count in Counter(name.lower() for name in names).items() if count > 1]:
+            alike = ", ".join(repr(name) for name in names if name.lower() == twice[0])
+            raise ValueError(f"two features have the same name, of which SQL does not tell the case: {alike}")
         if set(self.bins.features) != set(names):
             raise ValueError("bins must have one table for each feature")
         bounds = [cutoff.min_probability for cutoff in self.cutoffs]

@@ -88,6 +88,21 @@ def test_a_measured_table_refuses_nothing(contract: Contract) -> None:
     assert math.isnan(encoder.encode_column("amount", ["junk"])[0])
 
 
+def test_names_that_differ_in_case_alone_are_one_name(contract: Contract) -> None:
+    document = contract.model_dump()
+    document["features"][1]["name"] = "Amount"
+    with pytest.raises(ValueError, match="SQL does not tell the case: 'amount', 'Amount'"):
+        Contract.model_validate(document)
+
+
+@pytest.mark.parametrize(
+    ("scale", "field"), [({"points": 1e12}, "points"), ({"odds": 0}, "odds"), ({"pdo": 1e8}, "pdo")]
+)
+def test_points_of_every_log_odds_are_a_32_bit_integer(scale: dict[str, float], field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        ScoreScale(**scale)
+
+
 @pytest.mark.parametrize(
     ("probability", "decision"), [(0.0, "approve"), (0.4999, "approve"), (0.5, "decline"), (1.0, "decline")]
 )

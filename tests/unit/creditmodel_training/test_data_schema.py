@@ -75,6 +75,7 @@ def test_categories_without_a_list_are_those_of_the_table() -> None:
         ('label = "outcome"', "", "label: Field required"),
         ('dtype = "number"', 'dtype = "float"', "features.0.dtype"),
         ('name = "home"', 'name = "income"', "'income' stands twice"),
+        ('name = "home"', 'name = "Income"', "'Income' stands twice"),
         ('name = "home"', 'name = "outcome"', "is the label and cannot be a feature"),
         ('name = "home"', 'name = "year"', "is the split column and cannot be a feature"),
         ('dtype = "category"', 'dtype = "category"\nmonotonic = "increasing"', "has no order"),
@@ -160,11 +161,12 @@ def test_a_category_of_numbers_and_a_few_words_is_pointed_out() -> None:
         ("a/b~c", "a_b_c"),
         ("収入", "x"),
         ("x", "x_2"),
+        ("Class", "Class_2"),
     ],
 )
 def test_a_column_whose_name_no_feature_can_have_gives_a_feature_of_a_like_name(column: str, feature: str) -> None:
-    taken = {"x": [1.0, 2.0]} if feature == "x_2" else {}
-    columns = {"収入": [1.0, 2.0], "x": [1.0, 2.0]} if taken else {column: [1.0, 2.0]}
+    before = {"x_2": "収入", "Class_2": "class"}.get(feature)
+    columns = {name: [1.0, 2.0] for name in (before, column) if name is not None}
     inferred = infer(frame(label=[0, 1], **columns), "label", None, None)
     spec = inferred.schema.features[-1]
     assert (spec.name, spec.source) == (feature, column)

@@ -89,9 +89,10 @@ class Schema(Document):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        names = Counter(feature.name for feature in self.features)
-        if twice := [name for name, count in names.items() if count > 1]:
-            raise ValueError(f"{twice[0]!r} stands twice among the features")
+        # Like a contract's: SQL does not tell the case of names.
+        names = Counter(feature.name.lower() for feature in self.features)
+        if twice := [feature.name for feature in self.features if names[feature.name.lower()] > 1]:
+            raise ValueError(f"{twice[-1]!r} stands twice among the features")
         sources = {feature.source for feature in self.features}
         for role, column in self.roles().items():
             if column in sources:
@@ -144,7 +145,7 @@ def infer(table: pa.Table, label: str, positive: str | int | None, key: str | No
         if isinstance(found, str):
             left_out[column] = found
         else:
-            features.append(_named(found, {feature.name for feature in features}))
+            features.append(_named(found, {feature.name.lower() for feature in features}))
     if not features:
         why = "; ".join(f"{column}: {reason}" for column, reason in left_out.items())
         raise SchemaError(f"the table has no column to learn from beside its label{f' ({why})' if why else ''}")
@@ -211,7 +212,7 @@ def _named(spec: FeatureSpec, taken: set[str]) -> FeatureSpec:
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", letters).strip("_")[:120]
     stem = stem if stem[:1].isalpha() else f"x_{stem}".rstrip("_")
     names = [stem, *(f"{stem}_{number}" for number in range(2, len(taken) + 3))]
-    name = next(name for name in names if name not in taken)
+    name = next(name for name in names if name.lower() not in taken)
     return spec if name == spec.name else spec.model_copy(update={"name": name, "column": spec.name})
 
 
