@@ -93,7 +93,7 @@ def _add_server_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         server.add_argument(flag, type=_whole(1, 2**31), default=default, help=f"{text} (default: %(default)s)")
     for flag, seconds, text in (
-        ("--request-timeout", limits.request_seconds, "for a request to arrive; then 408"),
+        ("--request-timeout", limits.request_seconds, "for a request to arrive (then 408), for a client to read on"),
         ("--keep-alive", limits.keep_alive_seconds, "that an idle connection is kept"),
         ("--max-connection-age", limits.connection_age_seconds, "after which a client must connect again"),
         ("--drain-seconds", 5.0, "of answering on after SIGTERM, while load balancers notice"),
