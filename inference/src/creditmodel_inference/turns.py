@@ -12,6 +12,7 @@ import os
 import platform
 import struct
 import threading
+from contextlib import suppress
 
 __all__ = ["step_back", "take_short_slices"]
 
@@ -46,4 +47,5 @@ def step_back() -> None:
     """
     if platform.system() == "Linux":  # where a thread has a priority of its own
         thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
+        with suppress(OSError):  # a sandbox that forbids it must not cost the log its thread
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)

@@ -7,6 +7,8 @@ import re
 import threading
 from pathlib import Path
 
+import pytest
+
 from creditmodel_inference.turns import NICE, SLICE_NANOSECONDS, step_back, take_short_slices
 
 
@@ -45,3 +47,11 @@ def test_a_thread_that_steps_back_takes_no_other_along() -> None:
     thread.join()
     assert seen == [min(before + NICE, 19)]
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+def test_where_priorities_cannot_be_changed_a_thread_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    step_back()
