@@ -29,7 +29,7 @@ from creditmodel_operator.revision import Revision
 __all__ = ["Challenge", "Rollout", "Share", "Stage", "roll", "timestamp"]
 
 _STARTS = frozenset({"ContainerCreating", "PodInitializing"})
-"""What every container waits for at first: no trouble."""
+"""What every container waits for at first: no trouble, unless it lasts."""
 _CARRIED = (names.ACTIVE_SINCE, names.GATED, names.EVALUATION, names.APPROVAL)
 
 
@@ -195,7 +195,7 @@ class _Pass:
         """Remember first, remove after: an interruption between the two removes it at the next pass."""
         seconds = self.challenge.spec.rollout.progress_deadline_seconds
         ready = live.deployment.ready
-        message = f"{wanted.name}: {ready} of {size} pods ready after {seconds} s{self._why(wanted)}"
+        message = f"{wanted.name}: {ready} of {size} pods ready after {seconds} s{self._why(wanted, late=True)}"
         memory = present(self.challenge.memory)
         note = json.dumps({"key": self.challenge.key, "message": message}, sort_keys=True)
         remember = annotate(
@@ -300,12 +300,12 @@ class _Pass:
                 marks[names.EVALUATION] = challenge.evaluation.model_dump_json()
         return marks
 
-    def _why(self, wanted: Revision) -> str:
-        """What its own pods complain of, or why it has none."""
+    def _why(self, wanted: Revision, *, late: bool = False) -> str:
+        """What its own pods complain of, or why it has none. `late`: also that they have only begun to start."""
         own = (pod for pod in self.observed.pods if pod.meta.labels.get(names.REVISION) == wanted.name)
         live = self.fleet.of(wanted)
         unmade = live.deployment.trouble if live else None
-        found = next((why for pod in own if not pod.ready and (why := _trouble(pod))), unmade)
+        found = next((why for pod in own if not pod.ready and (why := _trouble(pod, late=late))), unmade)
         return f"; {found}" if found else ""
 
     # -- helpers
@@ -356,12 +356,12 @@ def _delete(live: Live) -> Delete:
     return Delete("Deployment", live.name, live.deployment.meta.uid)
 
 
-def _trouble(pod: Pod) -> str | None:
+def _trouble(pod: Pod, *, late: bool) -> str | None:
     """What keeps a pod from being ready, in its own words."""
     ended = pod.terminated or pod.last_terminated
     if ended is not None:
         return f"pod {pod.meta.name} ended with code {ended.exit_code}: {ended.message.strip() or ended.reason}"
-    if pod.waiting is not None and pod.waiting[0] not in _STARTS:
+    if pod.waiting is not None and (late or pod.waiting[0] not in _STARTS):
         return f"pod {pod.meta.name} waits: {': '.join(part for part in pod.waiting if part)}"
     return f"pod {pod.meta.name}: {pod.unschedulable}" if pod.unschedulable else None
 

@@ -398,6 +398,11 @@ def test_what_keeps_a_challenger_from_starting_is_said_before_the_deadline(world
     message = world.condition("Ready")["message"]
     assert message == f"{v2}: 0 of 2 pods ready; pod {v2}-0 waits: ImagePullBackOff: not found"
     assert world.conditions["Stalled"] == "False"
+    world.delete("Pod", f"{v2}-0")
+    world.waiting_pod(v2, "ContainerCreating", "")
+    world.wait(601)
+    world.reconcile()
+    assert world.condition("Stalled")["message"].endswith(f"after 600 s; pod {v2}-0 waits: ContainerCreating")
 
 
 def test_a_new_spec_during_a_rollout_supersedes_it(world: World) -> None:
