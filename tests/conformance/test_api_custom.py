@@ -509,3 +509,74 @@ def test_a_column_shows_the_first_value_and_objects_as_json(apiserver: Any, defi
     accept = {"Accept": "application/json;as=Table;g=meta.k8s.io;v=v1"}
     table = apiserver.request("GET", path, headers=accept).body
     assert table["rows"][0]["cells"] == ["g", "a", '{"k":[1]}', None, "<invalid>"]
+
+
+def test_a_replacement_names_the_version_that_it_replaces(apiserver: Any, define: Define) -> None:
+    path = define()
+    made = apiserver.post(path, gadget(path))
+    for version in ({}, {"resourceVersion": "0"}):
+        body = {**gadget(path, size=2), "metadata": {"name": "g", **version}}
+        answer = apiserver.request("PUT", f"{path}/g", body)
+        assert answer.code == 422
+        assert "metadata.resourceVersion: Invalid value: 0: must be specified for an update" in answer.body["message"]
+    made["spec"]["size"] = 2
+    assert apiserver.request("PUT", f"{path}/g", made).code == 200
+    assert apiserver.request("PUT", f"{path}/g", {**made, "spec": {"size": 3}}).code == 409
+
+
+def test_a_body_says_what_it_is(apiserver: Any, define: Define) -> None:
+    path = define()
+    texts = {"kind": "Object 'Kind' is missing", "apiVersion": "the API version in the data ()"}
+    for field, text in texts.items():
+        body = gadget(path)
+        del body[field]
+        answer = apiserver.request("POST", path, body)
+        assert (answer.code, text in answer.body["message"]) == (400, True)
+    answer = apiserver.request("POST", path, {**gadget(path), "kind": "Other"})
+    assert (answer.code, answer.body["details"]["causes"][0]["field"]) == (422, "kind")
+
+
+def test_an_applied_field_that_the_schema_has_not_is_refused_whatever_validation_is_asked_for(
+    apiserver: Any, define: Define
+) -> None:
+    path = define()
+    for validation in ("Strict", "Warn", "Ignore"):
+        url = f"{path}/g?fieldManager=one&fieldValidation={validation}"
+        answer = apiserver.request("PATCH", url, gadget(path, sise=1), "application/apply-patch+yaml")
+        assert answer.code == 500
+        assert ".spec.sise: field not declared in schema" in answer.body["message"]
+
+
+def test_a_null_is_absent_from_what_is_sent_and_wrong_in_what_is_applied(apiserver: Any, define: Define) -> None:
+    path = define()
+    made = apiserver.post(path, gadget(path, word=None, tags=None))["spec"]
+    assert set(made) == {"size", "colour", "limits"}
+    answer = apiserver.apply(f"{path}/h", gadget(path, "h", word=None), "one")
+    assert answer.code == 422
+    assert 'spec.word in body must be of type string: "null"' in answer.body["message"]
+
+
+def test_who_adds_a_struct_or_a_list_owns_it(apiserver: Any, define: Define) -> None:
+    path = define()
+    made = apiserver.post(path, gadget(path, parts=[{"name": "p"}], tags=["t"], limits={"low": 1}))
+    owned = made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]
+    for name in ("f:parts", "f:tags", "f:limits"):
+        assert "." in owned[name]
+    applied = apiserver.apply(f"{path}/h", gadget(path, "h", tags=["t"], limits={"low": 1}), "one").body
+    assert applied["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"] == {
+        "f:limits": {"f:low": {}},
+        "f:size": {},
+        "f:tags": {'v:"t"': {}},
+    }
+
+
+def test_a_refused_value_is_shown(apiserver: Any, define: Define) -> None:
+    path = define()
+    apiserver.post(path, gadget(path, fixed="a"))
+    answer = apiserver.request("PATCH", f"{path}/g", {"spec": {"fixed": "b"}}, "application/merge-patch+json")
+    assert 'spec.fixed: Invalid value: "b": fixed cannot change' in answer.body["message"]
+
+
+def test_lists_of_custom_resources_say_that_they_end(apiserver: Any, define: Define) -> None:
+    path = define()
+    assert apiserver.get(path)["metadata"]["continue"] == ""

@@ -448,3 +448,83 @@ def test_a_variable_may_be_given_twice(apiserver: Any, deployments: str) -> None
     ]
     made = apiserver.post(f"{deployments}?dryRun=All", body)["spec"]["template"]["spec"]["containers"][0]
     assert [variable["value"] for variable in made["env"]] == ["1", "2"]
+
+
+def test_a_new_object_has_no_version_yet(apiserver: Any, maps: str) -> None:
+    body = config_map("a")
+    body["metadata"]["resourceVersion"] = "5"
+    answer = apiserver.request("POST", maps, body)
+    assert answer.code == 500
+    assert answer.body["message"] == "resourceVersion should not be set on objects to be created"
+
+
+def test_what_is_being_deleted_gets_no_new_finalizer(apiserver: Any, maps: str) -> None:
+    body = config_map("a")
+    body["metadata"]["finalizers"] = ["example.com/one"]
+    apiserver.post(maps, body)
+    apiserver.delete(f"{maps}/a")
+    change = {"metadata": {"finalizers": ["example.com/one", "example.com/two"]}}
+    answer = apiserver.request("PATCH", f"{maps}/a", change, "application/merge-patch+json")
+    assert answer.code == 422
+    assert "no new finalizers can be added if the object is being deleted" in answer.body["message"]
+    assert apiserver.request("POST", maps, body).body["message"].startswith("object is being deleted: ")
+    last = apiserver.patch(f"{maps}/a", {"metadata": {"finalizers": None}})
+    assert "finalizers" not in last["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("dryRun=Yes", "dryRun"),
+        ("fieldValidation=Loose", "fieldValidation"),
+        ("fieldManager=" + "m" * 129, "fieldManager"),
+        ("force=true", "force"),
+    ],
+)
+def test_an_option_of_a_write_that_cannot_be_is_refused_by_its_name(
+    apiserver: Any, maps: str, query: str, field: str
+) -> None:
+    apiserver.post(maps, config_map("a"))
+    answer = apiserver.request("PATCH", f"{maps}/a?{query}", {}, "application/merge-patch+json")
+    assert (answer.code, answer.body["details"]["kind"]) == (422, "PatchOptions")
+    assert answer.body["details"]["causes"][0]["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("resourceVersionMatch=Exact", "resourceVersionMatch"),
+        ("resourceVersion=0&resourceVersionMatch=Exact", "resourceVersionMatch"),
+        ("resourceVersion=1&resourceVersionMatch=Newer", "resourceVersionMatch"),
+        ("sendInitialEvents=true", "sendInitialEvents"),
+        ("watch=1&resourceVersion=1&resourceVersionMatch=NotOlderThan", "resourceVersionMatch"),
+        ("watch=1&sendInitialEvents=true", "resourceVersionMatch"),
+    ],
+)
+def test_an_option_of_a_list_that_cannot_be_is_refused_by_its_name(
+    apiserver: Any, maps: str, query: str, field: str
+) -> None:
+    answer = apiserver.request("GET", f"{maps}?{query}")
+    assert (answer.code, answer.body["details"]["kind"]) == (422, "ListOptions")
+    assert answer.body["details"]["causes"][0]["field"] == field
+
+
+def test_a_list_at_version_0_has_no_pages(apiserver: Any, maps: str) -> None:
+    for name in "abc":
+        apiserver.post(maps, config_map(name))
+    mine = [item["metadata"]["name"] for item in apiserver.get(f"{maps}?limit=1&resourceVersion=0")["items"]]
+    assert {"a", "b", "c"} <= set(mine)
+
+
+def test_a_form_that_the_server_has_not_is_not_acceptable(apiserver: Any, maps: str) -> None:
+    apiserver.post(maps, config_map("a"))
+    unknown = "application/json;as=Table;g=meta.k8s.io;v=v9"
+    assert apiserver.request("GET", f"{maps}/a", headers={"Accept": unknown}).code == 406
+    answer = apiserver.request("GET", f"{maps}/a", headers={"Accept": f"{unknown},application/json"})
+    assert (answer.code, answer.body["kind"]) == (200, "ConfigMap")
+    assert apiserver.request("GET", f"{maps}/a", headers={"Accept": "application/xml"}).code == 406
+
+
+def test_one_object_is_given_not_watched(apiserver: Any, maps: str) -> None:
+    apiserver.post(maps, config_map("a"))
+    assert apiserver.get(f"{maps}/a?watch=1")["kind"] == "ConfigMap"

@@ -17,7 +17,7 @@ from cel_expr_python.ext import ext_bindings, ext_encoders, ext_math, ext_option
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from creditmodel_sandbox.apiserver.errors import FieldError, invalid_value, required
+from creditmodel_sandbox.apiserver.errors import FieldError, invalid_value, required, show
 from creditmodel_sandbox.apiserver.schema import MISSING, Node, Rule
 from creditmodel_sandbox.notation import parse_quantity
 
@@ -328,7 +328,7 @@ class CelRule(Rule):
             return []
         else:
             detail = self._text(data)
-        return [self._error(node, path, detail)]
+        return [self._error(node.type if isinstance(value, dict | list) else value, path, detail)]
 
     def _read(self, node: Node, value: Any) -> Any:
         if isinstance(value, dict) and node.properties and self._fields is not None:
@@ -342,7 +342,7 @@ class CelRule(Rule):
                 return str(found.value()).strip()
         return self._message.strip() or f"failed rule: {self._source}"
 
-    def _error(self, node: Node, path: str, detail: str) -> FieldError:
+    def _error(self, shown: Any, path: str, detail: str) -> FieldError:
         where = (path + self._field).lstrip(".") or "<nil>"
         match self._reason:
             case "FieldValueRequired":
@@ -350,6 +350,6 @@ class CelRule(Rule):
             case "FieldValueForbidden":
                 return FieldError(where, self._reason, f"Forbidden: {detail}")
             case "FieldValueDuplicate":
-                return FieldError(where, self._reason, f'Duplicate value: "{node.type}"')
+                return FieldError(where, self._reason, f"Duplicate value: {show(shown)}")
             case _:
-                return invalid_value(where, node.type, detail)
+                return invalid_value(where, shown, detail)

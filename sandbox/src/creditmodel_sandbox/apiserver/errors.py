@@ -20,11 +20,13 @@ __all__ = [
     "conflict",
     "expired",
     "forbidden",
+    "invalid_options",
     "invalid_value",
     "method_not_allowed",
     "not_found",
     "not_implemented",
     "required",
+    "unmet",
     "unsupported_media_type",
     "unsupported_value",
 ]
@@ -111,13 +113,26 @@ class Invalid(ApiError):
         super().__init__(422, "Invalid", message, details)
 
 
+@dataclass(frozen=True, slots=True)
+class _OptionsKind:
+    kind: str
+    group: str = "meta.k8s.io"
+    plural: str = ""
+
+
+def invalid_options(kind: str, errors: Sequence[FieldError]) -> Invalid:
+    """422: a query or body says something that ListOptions, PatchOptions and so on cannot say."""
+    return Invalid(_OptionsKind(kind), "", errors)
+
+
 def not_found(resource: Named, name: str) -> ApiError:
     message = f'{_qualified(resource.plural, resource.group)} "{name}" not found'
     return ApiError(404, "NotFound", message, _details(resource, name))
 
 
-def already_exists(resource: Named, name: str) -> ApiError:
+def already_exists(resource: Named, name: str, going: bool = False) -> ApiError:
     message = f'{_qualified(resource.plural, resource.group)} "{name}" already exists'
+    message = f"object is being deleted: {message}" if going else message
     return ApiError(409, "AlreadyExists", message, _details(resource, name))
 
 
@@ -137,6 +152,15 @@ def forbidden(resource: Named, name: str, why: str, causes: Sequence[JSON] = ())
     )
 
 
+def unmet(resource: Named, name: str, label: str, wanted: str, found: str) -> ApiError:
+    """409: a delete's precondition does not hold."""
+    happened = {"UID": "deleted and then recreated"}.get(label, "modified")
+    why = f"the {label} in the precondition ({wanted}) does not match the {label} in record ({found})"
+    where = f'{_qualified(resource.kind, resource.group)} "{name}"'
+    message = f"Operation cannot be fulfilled on {where}: {why}. The object might have been {happened}"
+    return ApiError(409, "Conflict", message, _details(resource, name) | {"kind": resource.kind})
+
+
 def bad_request(message: str) -> ApiError:
     return ApiError(400, "BadRequest", message)
 
@@ -153,7 +177,7 @@ def not_implemented(what: str) -> ApiError:
     return ApiError(501, "NotImplemented", f"the sandbox does not implement {what}")
 
 
-def unsupported_media_type(given: str, known: Sequence[str]) -> ApiError:
+def unsupported_media_type(known: Sequence[str]) -> ApiError:
     accepted = ", ".join(known)
-    message = f"the body of the request was in an unknown format ({given}) - accepted media types include: {accepted}"
+    message = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
     return ApiError(415, "UnsupportedMediaType", message)

@@ -23,6 +23,7 @@ __all__ = [
     "check_delete",
     "grace_period",
     "holds",
+    "is_replaced_by_version",
     "prepare_create",
     "prepare_update",
     "relevant",
@@ -129,10 +130,21 @@ def relevant(resource: Resource, errors: list[FieldError]) -> list[FieldError]:
 def check(resource: Resource, obj: JSON, old: JSON | None) -> list[FieldError]:
     """What is wrong with an object beyond its schema."""
     errors = list(check_metadata(resource.storage, obj["metadata"])) if _metadata_changed(obj, old) else []
+    errors += _new_finalizers(obj["metadata"], (old or {}).get("metadata") or {})
     if resource.storage == CRD_STORAGE:
         return errors + check_definition(obj, old)
     unchanged = old is not None and obj.get("spec") == old.get("spec") and "spec" in obj
     return errors if resource.custom is not None or unchanged else errors + check_kind(resource.storage, obj, old)
+
+
+def _new_finalizers(meta: JSON, before: JSON) -> list[FieldError]:
+    """What is being deleted cannot be held back by more than held it."""
+    added = [name for name in meta.get("finalizers") or () if name not in (before.get("finalizers") or ())]
+    if not added or "deletionTimestamp" not in before:
+        return []
+    names = ", ".join(f'"{name}"' for name in added)
+    text = "no new finalizers can be added if the object is being deleted, found new finalizers"
+    return [FieldError("metadata.finalizers", "FieldValueForbidden", f"Forbidden: {text} []string{{{names}}}")]
 
 
 def _metadata_changed(obj: JSON, old: JSON | None) -> bool:
@@ -167,6 +179,14 @@ def grace_period(resource: Resource, obj: JSON, asked: int | None) -> int:
     if not obj["spec"].get("nodeName") or obj.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return 0
     return asked if asked is not None else obj["spec"].get("terminationGracePeriodSeconds", 30)
+
+
+_REPLACED_BY_VERSION = ("leases.coordination.k8s.io", "poddisruptionbudgets.policy", CRD_STORAGE)
+
+
+def is_replaced_by_version(resource: Resource) -> bool:
+    """Whether who replaces an object must name the version that it replaces."""
+    return resource.custom is not None or resource.storage in _REPLACED_BY_VERSION
 
 
 def holds(resource: Resource, obj: JSON) -> bool:

@@ -6,7 +6,7 @@ import random
 import re
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,12 +16,15 @@ from creditmodel_sandbox.apiserver import admission, kinds, limits, ssa
 from creditmodel_sandbox.apiserver.crd import CRD_FINALIZER, CRD_STORAGE, serve_definition
 from creditmodel_sandbox.apiserver.defaults import apply_defaults
 from creditmodel_sandbox.apiserver.errors import (
+    ApiError,
     Invalid,
     already_exists,
     bad_request,
     conflict,
     forbidden,
+    invalid_value,
     not_found,
+    unmet,
 )  # fmt: skip
 from creditmodel_sandbox.apiserver.resources import Registry, Resource
 from creditmodel_sandbox.apiserver.schema import MISSING, TYPE_INVALID, fill, judge, prune, validate
@@ -83,8 +86,10 @@ class Objects:
         self._decode(resource, obj, options)
         key = self._name(resource, namespace, obj["metadata"])
         self._check_namespace(resource, key)
-        if self.store.get(resource.storage, key) is not None:
-            raise already_exists(resource, key[1])
+        if obj["metadata"].get("resourceVersion") not in (None, "", "0"):
+            raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
+        if (found := self.store.get(resource.storage, key)) is not None:
+            raise already_exists(resource, key[1], "deletionTimestamp" in found.object()["metadata"])
         return self._save_new(resource, key, obj, options)
 
     def _save_new(
@@ -147,6 +152,18 @@ class Objects:
 
     # Updating
 
+    def check_replacement(self, resource: Resource, key: Key, obj: JSON) -> None:
+        """Raises ApiError where an object may not be replaced without naming it and the version that is replaced."""
+        self.read(resource, key)
+        meta = obj.get("metadata") or {}
+        if not meta.get("name"):
+            raise bad_request(
+                f"the name of the object ({key[1]} based on URL) was undeterminable: name must be provided"
+            )
+        if meta.get("resourceVersion") in (None, "", "0") and kinds.is_replaced_by_version(resource):
+            wrong = invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
+            raise Invalid(replace(resource, kind=resource.plural), key[1], [wrong])
+
     def update(self, resource: Resource, key: Key, change: Change, options: Options, subresource: str = "") -> Record:
         """Replace an object by what `change` makes of it; nothing is written when nothing changes."""
         record = self.read(resource, key)
@@ -164,7 +181,7 @@ class Objects:
         self, resource: Resource, key: Key, config: JSON, options: Options, subresource: str = ""
     ) -> tuple[Record, bool]:
         """Server-side apply: the object, and whether it was created."""
-        self._decode(resource, config, options)
+        self._decode(resource, config, options, applied=True)
         meta = config["metadata"]
         if meta.get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
@@ -247,7 +264,8 @@ class Objects:
             return record
         self._check_limits(resource, new, old, options)
         if "deletionTimestamp" in new["metadata"] and not self._held(resource, new):
-            return record if options.dry_run else self._remove(resource, key)
+            last = record if options.dry_run else self._remove(resource, key)
+            return Record(key, last.rv, msgspec.json.encode(_stored(new)), {}, {})
         return self._put(resource, key, new, options)
 
     # Deleting
@@ -277,13 +295,12 @@ class Objects:
         return saved, False
 
     def _check_preconditions(self, resource: Resource, key: Key, meta: JSON, options: DeleteOptions) -> None:
-        for wanted, name, label, since in (
-            (options.uid, "uid", "UID", "deleted and then recreated"),
-            (options.version, "resourceVersion", "ResourceVersion", "modified"),
+        for wanted, name, label in (
+            (options.uid, "uid", "UID"),
+            (options.version, "resourceVersion", "ResourceVersion"),
         ):
-            if wanted is not None and wanted != (found := meta[name]):
-                why = f"the {label} in the precondition ({wanted}) does not match the {label} in record ({found})"
-                raise conflict(resource, key[1], f"{why}. The object might have been {since}")
+            if wanted is not None and wanted != meta[name]:
+                raise unmet(resource, key[1], label, wanted, meta[name])
 
     def _set_finalizers(self, meta: JSON, propagation: str | None) -> None:
         """Leave the garbage collector its orders, as finalizers. A repeated delete without a policy changes none."""
@@ -323,31 +340,58 @@ class Objects:
 
     # Shared steps
 
-    def _decode(self, resource: Resource, obj: JSON, options: Options) -> None:
-        """Check that a body is an object of this kind, and drop the fields that its schema does not have."""
-        for name, wanted in (("apiVersion", resource.api_version), ("kind", resource.kind)):
-            given = obj.setdefault(name, wanted)
-            if given != wanted:
-                raise bad_request(f"the {name} in the data ({given}) does not match the expected {name} ({wanted})")
-        if not isinstance(obj.setdefault("metadata", {}), dict):
+    def _decode(self, resource: Resource, obj: JSON, options: Options, applied: bool = False) -> None:
+        """Check that a body is an object of this kind, and drop the fields that its schema does not have, but from one
+        that is `applied`: nobody can own those, so it is refused."""
+        self._check_kind(resource, obj)
+        if obj.get("metadata") is None:
+            obj["metadata"] = {}
+        if not isinstance(obj["metadata"], dict):
             raise bad_request(f"{resource.kind} metadata must be an object")
-        unknown = prune(resource.node, obj)
+        unknown = prune(resource.node, obj, keep_null=applied)
+        if resource.custom is not None:
+            unknown.sort()
+        if unknown and applied:
+            raise _untyped(resource, obj, unknown)
         if unknown and options.validation == "Strict":
             found = ", ".join(f'unknown field "{path}"' for path in unknown)
             raise bad_request(f"{_unreadable(resource)}: strict decoding error: {found}")
         if options.validation == "Warn":
             options.warnings += [f'unknown field "{path}"' for path in unknown]
+        self._check_types(resource, obj)
+
+    def _check_kind(self, resource: Resource, obj: JSON) -> None:
+        """A built-in object need not say what it is, where the URL says it."""
         if resource.custom is None:
-            self._check_types(resource, obj)
+            obj.setdefault("apiVersion", resource.api_version)
+            obj.setdefault("kind", resource.kind)
+        version, kind = (obj.get(name) or "" for name in ("apiVersion", "kind"))
+        if not kind:
+            raise bad_request(
+                f"the object provided is unrecognized (must be of type {resource.kind}): Object 'Kind' is missing"
+            )
+        if version != resource.api_version:
+            wanted = resource.api_version
+            raise bad_request(
+                f"the API version in the data ({version}) does not match the expected API version ({wanted})"
+            )
+        if kind != resource.kind and resource.custom is not None:
+            why = invalid_value("kind", kind, f"must be {resource.kind}")
+            raise Invalid(replace(resource, kind=kind), (obj.get("metadata") or {}).get("name", ""), [why])
+        if kind != resource.kind:
+            raise bad_request(f"the kind in the data ({kind}) does not match the expected kind ({resource.kind})")
 
     def _check_types(self, resource: Resource, obj: JSON) -> None:
-        """A built-in object that Go could not decode is refused before anything looks into it."""
-        wrong = next((error for error in validate(resource.node, obj) if error.reason == TYPE_INVALID), None)
+        """What Go could not decode is refused before anything looks into it: a built-in object, any metadata."""
+        node, value, struct = resource.node, obj, resource.kind
+        if resource.custom is not None:
+            node, value, struct = node.properties["metadata"], obj["metadata"], "ObjectMeta"
+        wrong = next((error for error in validate(node, value) if error.reason == TYPE_INVALID), None)
         if wrong and wrong.text.partition(" must be of type ")[2].startswith("byte"):
             raise bad_request(f"{_unreadable(resource)}: illegal base64 data in {wrong.field}")
         if wrong:
             (_, wanted), (found, _) = re.findall(r'"(\w+)"$|of type ([\w,]+):', wrong.text)
-            what = f"json: cannot unmarshal {found} into Go struct field {resource.kind}.{wrong.field} of type {wanted}"
+            what = f"json: cannot unmarshal {found} into Go struct field {struct}.{wrong.field} of type {wanted}"
             raise bad_request(f"{_unreadable(resource)}: {what}")
 
     def _complete(self, resource: Resource, obj: JSON) -> None:
@@ -373,8 +417,7 @@ class Objects:
         if not obj["metadata"].get("managedFields"):
             obj["metadata"].pop("managedFields", None)
         if options.dry_run:
-            raw = {name: value for name, value in obj.items() if name not in ("apiVersion", "kind")}
-            return Record(key, self.store.rv, msgspec.json.encode(raw), {}, {})
+            return Record(key, self.store.rv, msgspec.json.encode(_stored(obj)), {}, {})
         if resource.storage == CRD_STORAGE:
             serve_definition(self.registry, obj)
         return self.store.put(resource.storage, key, obj)
@@ -392,9 +435,22 @@ def _unreadable(resource: Resource) -> str:
     return f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
 
 
+def _untyped(resource: Resource, obj: JSON, unknown: list[str]) -> ApiError:
+    """An applied configuration with fields that its schema does not have; the code is Kubernetes' own."""
+    where = f"{obj['metadata'].get('namespace', '')}/{obj['metadata'].get('name', '')}"
+    complaints = [f".{path}: field not declared in schema" for path in unknown]
+    text = complaints[0] if len(complaints) == 1 else "\n  ".join(["errors:", *complaints])
+    what = f"({where}; {resource.api_version}, Kind={resource.kind})"
+    return ApiError(500, "", f"failed to create typed patch object {what}: {text}")
+
+
 def _spec(obj: JSON, resource: Resource) -> JSON:
     skipped = ("metadata", "status") if resource.has_status or resource.custom is None else ("metadata",)
     return {name: value for name, value in obj.items() if name not in skipped}
+
+
+def _stored(obj: JSON) -> JSON:
+    return {name: value for name, value in obj.items() if name not in ("apiVersion", "kind")}
 
 
 def _pick(source: JSON, *names: str) -> JSON:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonpatch
 
-from creditmodel_sandbox.apiserver.errors import ApiError, bad_request
+from creditmodel_sandbox.apiserver.errors import ApiError, bad_request, show
 from creditmodel_sandbox.apiserver.schema import Node
 
 __all__ = ["json_patch", "merge", "strategic"]
@@ -37,19 +37,13 @@ def json_patch(target: Any, operations: Any) -> Any:
     for operation in operations:
         try:
             target = jsonpatch.apply_patch(target, [operation], in_place=True)
-        except jsonpatch.JsonPatchTestFailed as error:
-            raise _refused(operation, "test failed") from error
+        except jsonpatch.InvalidJsonPatch as error:
+            raise bad_request(f"invalid operation {show(operation)}: unsupported operation") from error
         except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, AttributeError) as error:
-            raise _refused(operation, "it names a place that the object does not have") from error
+            # Kubernetes does not say which operation failed, nor why.
+            message = "the server rejected our request due to an error in our request"
+            raise ApiError(422, "Invalid", message, {}) from error
     return target
-
-
-def _refused(operation: Any, why: str) -> ApiError:
-    words = operation if isinstance(operation, dict) else {}
-    text = f"{words.get('op')} operation on {words.get('path')} failed: {why}"
-    details = {"causes": [{"reason": "UnexpectedServerResponse", "message": text}]}
-    message = f"the server rejected our request due to an error in our request: {text}"
-    return ApiError(422, "Invalid", message, details)
 
 
 # Strategic merge patch

@@ -96,7 +96,7 @@ def _name(storage: str, name: str) -> Errors:
     elif storage in _LABEL_NAMED:
         yield from _label(path, name)
     elif len(name) > 253:
-        yield invalid_value(path, name, "must be no more than 253 bytes")
+        yield invalid_value(path, name, "must be no more than 253 characters")
     elif not re.fullmatch(SUBDOMAIN, name):
         yield invalid_value(path, name, _SUBDOMAIN_TEXT)
 

@@ -149,10 +149,11 @@ def join(path: str, name: str) -> str:
 # Pruning
 
 
-def prune(node: Node, value: Any, path: str = "") -> list[str]:
+def prune(node: Node, value: Any, path: str = "", keep_null: bool = False) -> list[str]:
     """Remove in place the fields that the schema does not declare; their paths.
 
-    In built-in kinds a null means absent, and an empty map or list is not stored, as with Go's omitempty.
+    In built-in kinds a null means absent, and an empty map or list is not stored, as with Go's omitempty. In custom
+    resources a null means absent where it is not allowed, unless `keep_null`.
     """
     unknown: list[str] = []
     if isinstance(value, dict):
@@ -166,18 +167,18 @@ def prune(node: Node, value: Any, path: str = "") -> list[str]:
                     del value[name]
                     continue
             if child is not None:
-                unknown += prune(child, value[name], join(path, name))
-                if _vanishes(node, child, name, value[name]):
+                unknown += prune(child, value[name], join(path, name), keep_null)
+                if _vanishes(node, child, name, value[name]) and not (keep_null and not child.builtin):
                     del value[name]
     elif isinstance(value, list) and node.items is not None:
         for index, item in enumerate(value):
-            unknown += prune(node.items, item, f"{path}[{index}]")
+            unknown += prune(node.items, item, f"{path}[{index}]", keep_null)
     return unknown
 
 
 def _vanishes(parent: Node, child: Node, name: str, value: Any) -> bool:
     if not child.builtin:
-        return value is None and not child.nullable and child.default is not MISSING
+        return value is None and not child.nullable
     if value is None:
         return True
     collection = child.type == "array" or isinstance(child.extra, Node)
@@ -263,7 +264,7 @@ def judge(node: Node, value: Any, old: Any, errors: Sequence[FieldError]) -> lis
     """What the rules find wrong with a whole object in which `validate` found `errors`: of some kinds, they keep
     rules from being asked at all."""
     if node.ruled and any(error.reason in _BLOCKING for error in errors):
-        return [invalid_value("<nil>", "null", _NOT_CHECKED)]
+        return [invalid_value("<nil>", None, _NOT_CHECKED)]
     return ask_rules(node, value, old, "")
 
 

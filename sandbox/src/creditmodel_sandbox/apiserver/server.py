@@ -15,15 +15,24 @@ from aiohttp import web
 
 from creditmodel_sandbox.apiserver import access, admission, discovery, openapi, subresources, watch
 from creditmodel_sandbox.apiserver.credentials import Credentials
-from creditmodel_sandbox.apiserver.errors import ApiError, bad_request, method_not_allowed, not_implemented
+from creditmodel_sandbox.apiserver.errors import (
+    ApiError,
+    bad_request,
+    invalid_options,
+    method_not_allowed,
+    not_implemented,
+    required,
+)  # fmt: skip
 from creditmodel_sandbox.apiserver.events import from_core, to_core
 from creditmodel_sandbox.apiserver.nodes import Nodes
 from creditmodel_sandbox.apiserver.objects import Objects
 from creditmodel_sandbox.apiserver.resources import Resource
 from creditmodel_sandbox.apiserver.storage import Key, Record
 from creditmodel_sandbox.apiserver.wire import (
+    APPLY,
     View,
     change_of,
+    check_list_options,
     continue_token,
     delete_options,
     json_answer,
@@ -88,15 +97,16 @@ def _selector(text: str) -> JSON:
         raise bad_request(str(error)) from error
 
 
-def _is_watch(request: web.Request) -> bool:
-    return request.query.get("watch") in ("true", "1")
+def _is_watch(request: web.Request, target: Target) -> bool:
+    """One object cannot be watched: asking for it by name gives it."""
+    return not target.name and request.query.get("watch") in ("true", "1")
 
 
 def _verb(request: web.Request, target: Target) -> str:
     """The request's verb in the words of a Role."""
     match request.method:
         case "GET":
-            return "watch" if _is_watch(request) else "get" if target.name else "list"
+            return "watch" if _is_watch(request, target) else "get" if target.name else "list"
         case "POST":
             return "create"
         case "DELETE":
@@ -212,10 +222,10 @@ class Server:
         self, request: web.Request, target: Target
     ) -> Callable[[web.Request, Target], Awaitable[web.StreamResponse]]:
         match request.method, bool(target.name):
-            case "GET", True if not _is_watch(request):
+            case "GET", True:
                 return self._get
             case "GET", _:
-                return self._watch if _is_watch(request) else self._list
+                return self._watch if _is_watch(request, target) else self._list
             case "POST", False:
                 return self._create
             case "PUT", True:
@@ -266,10 +276,13 @@ class Server:
 
     async def _list(self, request: web.Request, target: Target) -> web.Response:
         query, resource = request.query, target.resource
+        check_list_options(query, watch=False)
         collection = self.store.collection(resource.storage)
         selects, everything = self._matcher(request, target)
         rv, start, records = self.store.rv, ("", ""), collection.records
         if token := query.get("continue"):
+            if query.get("resourceVersion", "0") not in ("", "0"):
+                raise bad_request("specifying resource version is not allowed when using continue")
             rv, start = read_continue_token(token)
             records = collection.snapshot(rv)
         elif wanted := version_number(query.get("resourceVersion") or "0"):
@@ -278,8 +291,9 @@ class Server:
                 rv, records = wanted, collection.snapshot(wanted)
         chosen = [records[key] for key in sorted(records) if key > start and (everything or selects(records[key]))]
         metadata: JSON = {"resourceVersion": str(rv)}
-        limit = whole_number(query.get("limit"), 0)
-        if limit and len(chosen) > limit:
+        # Version 0 is whatever is at hand, and that is always everything.
+        limit = 0 if query.get("resourceVersion") == "0" and not token else whole_number(query.get("limit"), 0)
+        if limit and 0 < limit < len(chosen):
             metadata["continue"] = continue_token(rv, chosen[limit - 1].key)
             if not (query.get("labelSelector") or query.get("fieldSelector")):
                 metadata["remainingItemCount"] = len(chosen) - limit
@@ -288,13 +302,12 @@ class Server:
 
     async def _watch(self, request: web.Request, target: Target) -> web.StreamResponse:
         query, resource = request.query, target.resource
+        check_list_options(query, watch=True)
         selects, everything = self._matcher(request, target)
         since = version_number(query.get("resourceVersion") or "0")
-        self.store.check_known(since)
         initial, bookmarks = query.get("sendInitialEvents") == "true", query.get("allowWatchBookmarks") == "true"
-        if initial and query.get("resourceVersionMatch") != "NotOlderThan":
-            why = 'sendInitialEvents requires setting resourceVersionMatch to "NotOlderThan"'
-            raise bad_request(f"sendInitialEvents: Forbidden: {why}")
+        if query.get("sendInitialEvents") == "false":
+            since = since or self.store.rv
         view = View.of(request)
         asked = watch.Watch(
             selects,
@@ -345,15 +358,15 @@ class Server:
 
     async def _put(self, request: web.Request, target: Target) -> web.Response:
         options, body = write_options(request), await self._object(request, target)
+        self.objects.check_replacement(self._stored(target), target.key, body)
         record = self.objects.update(self._stored(target), target.key, lambda _: body, options, target.subresource)
         return self._answer(request, target, record, 200, options.warnings)
 
     async def _patch(self, request: web.Request, target: Target) -> web.Response:
         options, resource = write_options(request), self._stored(target)
-        if request.content_type == "application/apply-patch+yaml":
+        if request.content_type == APPLY:
             if not request.query.get("fieldManager"):
-                why = "fieldManager: Required value: is required for apply patch"
-                raise ApiError(422, "Invalid", f'PatchOptions.meta.k8s.io "" is invalid: {why}')
+                raise invalid_options("PatchOptions", [required("fieldManager", "is required for apply patch")])
             body = await self._object(request, target)
             await self._await_account(target, body)
             record, created = self.objects.apply(resource, target.key, body, options, target.subresource)
@@ -433,7 +446,7 @@ class Server:
         return json_answer({"metadata": {}, "spec": {}} | body | {"status": status}, 201)
 
     async def _metrics(self, request: web.Request, target: Target) -> web.Response:
-        if request.method != "GET" or _is_watch(request):
+        if request.method != "GET" or _is_watch(request, target):
             raise method_not_allowed()
         items = await self.nodes.metrics(target.resource, target.namespace, target.name)
         if target.name:

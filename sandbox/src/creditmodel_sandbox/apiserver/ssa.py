@@ -102,25 +102,27 @@ def _items(node: Node, value: list[Any]) -> Iterator[tuple[str, Any]]:
             yield "v:" + json.dumps(item, separators=(",", ":")), item
 
 
-def _fields_of(node: Node | None, value: Any, at: Path = ()) -> Iterator[Path]:
+def _fields_of(node: Node | None, value: Any, at: Path = (), whole: bool = False) -> Iterator[Path]:
     """The fields that a value gives.
 
-    An entry of a map and an item of a list are fields themselves, and so is what is empty or atomic; a struct is one
-    only through what it contains.
+    An entry of a map and an item of a list are fields themselves, and so is what is empty or atomic; a struct or list
+    is one only through what it contains, unless `whole`: of a custom resource, who adds one by an update owns it too.
     """
     node = node or _EMPTY
-    if value and isinstance(value, dict) and not node.atomic():
+    inside = value and isinstance(value, dict) and not node.atomic()
+    listed = value and isinstance(value, list) and node.list_type in ("map", "set")
+    if not (inside or listed) or (whole and not node.builtin):
+        yield at
+    if inside:
         for name, item in value.items():
             path = (*at, f"f:{name}")
             if isinstance(node.extra, Node) and name not in node.properties:
                 yield path
-            yield from _fields_of(node.child(name), item, path)
-    elif value and isinstance(value, list) and node.list_type in ("map", "set"):
+            yield from _fields_of(node.child(name), item, path, whole)
+    elif listed:
         for key, item in _items(node, value):
             yield (*at, key)
-            yield from _fields_of(node.items, item, (*at, key))
-    else:
-        yield at
+            yield from _fields_of(node.items, item, (*at, key), whole)
 
 
 class Changes(NamedTuple):
@@ -141,9 +143,9 @@ def _note_changes(node: Node | None, old: Any, new: Any, at: Path, changes: Chan
     for key, child, before, after in _pairs(node or _EMPTY, old, new):
         path = (*at, key)
         if after is MISSING:
-            changes.removed.update([path, *_fields_of(child, before, path)])
+            changes.removed.update([path, *_fields_of(child, before, path, whole=True)])
         elif before is MISSING:
-            changes.changed.update([path, *_fields_of(child, after, path)])
+            changes.changed.update([path, *_fields_of(child, after, path, whole=True)])
         elif before != after:
             if _granular(child, before, after):
                 _note_changes(child, before, after, path, changes)
@@ -184,41 +186,46 @@ def _can_be_owned(path: Path, subresource: str, resource: Resource) -> bool:
 # From sets back to objects
 
 
-def remove(node: Node | None, value: Any, gone: Tree, kept: Tree, config: Any) -> Any:
+def remove(node: Node | None, value: Any, gone: Tree, kept: Tree | None, config: Any) -> Any:
     """The value without the fields of a set; MISSING when that leaves it empty.
 
     An item, an entry or a struct goes as a whole, with what nobody owns in it (defaults, for instance), unless `kept`
     names something below it or the configuration still has it.
     """
     node = node or _EMPTY
-    if "." in gone and not kept:
+    if "." in gone and kept is None:
         return MISSING
     if isinstance(value, dict):
         given = config if isinstance(config, dict) else {}
         for name in list(value):
             below = gone.get(key := f"f:{name}")
             if below is not None:
-                left = _remove_field(node, name, value[name], below, kept.get(key, {}), given.get(name, MISSING))
+                left = _remove_field(node, name, value[name], below, _below(kept, key), given.get(name, MISSING))
                 _replace(value, name, left)
-        return value or MISSING
+        return value if value or kept is not None else MISSING
     if isinstance(value, list) and node.list_type in ("map", "set"):
         given = dict(_items(node, config)) if isinstance(config, list) else {}
         items = [
-            _remove_item(node, item, gone.get(key), kept.get(key, {}), given.get(key, MISSING))
+            _remove_item(node, item, gone.get(key), _below(kept, key), given.get(key, MISSING))
             for key, item in _items(node, value)
         ]
         return [item for item in items if item is not MISSING] or MISSING
     return value
 
 
-def _remove_field(node: Node, name: str, value: Any, gone: Tree, kept: Tree, config: Any) -> Any:
+def _below(kept: Tree | None, key: str) -> Tree | None:
+    """What others own of a field; None where they own nothing of it, {} where they own it as a whole."""
+    return None if kept is None else kept.get(key)
+
+
+def _remove_field(node: Node, name: str, value: Any, gone: Tree, kept: Tree | None, config: Any) -> Any:
     is_struct = isinstance(value, dict) and name in node.properties
-    if not gone or (is_struct and config is MISSING and not kept):
+    if not gone or (is_struct and config is MISSING and kept is None):
         return MISSING
     return remove(node.child(name), value, gone, kept, config)
 
 
-def _remove_item(node: Node, item: Any, gone: Tree | None, kept: Tree, config: Any) -> Any:
+def _remove_item(node: Node, item: Any, gone: Tree | None, kept: Tree | None, config: Any) -> Any:
     if gone is None:
         return item
     if not isinstance(item, dict) or not gone:
@@ -313,8 +320,8 @@ def track(old: JSON, new: JSON, resource: Resource, manager: str, subresource: s
     changed, removed = (_owned(fields, subresource, resource) for fields in changes)
     given = new.get("metadata", {}).get("managedFields")
     before = [] if given == [{}] else _owners(new) or _owners(old)
-    if not changed and not removed:
-        return _entries(before)
+    if (old and not before) or not (changed or removed):
+        return _entries(before)  # who takes managedFields away has ownership counted no more, until an apply
     mine = next((owner for owner in before if _is_updater(owner, resource, manager, subresource)), None)
     rest = [owner.without(removed | changed) for owner in before if owner is not mine]
     fields = (mine.fields - removed if mine else set()) | changed
@@ -347,7 +354,7 @@ def apply(
     mine = next((owner for owner in before if owner.is_named(manager, "Apply", subresource)), None)
     others = [owner for owner in before if owner is not mine]
     if live and not before:
-        unclaimed = _owned(_fields_of(node, live), subresource, resource)
+        unclaimed = _owned(_fields_of(node, live, whole=True), subresource, resource)
         others = [_new_owner("before-first-apply", "Update", resource, subresource, unclaimed)]
     merged = _merged(node, live, config, applied, mine, others)
     changes = _compare(node, live or {"metadata": {}}, merged)

@@ -160,7 +160,7 @@ class Store:
         """Refuse a version from the future, as a server does that lags behind."""
         if rv > self.rv:
             details = {"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]}
-            message = f"Too large resource version: {rv}, current: {self.rv}"
+            message = f"Timeout: Too large resource version: {rv}, current: {self.rv}"
             raise ApiError(504, "Timeout", message, details | {"retryAfterSeconds": 1})
 
     def _encode(self, resource: str, key: Key, obj: JSON) -> Record:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,15 @@ import yaml
 from aiohttp import web
 
 from creditmodel_sandbox.apiserver import patch
-from creditmodel_sandbox.apiserver.errors import bad_request, unsupported_media_type
+from creditmodel_sandbox.apiserver.errors import (
+    ApiError,
+    FieldError,
+    bad_request,
+    invalid_options,
+    invalid_value,
+    unsupported_media_type,
+    unsupported_value,
+)
 from creditmodel_sandbox.apiserver.events import from_core
 from creditmodel_sandbox.apiserver.objects import DeleteOptions, Options
 from creditmodel_sandbox.apiserver.protobuf import PROTOBUF, decode_object
@@ -23,8 +31,10 @@ from creditmodel_sandbox.apiserver.storage import Key, Record
 from creditmodel_sandbox.apiserver.tables import partial, table
 
 __all__ = [
+    "APPLY",
     "View",
     "change_of",
+    "check_list_options",
     "continue_token",
     "delete_options",
     "json_answer",
@@ -39,6 +49,10 @@ __all__ = [
 
 JSON = dict[str, Any]
 MAX_VERSION_DIGITS = 18
+MAX_MANAGER = 128
+APPLY = "application/apply-patch+yaml"
+_VALIDATIONS = ("", "Ignore", "Strict", "Warn")
+_POLICIES = ("Foreground", "Background", "Orphan")
 
 
 class _Loader(yaml.SafeLoader):
@@ -59,8 +73,8 @@ async def read_body(request: web.Request) -> JSON:
     data, kind = await request.read(), request.content_type
     if kind == PROTOBUF:
         return decode_object(data)
-    if kind not in ("application/json", "application/yaml", "application/apply-patch+yaml", "application/octet-stream"):
-        raise unsupported_media_type(kind, ["application/json", "application/yaml", PROTOBUF])
+    if kind not in ("application/json", "application/yaml", APPLY, "application/octet-stream"):
+        raise unsupported_media_type(["application/json", "application/yaml", PROTOBUF])
     try:
         body = msgspec.json.decode(data)
     except msgspec.DecodeError:
@@ -75,16 +89,55 @@ async def read_body(request: web.Request) -> JSON:
 def write_options(request: web.Request) -> Options:
     """What the query says of how to write."""
     query = request.query
-    manager = query.get("fieldManager") or request.headers.get("User-Agent", "unknown").split("/")[0]
-    dry_run = query.getall("dryRun", [])
+    manager = query.get("fieldManager") or request.headers.get("User-Agent", "unknown").split("/")[0][:MAX_MANAGER]
+    dry_run, validation = query.getall("dryRun", []), query.get("fieldValidation") or "Warn"
+    errors = []
+    if "force" in query and request.content_type != APPLY:
+        errors.append(_forbidden("force", "may not be specified for non-apply patch"))
     if dry_run not in ([], ["All"]):
-        raise bad_request(f'dryRun: Unsupported value: {dry_run}: supported values: "All"')
-    validation = query.get("fieldValidation") or "Warn"
-    if validation not in ("Strict", "Warn", "Ignore"):
-        raise bad_request(
-            f'fieldValidation: Unsupported value: "{validation}": supported values: "Ignore", "Strict", "Warn"'
-        )
-    return Options(manager[:128], bool(dry_run), validation, query.get("force") == "true")
+        errors.append(unsupported_value("dryRun", dry_run, ["All"]))
+    if validation not in _VALIDATIONS:
+        errors.append(unsupported_value("fieldValidation", validation, _VALIDATIONS))
+    if len(manager) > MAX_MANAGER:
+        text = f"Too long: may not be more than {MAX_MANAGER} bytes"
+        errors.append(FieldError("fieldManager", "FieldValueTooLong", text))
+    if errors:
+        kind = {"POST": "CreateOptions", "PUT": "UpdateOptions"}.get(request.method, "PatchOptions")
+        raise invalid_options(kind, errors)
+    return Options(manager, bool(dry_run), validation, query.get("force") == "true")
+
+
+def check_list_options(query: Mapping[str, str], watch: bool) -> None:
+    """Raises 422 for combinations of versions that a list or watch cannot be asked for."""
+    match, rv = query.get("resourceVersionMatch"), query.get("resourceVersion")
+    initial, errors = query.get("sendInitialEvents"), []
+    if watch and initial:
+        if match != "NotOlderThan":
+            text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            errors.append(_forbidden("resourceVersionMatch", text))
+    elif match:
+        if watch:
+            text = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+            errors.append(_forbidden("resourceVersionMatch", text))
+        elif query.get("continue"):
+            text = "resourceVersionMatch is forbidden when continue is provided"
+            errors.append(_forbidden("resourceVersionMatch", text))
+        elif not rv:
+            text = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+            errors.append(_forbidden("resourceVersionMatch", text))
+        elif match not in ("Exact", "NotOlderThan"):
+            errors.append(unsupported_value("resourceVersionMatch", match, ["Exact", "NotOlderThan", ""]))
+        elif (match, rv) == ("Exact", "0"):
+            text = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+            errors.append(_forbidden("resourceVersionMatch", text))
+    if initial and not watch:
+        errors.append(_forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+    if errors:
+        raise invalid_options("ListOptions", errors)
+
+
+def _forbidden(field: str, why: str) -> FieldError:
+    return FieldError(field, "FieldValueForbidden", f"Forbidden: {why}")
 
 
 async def delete_options(request: web.Request) -> DeleteOptions:
@@ -100,12 +153,14 @@ def parse_delete_options(body: JSON, query: JSON, dry_run: list[str]) -> DeleteO
     grace = query.get("gracePeriodSeconds", body.get("gracePeriodSeconds"))
     policy = query.get("propagationPolicy", body.get("propagationPolicy"))
     orphan = query.get("orphanDependents", body.get("orphanDependents"))
-    if policy is None and orphan is not None:
+    if policy is not None and orphan is not None:
+        text = "orphanDependents and deletionPropagation cannot be both set"
+        raise invalid_options("DeleteOptions", [invalid_value("propagationPolicy", policy, text)])
+    if orphan is not None:
         policy = "Orphan" if orphan in (True, "true") else "Background"
-    if policy not in (None, "Background", "Foreground", "Orphan"):
-        raise bad_request(
-            f'propagationPolicy: Unsupported value: "{policy}": supported values: "Background", "Foreground", "Orphan"'
-        )
+    if policy not in (None, *_POLICIES):
+        errors = [unsupported_value("propagationPolicy", policy, [*_POLICIES, "nil"])]
+        raise invalid_options("DeleteOptions", errors)
     preconditions = body.get("preconditions") or {}
     return DeleteOptions(
         whole_number(grace), policy, preconditions.get("uid"), preconditions.get("resourceVersion"), bool(dry_run)
@@ -122,8 +177,8 @@ def change_of(content_type: str, body: Any, resource: Resource) -> Callable[[JSO
         case "application/strategic-merge-patch+json" if resource.custom is None:
             return lambda obj: _object(patch.strategic(resource.node, obj, body))
         case _:
-            known = ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"]
-            raise unsupported_media_type(content_type, known)
+            known = ["application/json-patch+json", "application/merge-patch+json", APPLY]
+            raise unsupported_media_type(known)
 
 
 def _object(patched: Any) -> JSON:
@@ -187,6 +242,9 @@ def json_answer(body: Any, code: int = 200, headers: Iterable[tuple[str, str]] =
     return web.Response(body=data, status=code, content_type="application/json", headers=dict(headers) or None)
 
 
+_JSON_TYPES = ("application/json", "application/*", "*/*", "")
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """The form in which a client wants objects: whole, as a table, or their metadata alone."""
@@ -196,14 +254,17 @@ class View:
 
     @classmethod
     def of(cls, request: web.Request) -> View:
-        """The first form that the Accept header names and the server has."""
-        for option in request.headers.get("Accept", "").split(","):
-            for form in ("Table", "PartialObjectMetadata"):
-                if f"as={form}" in option:
-                    return cls(form, request.query.get("includeObject", "Metadata"))
-            if "json" in option and "as=" not in option:
-                break
-        return cls()
+        """The first form that the Accept header names and the server has. Raises 406 when it has none."""
+        options = [option.replace(" ", "").split(";") for option in request.headers.get("Accept", "*/*").split(",")]
+        for kind, *words in options:
+            given = dict(word.split("=", 1) for word in words if "=" in word)
+            form = given.get("as", "")
+            if kind not in _JSON_TYPES or given.get("v", "v1") != "v1":
+                continue
+            if form.removesuffix("List") in ("", "Table", "PartialObjectMetadata"):
+                return cls(form.removesuffix("List"), request.query.get("includeObject", "Metadata"))
+        known = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+        raise ApiError(406, "NotAcceptable", f"only the following media types are accepted: {known}")
 
     def one(self, resource: Resource, record: Record) -> bytes:
         """A stored object."""
@@ -217,7 +278,8 @@ class View:
         """Any object."""
         match self.form:
             case "Table":
-                return table(resource, [obj], {"resourceVersion": obj["metadata"]["resourceVersion"]}, self.include)
+                version = obj["metadata"].get("resourceVersion", "")  # an object of a dry run has none
+                return table(resource, [obj], {"resourceVersion": version}, self.include)
             case "PartialObjectMetadata":
                 return partial(obj)
             case _:
@@ -233,7 +295,8 @@ class View:
                 head: JSON = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
                 return msgspec.json.encode(head | {"items": [partial(record.object()) for record in records]})
             case _:
-                head = {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata}
+                head = {"kind": resource.list_kind, "apiVersion": resource.api_version}
+                head["metadata"] = metadata if resource.custom is None else {"continue": "", **metadata}
                 items = b",".join(_listed(resource, record) for record in records)
                 return msgspec.json.encode(head)[:-1] + b',"items":[' + items + b"]}"
 

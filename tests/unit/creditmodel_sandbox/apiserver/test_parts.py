@@ -102,7 +102,6 @@ def test_json_patches_change_documents(operations: list[Any], result: Any) -> No
         {"op": "remove", "path": "/none"},
         {"op": "replace", "path": "/none", "value": 1},
         {"op": "add", "path": "/x/y", "value": 1},
-        {},
     ],
 )
 def test_a_json_patch_that_cannot_be_done_is_invalid(operation: Any) -> None:
