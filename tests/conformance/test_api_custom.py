@@ -575,6 +575,7 @@ def test_a_refused_value_is_shown(apiserver: Any, define: Define) -> None:
     apiserver.post(path, gadget(path, fixed="a"))
     answer = apiserver.request("PATCH", f"{path}/g", {"spec": {"fixed": "b"}}, "application/merge-patch+json")
     assert 'spec.fixed: Invalid value: "b": fixed cannot change' in answer.body["message"]
+    assert "spec.limits: Invalid value: low is over" in refusal(apiserver, path, limits={"low": 9})
 
 
 def test_lists_of_custom_resources_say_that_they_end(apiserver: Any, define: Define) -> None:

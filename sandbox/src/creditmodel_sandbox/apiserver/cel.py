@@ -328,7 +328,7 @@ class CelRule(Rule):
             return []
         else:
             detail = self._text(data)
-        return [self._error(node.type if isinstance(value, dict | list) else value, path, detail)]
+        return [self._error(value, path, detail)]
 
     def _read(self, node: Node, value: Any) -> Any:
         if isinstance(value, dict) and node.properties and self._fields is not None:
@@ -342,7 +342,7 @@ class CelRule(Rule):
                 return str(found.value()).strip()
         return self._message.strip() or f"failed rule: {self._source}"
 
-    def _error(self, shown: Any, path: str, detail: str) -> FieldError:
+    def _error(self, value: Any, path: str, detail: str) -> FieldError:
         where = (path + self._field).lstrip(".") or "<nil>"
         match self._reason:
             case "FieldValueRequired":
@@ -350,6 +350,8 @@ class CelRule(Rule):
             case "FieldValueForbidden":
                 return FieldError(where, self._reason, f"Forbidden: {detail}")
             case "FieldValueDuplicate":
-                return FieldError(where, self._reason, f"Duplicate value: {show(shown)}")
+                return FieldError(where, self._reason, f"Duplicate value: {show(value)}")
+            case _ if isinstance(value, dict | list):  # too much to show
+                return FieldError(where, self._reason, f"Invalid value: {detail}")
             case _:
-                return invalid_value(where, shown, detail)
+                return invalid_value(where, value, detail)
