@@ -241,6 +241,30 @@ def test_the_previous_revision_stays_warm_then_goes_to_zero_then_goes(world: Wor
     assert world.names_of("Deployment") == {v2, v3}
 
 
+def test_a_revision_is_warm_for_as_long_after_it_was_left_whoever_takes_over_later(world: World) -> None:
+    rollout = {"keepPreviousSeconds": 100, "revisionHistoryLimit": 2}
+    v1 = world.promote("v1", rollout=rollout)
+    v2 = world.promote("v2", rollout=rollout)
+    world.wait(60)
+    world.promote("v3", rollout=rollout)
+    world.wait(50)
+    world.reconcile()
+    assert (world.replicas(v1), world.replicas(v2)) == (0, 2)
+
+
+def test_a_champion_that_took_over_again_is_put_back_when_the_service_is_deleted(world: World) -> None:
+    v1 = world.promote("v1")
+    world.promote("v2")
+    world.wait(10)
+    world.spec("v1")
+    world.reconcile()
+    world.delete("Service", "credit")
+    world.spec("v3")
+    world.reconcile()
+    assert world.champion == v1
+    assert [entry["revision"] for entry in world.status["history"]] == [v1, world.revision("v2")]
+
+
 def test_setting_spec_back_switches_back_at_once_without_a_job(world: World) -> None:
     v1 = world.promote("v1")
     world.promote("v2")

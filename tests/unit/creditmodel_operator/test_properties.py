@@ -49,6 +49,8 @@ class Life(RuleBasedStateMachine):
         self.world.watcher = self.after_write
         self.served = False
         self.healthy: str | None = None
+        self.last: str | None = None
+        """The revision that the operator last made the Service select."""
         self.passed: set[tuple[str, str]] = set()
         """Revision and gate: what a Job has measured of a good model, at some time."""
         self.rows: set[tuple[str, int]] = set()
@@ -75,10 +77,20 @@ class Life(RuleBasedStateMachine):
         if isinstance(action, Apply) and action.kind == "Service" and champion != self.healthy:
             ready = self.is_healthy(champion) and self.is_newest(champion)
             assert self.was_down() or ready, f"the selector moved to {champion}, which is not ready"
+        if isinstance(action, Apply) and action.kind == "Service":
+            self.selector_was_written(champion)
         if self.healthy is not None:
             assert champion is not None, "the Service of a healthy champion is gone"
             assert self.is_healthy(champion), f"a write of the operator took {champion} down: {action}"
         self.healthy = champion if self.is_healthy(champion) else None
+
+    def selector_was_written(self, champion: str | None) -> None:
+        """It leads to what spec names, or to where it led before, as long as that is there."""
+        spec = self.world.objects["CreditModel", "credit"]["spec"]
+        named = self.world.revision(spec["model"]["uri"].rsplit("/", 1)[1])
+        there = self.last in self.world.names_of("Deployment")
+        assert champion in (named, self.last) or not there, f"the selector went from {self.last} to {champion}"
+        self.last = champion
 
     def was_down(self) -> bool:
         """A hand had taken the champion down before: putting it back makes nothing worse."""
