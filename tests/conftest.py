@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import json
@@ -11,6 +12,7 @@ import secrets
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,18 @@ class Answer(NamedTuple):
     code: int
     body: Any
     warnings: list[str]
+
+
+_KEPT: dict[tuple[str, ssl.SSLContext | None], http.client.HTTPConnection] = {}
+"""Connections of the main thread, by URL and credentials: a TLS handshake costs both sides more than a request."""
+
+
+def _exchange(
+    connection: http.client.HTTPConnection, method: str, path: str, data: bytes | None, sent: Mapping[str, str]
+) -> tuple[http.client.HTTPResponse, bytes]:
+    connection.request(method, path, data, dict(sent))
+    response = connection.getresponse()
+    return response, response.read()
 
 
 @dataclass
@@ -63,19 +77,42 @@ class ApiServer:
         content_type: str = "application/json",
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One request on a connection of its own; the body of the answer is decoded if it is JSON."""
+        """One request; the body of the answer is decoded if it is JSON.
+
+        A write has a connection of its own. Tests that wait read often, on one that is kept.
+        """
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         sent = {**self.headers, "Accept": "application/json", "Content-Type": content_type, **(headers or {})}
-        connection = self.connect()
-        try:
-            connection.request(method, path, data, sent)
-            response = connection.getresponse()
-            text = response.read()
-        finally:
-            connection.close()
+        if method == "GET" and threading.current_thread() is threading.main_thread():
+            response, text = self._read(path, data, sent)
+        else:
+            connection = self.connect()
+            try:
+                response, text = _exchange(connection, method, path, data, sent)
+            finally:
+                connection.close()
         is_json = "json" in response.headers.get("Content-Type", "")
         warnings = response.headers.get_all("Warning") or []
         return Answer(response.status, json.loads(text) if is_json else text.decode(), warnings)
+
+    def _read(self, path: str, data: bytes | None, sent: Mapping[str, str]) -> tuple[http.client.HTTPResponse, bytes]:
+        """A GET on the connection that is kept for this server, or a new one where that has been closed meanwhile."""
+        key = (self.url, self.tls)
+        kept = _KEPT.pop(key, None)
+        if kept is not None:
+            with contextlib.suppress(http.client.HTTPException, OSError):
+                answer = _exchange(kept, "GET", path, data, sent)
+                _KEPT[key] = kept
+                return answer
+            kept.close()
+        connection = self.connect()
+        try:
+            answer = _exchange(connection, "GET", path, data, sent)
+        except BaseException:
+            connection.close()
+            raise
+        _KEPT[key] = connection
+        return answer
 
     def get(self, path: str) -> Any:
         """The body of a GET that must succeed."""
