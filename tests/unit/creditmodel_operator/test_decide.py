@@ -203,6 +203,22 @@ def test_a_changed_input_is_measured_again_while_the_champion_serves(
     assert world.conditions["Ready"] == "True"
 
 
+def test_the_champion_is_fetched_from_another_uri_only_when_the_model_there_has_passed(world: World) -> None:
+    v1 = world.promote("v1")
+
+    def fetched_from() -> str:
+        arguments = world.objects["Deployment", v1]["spec"]["template"]["spec"]["containers"][0]["args"]
+        return str(arguments[arguments.index("--bundle") + 1])
+
+    world.spec("v1", model={"uri": "file:///elsewhere/v1"})
+    for _ in range(3):
+        world.reconcile()
+        assert fetched_from() == "file:///models/v1"
+        world.run_jobs()
+    world.reconcile()
+    assert fetched_from() == "file:///elsewhere/v1"
+
+
 def test_a_challenger_comes_up_as_large_as_the_champion_and_takes_over_at_once(world: World) -> None:
     v1 = world.promote("v1", serving={"replicas": {"min": 2, "max": 8}})
     world.hand_edit("Deployment", v1, lambda live: live["spec"].update(replicas=5))
