@@ -197,6 +197,15 @@ def loopback_range() -> Callable[[], str]:
     return lambda: str(ranges.pop())
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_connections() -> Iterator[None]:
+    """They are closed in the end."""
+    yield
+    for connection in _KEPT.values():
+        connection.close()
+    _KEPT.clear()
+
+
 @pytest.fixture(scope="session")
 def start_apiserver(
     tmp_path_factory: pytest.TempPathFactory, loopback_range: Callable[[], str]
