@@ -238,7 +238,7 @@ EDITS = "edit matrix: spec changes at a write of a rollout"
 class Editor:
     """Applies another spec right after the n-th write that follows `begin`."""
 
-    def __init__(self, proxy: Proxy, witness: Witness, number: int, edit: Callable[[], None]) -> None:
+    def __init__(self, proxy: Proxy, witness: Witness, number: int, edit: Callable[[], object]) -> None:
         self.witness, self.number, self.edit = witness, number, edit
         self.write = "nothing"
         self._count = 0
@@ -265,7 +265,7 @@ def edited(ground: Ground, line: Row, number: int, bundle: str) -> None:
     """v1 serves, v2 is on its way, and spec names `bundle`."""
     with proxied(ground.server) as proxy:
         witness = Witness(ground)
-        editor = Editor(proxy, witness, number, lambda: ground.apply(bundle, **SECTIONS) and None)
+        editor = Editor(proxy, witness, number, lambda: ground.apply(bundle, **SECTIONS))
         ground.start(kubeconfig=proxy.kubeconfig(ground.start.directory / "kubeconfig"))
         tell(ground, ground.step, ("v1",))
         editor.begin()

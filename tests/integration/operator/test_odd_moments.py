@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from faulty import DROPPED, Answer, Fault, Proxy, Request, is_write, proxied
+from story import revision_of
 
 if TYPE_CHECKING:
     from tests.conftest import ApiServer, Row
@@ -56,7 +57,7 @@ def kept(ground: Ground) -> Iterator[Kubelet]:
         yield found
 
 
-def requests_for(proxy: Proxy, seconds: float, meanwhile: Callable[[], None] = lambda: None) -> list[Request]:
+def requests_for(proxy: Proxy, seconds: float, meanwhile: Callable[[], object] = lambda: None) -> list[Request]:
     """What is asked for in the next seconds."""
     begun = time.monotonic()
     while time.monotonic() < begun + seconds:
@@ -169,7 +170,7 @@ def test_a_crd_that_is_removed_and_put_back_is_waited_for(
         ground.until(lambda: ground.names("Job"), "a Job")
         server.delete(f"{CRDS}/creditmodels.creditmodel.dev")
         kubelet.proxy.close_watches()
-        seen = requests_for(kubelet.proxy, 8, lambda: kubelet.operator() and None)
+        seen = requests_for(kubelet.proxy, 8, kubelet.operator)
         for kind in CHILDREN:  # the garbage collector's part
             server.delete(ground.path(kind))
         with_crd(server)
@@ -204,7 +205,7 @@ def test_a_namespace_whose_permissions_are_taken_away_holds_up_no_other(
         here.apply("v2")
         here.ready("v2")
         seen = requests_for(kubelet.proxy, 8, here.step)
-        assert there.selected == here_selected(there, "v1")
+        assert there.selected == revision_of("v1")
         kubelet.proxy.heal()
         begun = time.monotonic()
         there.until(lambda: there.is_ready("v2"), "Ready", there.step)
@@ -214,14 +215,6 @@ def test_a_namespace_whose_permissions_are_taken_away_holds_up_no_other(
         assert kubelet.ends == 1, "the operator has ended"
         assert len(seen) <= 60, [str(request) for request in seen]
         assert took < 20
-
-
-def here_selected(ground: Ground, bundle: str) -> str:
-    return next(o["metadata"]["name"] for o in ground.objects("Deployment") if uri(o).endswith(f"/{bundle}"))
-
-
-def uri(deployment: JSON) -> str:
-    return str(deployment["metadata"]["annotations"]["creditmodel.dev/uri"])
 
 
 @pytest.mark.full
