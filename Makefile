@@ -63,16 +63,16 @@ conformance: $(READY) ## what the sandbox claims about Kubernetes, on KUBECONFIG
 	$(PYTEST) tests/conformance
 
 EXTENSIONS := $(VENV)/crd-server
-ON_EXTENSIONS = PYTHONPATH=tests/e2e $(BIN)/python tests/real/hybrid.py $(EXTENSIONS)
+HYBRID = PYTHONPATH=tests/e2e $(BIN)/python tests/real/hybrid.py
 .PHONY: conformance-crd e2e-crd
 conformance-crd: $(READY) ## the CRDs and what is claimed about custom resources, on Kubernetes' own code (root)
 	@.ci/crd-server $(EXTENSIONS)
 	@tests/real/costs $(EXTENSIONS)
-	$(ON_EXTENSIONS) $(PYTEST) tests/conformance/test_api_custom.py
-	$(ON_EXTENSIONS) --without-controllers $(PYTEST) tests/integration/operator -k "bad_object or name_that or server_takes or server_refuses"
+	$(HYBRID) $(EXTENSIONS) $(PYTEST) tests/conformance/test_api_custom.py
+	$(HYBRID) --without-controllers $(EXTENSIONS) $(PYTEST) tests/integration/operator -k "bad_object or name_that or server_takes or server_refuses"
 e2e-crd: $(READY) ## the end-to-end suite with custom resources served by Kubernetes' own code (root)
 	@.ci/crd-server $(EXTENSIONS)
-	$(ON_EXTENSIONS) $(PYTEST) tests/e2e
+	$(HYBRID) $(EXTENSIONS) $(PYTEST) tests/e2e
 
 AIRFLOW := $(VENV)/airflow
 $(AIRFLOW)/.ready: docs/integrations/airflow/requirements.txt docs/integrations/airflow/constraints.txt

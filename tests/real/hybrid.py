@@ -1,4 +1,4 @@
-"""A cluster whose custom resources are served by Kubernetes' own code: `hybrid.py DIR COMMAND…`.
+"""hybrid.py [--without-controllers] DIR COMMAND…: a cluster whose custom resources Kubernetes' own code serves.
 
 DIR has the programs etcd and apiextensions-apiserver, as .ci/crd-server builds them. Both run beside the API server of
 a sandbox, which serves the built-in kinds, and which they ask about tokens, rights and namespaces. The command runs
