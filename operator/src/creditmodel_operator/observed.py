@@ -124,6 +124,13 @@ class Job:
     finished: Finished | None
     looked: bool = False
     """Its pods were read from the API server after its end was seen, not only watched."""
+    seen: datetime | None = None
+    """When this process first saw it, by its own clock."""
+
+    @property
+    def since(self) -> datetime:
+        """From when on its pod is waited for: not from its creation where this clock is ahead of the server's."""
+        return max(self.meta.created, self.seen or self.meta.created)
 
     @property
     def gate(self) -> str:

@@ -76,7 +76,7 @@ def unheard(job: Job, pods: tuple[Pod, ...], now: datetime) -> bool:
     if job.looked or names.MEASUREMENT in job.meta.annotations:
         return False
     if job.finished is None:
-        return not pods and now >= job.meta.created + START_PATIENCE
+        return not pods and now >= job.since + START_PATIENCE
     return _last_words(pods) is None and now >= job.finished.at + POD_PATIENCE
 
 
@@ -103,7 +103,7 @@ def _last_words(pods: tuple[Pod, ...]) -> str | None:
 
 
 def _unfinished(job: Job, pods: tuple[Pod, ...], now: datetime) -> Outcome:
-    name, until = job.meta.name, job.meta.created + START_PATIENCE
+    name, until = job.meta.name, job.since + START_PATIENCE
     running = Running(reasons.RUNNING, f"Job {name} is running")
     if not pods:
         if now < until:

@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from creditmodel_operator import api
@@ -72,6 +73,8 @@ class Store:
             return ()
         if version <= self._gone.get(uid, (-1.0, 0.0))[0]:
             return ()
+        if isinstance(item, Job):
+            item = replace(item, seen=before.seen if isinstance(before, Job) else datetime.now(UTC))
         keys = {key_of(kind, item)}
         if before is not None:
             keys.add(self._remove(kind, before))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from creditmodel_operator import names, store
 from creditmodel_operator.observed import Images
+from creditmodel_operator.outcome import unheard
 from creditmodel_operator.store import Store
 
 JSON = dict[str, Any]
@@ -126,3 +128,19 @@ def test_there_is_nothing_to_observe_without_a_credit_model(seen: Store) -> None
     assert seen.observe(("ns", "unknown")) is None
     seen.vanished("CreditModel", "uid-credit")
     assert seen.observe(KEY) is None
+
+
+def test_a_new_job_has_its_time_to_start_although_the_api_server_s_clock_is_an_hour_behind(seen: Store) -> None:
+    hour_ago = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    job = body(6, "j")
+    job["metadata"] |= {"creationTimestamp": hour_ago}
+    job["metadata"]["ownerReferences"][0]["uid"] = "uid-credit"
+    for version in ("6", "7"):
+        job["metadata"]["resourceVersion"] = version
+        seen.saw("Job", job)
+        observed = seen.observe(KEY)
+        assert observed is not None
+        (found,) = observed.jobs
+        soon, late = (datetime.now(UTC) + timedelta(seconds=seconds) for seconds in (100, 121))
+        assert not unheard(found, (), soon)
+        assert unheard(found, (), late)
