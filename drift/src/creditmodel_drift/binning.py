@@ -99,7 +99,9 @@ def _comparisons(value: str, table: NumberBins, integers: bool) -> Iterator[str]
     """
     yield "FALSE" if table.minimum is None else f"{value} < {_number(table.minimum, integers, math.ceil)}"
     highest = math.inf if table.maximum is None else table.maximum
-    yield f"{value} <= {_number(highest, integers, math.floor)}"
+    # Beside an infinity every integer would be made a floating-point number first.
+    unbounded = integers and highest == math.inf
+    yield f"{value} IS NOT NULL" if unbounded else f"{value} <= {_number(highest, integers, math.floor)}"
     for point in table.points:
         yield f"{value} = {_number(point, integers and point.is_integer(), math.floor)}"
     for edge in table.edges:
