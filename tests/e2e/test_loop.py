@@ -303,7 +303,7 @@ def test_decay_of_quality_is_told_to_a_webhook_once_and_signed(
 ) -> None:
     model = kubectl.get("creditmodel", NAME)["spec"]["model"]
     place = models.uri(ours.work / "live" / "outcomes")
-    labels = {"uri": place, "maturityDays": 0, "minAUC": 0.99}
+    labels = {"uri": place, "maturityDays": 0, "window": "1d", "minAUC": 0.99}
     with endpoint(kubectl, NAME, ours.work / "forward.log") as address:
         applicants, outcomes = models.labelled("uci-credit-default@2005-09", ours.work / "again.json")
         answer = score(address, applicants[:800])
@@ -320,6 +320,9 @@ def test_decay_of_quality_is_told_to_a_webhook_once_and_signed(
         kubectl.wait(f"job/quality-{number}", "Complete", TIMEOUT)
     found = wait(kubectl, "RetrainingRequired")
     assert conditions(found)["QualityDegraded"] == "True"
+    assert found["quality"]["rows"] <= found["quality"]["matured"]
+    assert found["quality"]["calibration"]["bands"] == 10
+    assert found["drift"]["estimatedQuality"]["rows"] == found["drift"]["rows"]
     until(lambda: status(kubectl)["retraining"]["trigger"]["state"] == "Succeeded", "the delivery", TIMEOUT)
     posts = [line.split("\x1f") for line in kubectl("logs", "receiver").splitlines() if "\x1f" in line]
     ((name, stamp, signature, kind, body),) = posts
