@@ -209,8 +209,8 @@ def test_real_drift_sets_the_retraining_condition(
     with endpoint(kubectl, NAME, ours.work / "forward.log") as address:
         later, labels = models.labelled("uci-credit-default@2005-09", ours.work / "september.json")
         keys = []
-        for start in range(0, len(later), 250):
-            answer = score(address, later[start : start + 250])
+        for start in range(0, len(later), 25):  # a quarter of the requests is held out below: many, so near a quarter
+            answer = score(address, later[start : start + 25])
             assert answer["model"]["digest"] == models.digest(bundles.v3)
             keys += [(answer["request_id"], row) for row in range(len(answer["results"]))]
     models.write_outcomes(models.uri(ours.work / "live" / "outcomes"), keys, labels)
@@ -243,7 +243,7 @@ def test_a_job_retrains_on_what_became_of_the_applicants_and_offers_the_new_mode
     assert (found["episode"], found["trigger"]["state"]) == (episode, "Succeeded")
     assert found["candidate"]["uri"] == f"{output}/{NAME}-{episode}"
     judged = found["candidate"]["evaluation"]
-    assert judged["rows"] > 1500
+    assert judged["rows"] > 1000
     assert judged["challenger"]["auc"] > judged["champion"]["auc"] - 0.02 > 0.7
     assert kubectl.get("creditmodel", NAME)["spec"]["model"]["digest"] == models.digest(bundles.v3)
     jobs = kubectl.get("jobs", "--selector", "app.kubernetes.io/component=training")["items"]
