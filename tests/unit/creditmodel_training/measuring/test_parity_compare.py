@@ -221,6 +221,11 @@ def test_a_relative_difference_is_that_of_the_probability() -> None:
     assert found.max_abs_diff == pytest.approx(0.05, rel=1e-4)
 
 
+def test_a_relative_difference_of_next_to_nothing_is_none() -> None:
+    a, b = probabilities(0.5, 1e-40), probabilities(0.5, 4e-40)
+    assert compare(Table(a), Table(b), rows(2)).max_rel_diff == 0
+
+
 def test_beyond_the_cap_only_a_sample_is_scored_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ALONE_ROWS", 50)
     answers = {"probability": np.zeros(200, np.float32)}
