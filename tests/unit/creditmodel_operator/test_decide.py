@@ -363,6 +363,36 @@ def bring_up(world: World, bundle: str, **sections: Any) -> str:
     return world.revision(bundle)
 
 
+@pytest.mark.parametrize("writes", [1, 2, 3])
+def test_a_rollout_that_was_being_given_up_when_the_operator_died_is_given_up(world: World, writes: int) -> None:
+    v1 = world.promote("v1", rollout={"progressDeadlineSeconds": 60})
+    v2 = bring_up(world, "v2", rollout={"progressDeadlineSeconds": 60})
+    world.settle(v2, ready=0)
+    world.wait(61)
+    world.carry_out(world.decide(), stop_after=writes)
+    world.reconcile()
+    assert world.names_of("Deployment") == {v1}
+    assert world.condition("Stalled")["reason"] == "ProgressDeadlineExceeded"
+
+
+def test_a_challenger_whose_deployment_is_on_its_way_out_does_not_take_over(world: World) -> None:
+    v1 = world.promote("v1")
+    v2 = bring_up(world, "v2")
+    world.settle(v2)
+    world.objects["Deployment", v2]["metadata"]["deletionTimestamp"] = "2026-11-01T13:00:00Z"
+    for _ in range(3):
+        world.carry_out(world.decide())
+        assert world.champion == v1
+
+
+def test_ready_is_false_with_the_very_write_that_replaces_the_champion_s_pods(world: World) -> None:
+    world.promote("v1")
+    world.spec("v1", serving={"image": "other"})
+    world.carry_out(world.decide())
+    assert world.status["observedGeneration"] == 2
+    assert world.conditions["Ready"] == "False"
+
+
 def test_a_quota_that_forbids_a_challenger_s_pods_is_named_when_its_time_is_over(world: World) -> None:
     world.promote("v1", rollout={"progressDeadlineSeconds": 60})
     v2 = bring_up(world, "v2", rollout={"progressDeadlineSeconds": 60})

@@ -46,6 +46,17 @@ def specs(seen: Store) -> list[JSON]:
     return [item.spec for item in observed.services]
 
 
+def test_what_belongs_to_a_deleted_namesake_is_not_looked_at(seen: Store) -> None:
+    for number, kind in enumerate(("Job", "Service", "Deployment", "CronJob")):
+        left = body(1 + number, f"left-{kind}")
+        left["metadata"]["ownerReferences"] = [{"uid": "uid-of-the-namesake", "controller": True}]
+        seen.saw(kind, left)
+    observed = seen.observe(KEY)
+    assert observed is not None
+    assert (observed.jobs, observed.deployments, observed.cronjobs) == ((), (), ())
+    assert [item.meta.uid for item in observed.services] == ["s"]
+
+
 def test_a_newer_version_takes_the_place_of_an_older_one(seen: Store) -> None:
     assert list(seen.saw("Service", body(6, port=2))) == [KEY]
     assert specs(seen) == [{"port": 2}]
