@@ -363,6 +363,17 @@ def bring_up(world: World, bundle: str, **sections: Any) -> str:
     return world.revision(bundle)
 
 
+def test_the_operator_wakes_at_the_deadline_of_a_challenger_of_which_nothing_is_heard(world: World) -> None:
+    world.promote("v1", rollout={"progressDeadlineSeconds": 60})
+    v2 = bring_up(world, "v2", rollout={"progressDeadlineSeconds": 60})
+    wake = world.decide().look_again
+    assert wake is not None
+    assert wake > world.now
+    world.now = wake
+    world.reconcile()
+    assert v2 not in world.names_of("Deployment")
+
+
 @pytest.mark.parametrize("writes", [1, 2, 3])
 def test_a_rollout_that_was_being_given_up_when_the_operator_died_is_given_up(world: World, writes: int) -> None:
     v1 = world.promote("v1", rollout={"progressDeadlineSeconds": 60})
