@@ -171,7 +171,12 @@ class Ground:
         status: JSON = {"conditions": [base | condition], "startTime": now} | (
             {"completionTime": now} if complete else {}
         )
-        self.server.patch(f"{self.path('Job')}/{job['metadata']['name']}/status", {"status": status})
+        self._write_status("Job", job["metadata"]["name"], status)
+
+    def _write_status(self, kind: str, name: str, status: JSON) -> None:
+        path = f"{self.path(kind)}/{name}/status"
+        answer = self.server.request("PATCH", path, {"status": status}, "application/merge-patch+json")
+        assert answer.code in (200, 404), answer.body  # the operator may have deleted it meanwhile
 
     def pod_of(self, job: JSON, status: JSON) -> None:
         """The Job's pod, with a status."""
@@ -193,7 +198,7 @@ class Ground:
         status = {"observedGeneration": meta["generation"], **counts}
         seen = deployment.get("status", {})
         if any(seen.get(key) != value for key, value in status.items()):
-            self.server.patch(f"{self.path('Deployment')}/{meta['name']}/status", {"status": status})
+            self._write_status("Deployment", meta["name"], status)
 
     def until(self, wanted: Callable[[], object], what: str, work: Callable[[], None] | None = None) -> None:
         """Wait for `wanted` to be true, with `work` done meanwhile (by default nothing)."""

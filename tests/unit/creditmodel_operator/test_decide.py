@@ -374,6 +374,19 @@ def test_the_operator_wakes_at_the_deadline_of_a_challenger_of_which_nothing_is_
     assert v2 not in world.names_of("Deployment")
 
 
+def test_the_operator_wakes_for_the_next_attempt_at_a_gate(world: World) -> None:
+    world.spec("v1")
+    world.reconcile()
+    world.end_job(world.jobs()[0], "", complete=False)
+    world.reconcile()
+    wake = world.decide().look_again
+    assert wake is not None
+    assert wake > world.now
+    world.now = wake
+    world.reconcile()
+    assert len(world.jobs(running=True)) == 1
+
+
 @pytest.mark.parametrize("writes", [1, 2, 3])
 def test_a_rollout_that_was_being_given_up_when_the_operator_died_is_given_up(world: World, writes: int) -> None:
     v1 = world.promote("v1", rollout={"progressDeadlineSeconds": 60})
