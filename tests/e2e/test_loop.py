@@ -32,7 +32,12 @@ def spec(ours: Cluster) -> dict[str, Any]:
     """What every version of the resource has besides its model."""
     work = ours.work / "live"
     return {
-        "serving": {"replicas": {"min": 2, "max": 3}, "scoringLog": {"uri": models.uri(work / "scores")}},
+        "serving": {
+            "replicas": {"min": 2, "max": 3},
+            # A node of two cores also has room for a Job that asks for a whole one, however far load has scaled out.
+            "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+            "scoringLog": {"uri": models.uri(work / "scores")},
+        },
         "rollout": {"progressDeadlineSeconds": 120},
         "drift": {
             "schedule": "0 5 * * *",
