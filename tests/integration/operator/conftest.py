@@ -138,6 +138,11 @@ class Ground:
         metadata = {"name": f"{decision}-{bundle}".lower()}
         self.server.post(self.path("ModelApproval"), head | {"metadata": metadata, "spec": spec})
 
+    def touch(self) -> None:
+        """An edit that asks for nothing: the operator looks, and has nothing to do."""
+        path = f"{self.path('CreditModel')}/{self.name}"
+        self.server.patch(path, {"metadata": {"annotations": {"somebody/else": str(time.monotonic())}}})
+
     # -- what the stub does
 
     def step(self, **measured: JSON | str | None) -> None:
@@ -204,10 +209,15 @@ class Ground:
         """Wait for `wanted` to be true, with `work` done meanwhile (by default nothing)."""
         end = time.monotonic() + DEADLINE
         while not wanted():
-            assert time.monotonic() < end, f"{what} did not come to pass; status: {json.dumps(self.status, indent=1)}"
+            assert time.monotonic() < end, f"{what} did not come to pass\n{self.told()}"
             if work is not None:
                 work()
             time.sleep(0.05)
+
+    def told(self) -> str:
+        """What the operators logged last, and status: the reason of a failed test."""
+        logs = [f"{operator.log.name}:\n{operator.log.read_text()[-2000:]}" for operator in self.start.running]
+        return "\n".join([json.dumps(self.status), *logs])
 
     def ready(self, bundle: str) -> None:
         """Wait until `bundle` is champion and everything is settled."""
