@@ -69,6 +69,7 @@ conformance-crd: $(READY) ## the CRDs and what is claimed about custom resources
 	@.ci/crd-server $(EXTENSIONS)
 	@tests/real/costs $(EXTENSIONS)
 	$(HYBRID) $(EXTENSIONS) $(PYTEST) tests/conformance/test_api_custom.py
+	$(HYBRID) --policies manifests/approval/policy.yaml $(EXTENSIONS) $(PYTEST) tests/real/approval_policy.py
 	$(HYBRID) --without-controllers $(EXTENSIONS) $(PYTEST) tests/integration/operator -k "bad_object or name_that or server_takes or server_refuses"
 e2e-crd: $(READY) ## the end-to-end suite with custom resources served by Kubernetes' own code (root)
 	@.ci/crd-server $(EXTENSIONS)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import ssl
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-__all__ = ["Front", "Upstream"]
+__all__ = ["Core", "Front", "Upstream", "policies"]
 
 JSON = dict[str, Any]
-EXTENSIONS = "apiextensions.k8s.io"
+EXTENSIONS, ADMISSION = "apiextensions.k8s.io", "admissionregistration.k8s.io"
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 # What belongs to one connection, and what aiohttp writes anew.
 _OWN_HEADERS = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "upgrade", "te"}
@@ -63,41 +64,16 @@ class Front:
             return await self._groups(aggregated="APIGroupDiscoveryList" in request.headers.get("Accept", ""))
         if path == "/openapi/v3":
             return web.json_response(await self._openapi())
-        return await self._pass(self._server(path), request)
+        return await _pass(self.session, self._server(path), request)
 
     def _server(self, path: str) -> Upstream:
         parts = path.removeprefix("/openapi/v3").split("/")
         custom = len(parts) > 2 and parts[1] == "apis" and parts[2] not in self.built_in
         return self.extensions if custom else self.sandbox
 
-    async def _pass(self, server: Upstream, request: web.Request) -> web.StreamResponse:
-        headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _OWN_HEADERS]
-        body = await request.read()
-        url = URL(server.url + request.raw_path, encoded=True)
-        async with self.session.request(
-            request.method,
-            url,
-            headers=headers,
-            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-            data=body or None,
-            ssl=server.tls,
-            allow_redirects=False,
-        ) as found:
-            kept = [(name, value) for name, value in found.headers.items() if name.lower() not in _OWN_HEADERS]
-            answer = web.StreamResponse(status=found.status, reason=found.reason)
-            for name, value in kept:
-                answer.headers.add(name, value)
-            if found.headers.get("Content-Length"):
-                answer.content_length = int(found.headers["Content-Length"])
-            await answer.prepare(request)
-            with contextlib.suppress(ConnectionResetError):  # the client has gone
-                async for piece in found.content.iter_any():
-                    await answer.write(piece)
-                await answer.write_eof()
-            return answer
-
     async def _get(self, server: Upstream, path: str, accept: str = "application/json") -> JSON:
-        headers = {"Authorization": f"Bearer {self.token}", "Accept": accept}
+        # Nothing is unpacked on the way through, so what is read here must come unpacked.
+        headers = {"Authorization": f"Bearer {self.token}", "Accept": accept, "Accept-Encoding": "identity"}
         async with self.session.get(server.url + path, headers=headers, ssl=server.tls) as found:
             body = json.loads(await found.read())
             if found.status != 200:
@@ -141,6 +117,84 @@ class Front:
         theirs = (await self._get(self.extensions, "/openapi/v3"))["paths"]
         kept = {path: entry for path, entry in ours.items() if self._server("/" + path) is self.sandbox}
         return {"paths": kept | {path: entry for path, entry in theirs.items() if path.startswith("apis/")}}
+
+
+@dataclass
+class Core:
+    """What Kubernetes' server for custom resources sees of the sandbox: all of it, and admission policies besides.
+
+    `policies` are lists by their resource.
+    """
+
+    sandbox: Upstream
+    session: aiohttp.ClientSession
+    policies: Mapping[str, JSON]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Any request."""
+        group, _, resource = request.path.removeprefix("/apis/").partition("/v1/")
+        if group != ADMISSION:
+            return await _pass(self.session, self.sandbox, request)
+        if "sendInitialEvents" in request.query:  # the client then lists instead
+            status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Invalid", "code": 422}
+            return web.json_response(status, status=422)
+        if "watch" in request.query:
+            return await _silence(request)
+        return web.json_response(self.policies[resource])
+
+
+def policies(documents: Sequence[JSON]) -> dict[str, JSON]:
+    """Admission policies and their bindings as the API server would list them."""
+    found = {}
+    for kind, plural in (("Policy", "policies"), ("PolicyBinding", "policybindings")):
+        items = [_defaulted(document) for document in documents if document["kind"] == f"ValidatingAdmission{kind}"]
+        head = {"apiVersion": f"{ADMISSION}/v1", "kind": f"ValidatingAdmission{kind}List"}
+        found[f"validatingadmission{plural}"] = head | {"metadata": {"resourceVersion": "1"}, "items": items}
+    return found
+
+
+def _defaulted(document: JSON) -> JSON:
+    spec = dict(document["spec"])
+    if "matchConstraints" in spec:
+        rules = [{"scope": "*"} | rule for rule in spec["matchConstraints"]["resourceRules"]]
+        spec["matchConstraints"] |= {"resourceRules": rules, "matchPolicy": "Equivalent"}
+        spec["matchConstraints"] |= {"namespaceSelector": {}, "objectSelector": {}}
+    return document | {"spec": spec}
+
+
+async def _silence(request: web.Request) -> web.StreamResponse:
+    """A watch of what never changes."""
+    answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await answer.prepare(request)
+    await asyncio.Event().wait()
+    return answer
+
+
+async def _pass(session: aiohttp.ClientSession, server: Upstream, request: web.Request) -> web.StreamResponse:
+    headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _OWN_HEADERS]
+    body = await request.read()
+    url = URL(server.url + request.raw_path, encoded=True)
+    async with session.request(
+        request.method,
+        url,
+        headers=headers,
+        skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+        data=body or None,
+        ssl=server.tls,
+        allow_redirects=False,
+    ) as found:
+        kept = [(name, value) for name, value in found.headers.items() if name.lower() not in _OWN_HEADERS]
+        answer = web.StreamResponse(status=found.status, reason=found.reason)
+        for name, value in kept:
+            answer.headers.add(name, value)
+        if found.headers.get("Content-Length"):
+            answer.content_length = int(found.headers["Content-Length"])
+        await answer.prepare(request)
+        with contextlib.suppress(ConnectionResetError):  # the client has gone
+            async for piece in found.content.iter_any():
+                await answer.write(piece)
+            await answer.write_eof()
+        return answer
 
 
 def _aggregated(group: str, version: str, resources: list[JSON]) -> list[JSON]:

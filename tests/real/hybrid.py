@@ -1,4 +1,4 @@
-"""hybrid.py [--without-controllers] DIR COMMAND…: a cluster whose custom resources Kubernetes' own code serves.
+"""hybrid.py [OPTION…] DIR COMMAND…: a cluster whose custom resources Kubernetes' own code serves.
 
 DIR has the programs etcd and apiextensions-apiserver, as .ci/crd-server builds them. Both run beside the API server of
 a sandbox, which serves the built-in kinds, and which they ask about tokens, rights and namespaces. The command runs
@@ -15,20 +15,22 @@ import random
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiohttp
+import yaml
 from aiohttp import web
 
 from creditmodel_sandbox.apiserver.credentials import Credentials, server_context
-from front import Front, Upstream
+from front import Core, Front, Upstream, policies
 from harness.kubectl import until
 from harness.process import background, console_script
 
 PROGRAMS = ("etcd", "apiextensions-apiserver")
 SANDBOX = console_script("creditmodel-sandbox")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def main() -> int:
@@ -36,27 +38,37 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path, metavar="DIR", help=f"has the programs {' and '.join(PROGRAMS)}")
     parser.add_argument("--without-controllers", action="store_true", help="for tests that play them")
+    parser.add_argument("--policies", type=Path, metavar="FILE", help="ValidatingAdmissionPolicies and bindings")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="runs with KUBECONFIG set")
     given = parser.parse_args()
     for name in PROGRAMS:
         if not os.access(given.directory / name, os.X_OK):
             parser.error(f"{given.directory} has no program {name}: .ci/crd-server builds it")
     with tempfile.TemporaryDirectory(prefix="creditmodel-hybrid-") as work:
-        return asyncio.run(_run(given.directory, Path(work), given.command, controllers=not given.without_controllers))
+        return asyncio.run(_run(given, Path(work)))
 
 
-async def _run(programs: Path, work: Path, command: Sequence[str], *, controllers: bool) -> int:
+async def _run(given: argparse.Namespace, work: Path) -> int:
     async with AsyncExitStack() as stack:
         credentials, sandbox = stack.enter_context(_sandbox(work))
-        core = work / "core.kubeconfig"
-        extensions = stack.enter_context(_extensions(programs, work, core))
-        url = await stack.enter_async_context(_front(credentials, sandbox, extensions))
+        connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=None)
+        session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+        await stack.enter_async_context(session)
+        documents = list(yaml.safe_load_all(given.policies.read_text())) if given.policies else []
+        core = Core(sandbox, session, policies(documents))
+        url = await stack.enter_async_context(_served(core.handle, credentials))
+        seen = work / "seen.kubeconfig"
+        seen.write_bytes(credentials.kubeconfig(url, "core"))
+        extensions = await stack.enter_async_context(_extensions(given.directory, work, seen))
+        front = Front(sandbox, extensions, session, credentials.token)
+        await front.start()
+        url = await stack.enter_async_context(_served(front.handle, credentials))
         kubeconfig = work / "kubeconfig"
         kubeconfig.write_bytes(credentials.kubeconfig(url, "creditmodel-hybrid"))
-        if controllers:
+        if not given.without_controllers:
             joined = [SANDBOX, "controllers", "--kubeconfig", str(kubeconfig)]
             stack.enter_context(background(joined, work / "controllers.log"))
-        process = await asyncio.create_subprocess_exec(*command, env=os.environ | {"KUBECONFIG": str(kubeconfig)})
+        process = await asyncio.create_subprocess_exec(*given.command, env=os.environ | {"KUBECONFIG": str(kubeconfig)})
         return await process.wait()
 
 
@@ -72,8 +84,8 @@ def _sandbox(work: Path) -> Iterator[tuple[Credentials, Upstream]]:
         yield credentials, Upstream.at(port, credentials.certificate)
 
 
-@contextmanager
-def _extensions(programs: Path, work: Path, core: Path) -> Iterator[Upstream]:
+@asynccontextmanager
+async def _extensions(programs: Path, work: Path, core: Path) -> AsyncIterator[Upstream]:
     """Kubernetes' server for custom resources, with an etcd of its own."""
     client, peer, port = (_free_port() for _ in range(3))
     storage = [f"--data-dir={work / 'etcd'}", f"--listen-peer-urls=http://127.0.0.1:{peer}", "--unsafe-no-fsync=true"]
@@ -88,35 +100,30 @@ def _extensions(programs: Path, work: Path, core: Path) -> Iterator[Upstream]:
         # A right that is taken away is gone at once, as in a server that looks at RBAC itself.
         *(f"--authorization-webhook-cache-{kind}-ttl=0s" for kind in ("authorized", "unauthorized")),
         "--enable-priority-and-fairness=false",
-        # The sandbox has none of the kinds that these plugins watch.
+        # Nothing here has the kinds that these plugins watch.
         *(
-            f"--disable-admission-plugins={w}Admission{k}"
-            for w in ("Mutating", "Validating")
-            for k in ("Policy", "Webhook")
+            f"--disable-admission-plugins={kind}"
+            for kind in ("MutatingAdmissionPolicy", "MutatingAdmissionWebhook", "ValidatingAdmissionWebhook")
         ),
     ]
     with (
         background([str(programs / "etcd"), *storage], work / "etcd.log"),
         background([str(programs / "apiextensions-apiserver"), *server], work / "extensions.log"),
     ):
-        until(lambda: _listens(port), "apiextensions-apiserver", 60)
+        await asyncio.to_thread(until, lambda: _listens(port), "apiextensions-apiserver", 60)
         yield Upstream.at(port, work / "extensions" / "apiserver.crt")
 
 
 @asynccontextmanager
-async def _front(credentials: Credentials, sandbox: Upstream, extensions: Upstream) -> AsyncIterator[str]:
-    """Serve both as one, with the sandbox's certificate; yields the URL."""
-    connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=None)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session:
-        front = Front(sandbox, extensions, session, credentials.token)
-        await front.start()
-        application = web.Application(client_max_size=3 * 1024 * 1024)
-        application.router.add_route("*", "/{path:.*}", front.handle)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context(credentials)).start()
-        yield f"https://127.0.0.1:{runner.addresses[0][1]}"
-        await runner.cleanup()
+async def _served(handle: Handler, credentials: Credentials) -> AsyncIterator[str]:
+    """Serve with the sandbox's certificate; yields the URL."""
+    application = web.Application(client_max_size=3 * 1024 * 1024)
+    application.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context(credentials)).start()
+    yield f"https://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
 
 
 def _free_port() -> int:
