@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from creditmodel_bundle.contract import Contract, Feature
 from creditmodel_inference.answers import Identity, Verdict
-from creditmodel_inference.chain import BLOCK_ROWS, KEY, PartSeal, head_of, links_of, opening
+from creditmodel_inference.chain import BLOCK_ROWS, KEY, VERSION, PartSeal, head_of, links_of, opening
 from creditmodel_inference.columns import Columns, columns_of
 from creditmodel_inference.scoring_log import Span
 
@@ -27,6 +27,7 @@ __all__ = ["PartBuilder", "schema"]
 
 ROW_GROUP = 4_096
 _LOOKED_FOR = ["_request_id", "_time"]
+_PADDING = b"\xff"  # stands in no UTF-8 text
 Codes = NDArray[np.float64]
 
 
@@ -42,11 +43,7 @@ class PartBuilder:
         self._decisions = _TextTable([cutoff.decision for cutoff in contract.cutoffs])
         self._reason_codes = _TextTable([feature.reason.code for feature in contract.features])
         self._sink = pa.BufferOutputStream()
-        texts = [field.name for field in self._schema if field.type == pa.string()]
-        # Dictionaries of numbers cost half of the writing and save nothing on amounts; few look for a range of those.
-        self._writer = pq.ParquetWriter(
-            self._sink, self._schema, compression="zstd", use_dictionary=texts, write_statistics=_LOOKED_FOR
-        )
+        self._writer = pq.ParquetWriter(self._sink, self._schema, **_encodings(self._schema))
         self._pending: list[_Rows] = []
         self._waiting = 0
         self._rest: list[Any] = []
@@ -66,7 +63,7 @@ class PartBuilder:
         self._write_row_group(last=True)
         head = head_of(self._links[-1], chain, sequence, previous, self.rows)
         links = [link.hex() for link in self._links[1:]]
-        seal = PartSeal(1, chain, sequence, previous, self.rows, links, head)
+        seal = PartSeal(VERSION, chain, sequence, previous, self.rows, links, head)
         self._writer.add_key_value_metadata({KEY: seal.encode()})
         self._writer.close()
         return memoryview(self._sink.getvalue()), head
@@ -77,7 +74,7 @@ class PartBuilder:
             self._rest.append(self._batch(self._pending))
             self._pending.clear()
         table = pa.Table.from_batches(self._rest, self._schema)
-        written = len(table) if last else len(table) - len(table) % BLOCK_ROWS
+        written = len(table) if last else len(table) - len(table) % BLOCK_ROWS[VERSION]
         if written:
             group = table.slice(0, written).combine_chunks()
             self._writer.write_table(group, row_group_size=written)
@@ -215,6 +212,22 @@ def schema(contract: Contract) -> Any:
     )
 
 
+def _encodings(schema: Any) -> dict[str, Any]:
+    """Options of the Parquet writer: half the processor time of its defaults with zstd, and a smaller part.
+
+    Whole numbers as differences take a third of their eight bytes. Dictionaries of numbers cost more than they save;
+    no two rows of different requests share a request id. Few look for a range of anything but an id or a time.
+    """
+    whole = [field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type)]
+    texts = [field.name for field in schema if field.type == pa.string() and field.name != "_request_id"]
+    return {
+        "compression": "snappy",
+        "use_dictionary": [*texts, "_reasons.list.element"],
+        "column_encoding": dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
+        "write_statistics": _LOOKED_FOR,
+    }
+
+
 _Categories = tuple[Codes, "NDArray[np.int64] | _TextTable"]
 
 
@@ -287,14 +300,13 @@ class _TextTable:
     def __init__(self, texts: Sequence[str]) -> None:
         encoded = [*(text.encode() for text in texts), b""]
         self._lengths = np.array([len(text) for text in encoded], np.int64)
-        width = int(self._lengths.max())
-        self._padded = np.array(encoded, f"S{max(width, 1)}").view(np.uint8).reshape(len(encoded), -1)
-        self._kept = np.arange(self._padded.shape[1]) < self._lengths[:, None]
+        width = max(1, int(self._lengths.max()))
+        self._padded = np.frombuffer(b"".join(text.ljust(width, _PADDING) for text in encoded), f"V{width}")
 
     def column(self, places: NDArray[np.int64]) -> Any:
         """A column of strings."""
-        content = self._padded[places]
-        if not (kept := self._kept[places]).all():
+        content = self._padded[places].view(np.uint8)
+        if not (kept := content != _PADDING[0]).all():
             content = content[kept]
         buffers = [_validity(places >= 0), _offsets(self._lengths[places]), pa.py_buffer(content)]
         return pa.Array.from_buffers(pa.string(), len(places), buffers)

@@ -73,19 +73,20 @@ def check_part(path: str, table: Any, seal: PartSeal | None) -> list[Fault]:
 def _faults(table: Any, seal: PartSeal) -> Iterator[str]:
     if len(table) != seal.rows:
         yield f"has {len(table)} rows, and was sealed with {seal.rows}"
-    links = [opening(table.schema), *map(bytes.fromhex, seal.links)]
+    links = [opening(table.schema, seal.version), *map(bytes.fromhex, seal.links)]
     if head_of(links[-1], seal.chain, seal.sequence, seal.previous, seal.rows) != seal.head:
         yield "its seal was altered: the head does not follow from it"
     try:
-        blocks = Blocks(table)
+        blocks = Blocks(table, seal.version)
         # Each block is held against the link before it as sealed, so that one edit is not reported of all that follows.
         expected = zip(pairwise(links), range(len(blocks)), strict=False)
         wrong = [index for (previous, link), index in expected if blocks.link(index, previous) != link]
     except (pa.ArrowException, TypeError, ValueError, AttributeError):
         yield "has columns of other types than were sealed"
         return
+    size = BLOCK_ROWS[seal.version]
     for first, last in _runs(wrong):
-        yield f"rows {first * BLOCK_ROWS} to {min((last + 1) * BLOCK_ROWS, len(table)) - 1} are not what was sealed"
+        yield f"rows {first * size} to {min((last + 1) * size, len(table)) - 1} are not what was sealed"
 
 
 def _runs(indices: list[int]) -> Iterator[tuple[int, int]]:

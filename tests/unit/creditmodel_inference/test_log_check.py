@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from creditmodel_bundle.encoder import Encoder
-from creditmodel_inference.chain import KEY, links_of, opening, read_seal
+from creditmodel_inference.chain import FIRST, KEY, Blocks, PartSeal, head_of, opening, read_seal
 from creditmodel_inference.log_cli import main
 from creditmodel_inference.scorer import Scorer
 from creditmodel_inference.scoring_log import ScoringLog, Span
@@ -27,18 +27,18 @@ Row = dict[str, Any]
 
 @pytest.fixture
 def log(scorer: Scorer, applicants: Callable[..., list[Row]], tmp_path: Path) -> Path:
-    """A log of three parts, 900 rows and an error each."""
+    """A log of three parts, 1,100 rows and an error each."""
     encoder = Encoder(scorer.contract)
     made = ScoringLog(LogSettings(tmp_path.as_uri()), scorer.contract, scorer.identity)
     made.start()
     for number in range(3):
-        rows = np.array([encoder.encode(row) for row in applicants(900, seed=number)])
+        rows = np.array([encoder.encode(row) for row in applicants(1100, seed=number)])
         verdicts = scorer.columns(scorer.blocks.run(rows))
         made.add_span(rows, Span(f"request-{number}", 0, 5, verdicts))
         made.add_error("bad", 3, "422: no")
         made.flush()
         deadline = time.monotonic() + 30
-        while made.statistics()[1] < 901 * (number + 1):
+        while made.statistics()[1] < 1101 * (number + 1):
             assert time.monotonic() < deadline
             time.sleep(0.005)
     made.close()
@@ -73,30 +73,71 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
 
 
 def test_a_log_as_it_was_written_verifies(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "verify", log.as_uri()) == (0, "3 parts, 2703 rows, 1 chains: as sealed\n")
+    assert run(capsys, "verify", log.as_uri()) == (0, "3 parts, 3303 rows, 1 chains: as sealed\n")
 
 
-def test_a_link_is_what_the_described_form_gives_by_hand() -> None:
-    columns = {
-        "n": pa.array([1.5, None, -0.0]),
-        "i": pa.array([7, None, 2**40], pa.int64()),
-        "s": pa.array(["a", None, "é"], pa.string()),
-        "l": pa.array([["R1", "R2"], None, []], pa.list_(pa.string())),
-        "t": pa.array([0, 1, 2], pa.timestamp("us", tz="UTC")),
-    }
-    kinds = [["n", "double"], ["i", "int64"], ["s", "string"], ["l", "list"], ["t", "timestamp[us, tz=UTC]"]]
-    first = hashlib.sha256(b"creditmodel scoring log 1\n" + json.dumps(kinds).encode()).digest()
+def eight(kind: str, *values: float) -> bytes:
+    return struct.pack(f"<{len(values)}{kind}", *values)
 
-    def eight(kind: str, *values: float) -> bytes:
-        return struct.pack(f"<{len(values)}{kind}", *values)
 
-    some, every = eight("q", 1, 0, 1), eight("q", 1, 1, 1)
-    numbers = (
-        some + eight("d", 1.5, 0, -0.0) + some + eight("q", 7, 0, 2**40) + some + some + every + eight("q", 0, 1, 2)
-    )
-    texts = eight("q", 1, 0, 2) + "aé".encode() + eight("q", 2, 0, 0) + eight("q", 2, 2) + b"R1R2"
-    table = pa.table(columns)
-    assert links_of(opening(table.schema), table) == [hashlib.sha256(first + numbers + texts).digest()]
+def four(*values: int) -> bytes:
+    return struct.pack(f"<{len(values)}i", *values)
+
+
+COLUMNS = {
+    "n": pa.array([1.5, None, -0.0]),
+    "i": pa.array([7, None, 2**40], pa.int64()),
+    "s": pa.array(["a", None, "é"], pa.string()),
+    "l": pa.array([["R1", "R2"], None, []], pa.list_(pa.string())),
+    "t": pa.array([0, 1, 2], pa.timestamp("us", tz="UTC")),
+    "r": pa.array(["same"] * 3),
+}
+KINDS = [
+    ["n", "double"],
+    ["i", "int64"],
+    ["s", "string"],
+    ["l", "list"],
+    ["t", "timestamp[us, tz=UTC]"],
+    ["r", "string"],
+]
+SOME, EVERY = eight("q", 1, 0, 1), eight("q", 1, 1, 1)
+FORM_1 = [
+    SOME, eight("d", 1.5, 0, -0.0), SOME, eight("q", 7, 0, 2**40), SOME, SOME, EVERY, eight("q", 0, 1, 2), EVERY,
+    eight("q", 1, 0, 2), "aé".encode(), eight("q", 2, 0, 0), eight("q", 2, 2), b"R1R2", eight("q", 4, 4, 4),
+    b"same" * 3,
+]  # fmt: skip
+FORM_2 = [
+    b"\0\1\0\1", eight("d", 1.5, 0, -0.0), b"\0\1\0\1", eight("q", 7, 0, 2**40),
+    b"\0\1\0\1", four(3, 1, 0, 2), "aé".encode(), b"\0\1\0\1", four(2, 0, 0), four(2, 2, 2), b"R1R2",
+    b"\1", eight("q", 0, 1, 2), b"\1", four(1, 4), b"same",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("version", "pieces"), [(1, FORM_1), (2, FORM_2)])
+def test_a_link_is_what_the_described_form_gives_by_hand(version: int, pieces: list[bytes]) -> None:
+    table = pa.table(COLUMNS)
+    first = hashlib.sha256(b"creditmodel scoring log %d\n" % version + json.dumps(KINDS).encode()).digest()
+    assert opening(table.schema, version) == first
+    assert Blocks(table, version).link(0, first) == hashlib.sha256(first + b"".join(pieces)).digest()
+
+
+def test_a_log_in_the_first_form_is_still_verified(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    previous = FIRST
+    for sequence, path in enumerate(parts(log), start=1):
+        table = pq.read_table(path, partitioning=None)
+        blocks, links = Blocks(table, 1), [opening(table.schema, 1)]
+        for index in range(len(blocks)):
+            links.append(blocks.link(index, links[-1]))
+        head = head_of(links[-1], "c", sequence, previous, len(table))
+        seal = PartSeal(1, "c", sequence, previous, len(table), [link.hex() for link in links[1:]], head)
+        writer = pq.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+        writer.add_key_value_metadata({KEY: seal.encode()})
+        writer.close()
+        previous = head
+    assert run(capsys, "verify", str(log)) == (0, "3 parts, 3303 rows, 1 chains: as sealed\n")
+    rewrite(parts(log)[1], lambda table: with_value(table, "age", 300, 17))
+    assert "rows 256 to 511 are not what was sealed" in run(capsys, "verify", str(log))[1]
 
 
 def test_rows_around_midnight_go_to_the_parts_of_their_days(
@@ -142,22 +183,24 @@ def test_an_edited_row_is_found_within_its_block(
 ) -> None:
     with pq.ParquetFile(parts(log)[1]) as part:
         column = part.read([name])[name].to_pylist()
-    row = next(i for i in range(300, 500) if column[i] != value)
+    row = next(i for i in range(1030, 1100) if column[i] != value)
     rewrite(parts(log)[1], lambda table: with_value(table, name, row, value))
     code, text = run(capsys, "verify", str(log))
     assert code == 1
-    assert text == f"{parts(log)[1]}: rows 256 to 511 are not what was sealed\n3 parts, 2703 rows, 1 chains: 1 faults\n"
+    assert (
+        text == f"{parts(log)[1]}: rows 1024 to 1100 are not what was sealed\n3 parts, 3303 rows, 1 chains: 1 faults\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda t: pa.concat_tables([t.slice(0, 10), t.slice(11)]), "has 900 rows, and was sealed with 901"),
-        (lambda t: pa.concat_tables([t, t.slice(5, 1)]), "has 902 rows, and was sealed with 901"),
-        (lambda t: t.take([1, 0, *range(2, len(t))]), "rows 0 to 255 are not what was sealed"),
+        (lambda t: pa.concat_tables([t.slice(0, 10), t.slice(11)]), "has 1100 rows, and was sealed with 1101"),
+        (lambda t: pa.concat_tables([t, t.slice(5, 1)]), "has 1102 rows, and was sealed with 1101"),
+        (lambda t: t.take([1, 0, *range(2, len(t))]), "rows 0 to 1023 are not what was sealed"),
         (lambda t: t.slice(0, 0), "has 0 rows"),
         (lambda t: t.drop_columns(["_error"]), "are not what was sealed"),
-        (lambda t: t.rename_columns(["x", *t.column_names[1:]]), "rows 0 to 255 are not what was sealed"),
+        (lambda t: t.rename_columns(["x", *t.column_names[1:]]), "rows 0 to 1023 are not what was sealed"),
     ],
 )
 def test_deleted_added_and_moved_rows_are_found(
@@ -203,7 +246,7 @@ def test_an_empty_or_absent_log_is_bad_input(tmp_path: Path, capsys: pytest.Capt
 
 def test_a_log_scored_again_gives_the_same_bits(log: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = run(capsys, "replay", str(log), "--bundle", str(bundle), "--tolerance", "0")
-    assert (code, text) == (0, "2703 rows, 2700 scored again, 3 of other models or errors: 0 differ\n")
+    assert (code, text) == (0, "3303 rows, 3300 scored again, 3 of other models or errors: 0 differ\n")
 
 
 @pytest.mark.parametrize(
