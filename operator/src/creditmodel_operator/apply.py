@@ -111,7 +111,7 @@ async def _act(action: Apply | Create | Delete | Look, model: Model, client: Cli
         logger.info("created %s %s", action.kind, action.name, extra=log)
         return bool(store.saw(action.kind, body))
     if isinstance(action, Apply):
-        body = await client.apply(action.manifest, action.manager)
+        body = await client.apply(action.body, action.manager)
         logger.info("applied %s %s", action.kind, action.name, extra=log)
         changed = bool(store.saw(action.kind, body))
         return await _note_admission(action, body, client, store) or changed

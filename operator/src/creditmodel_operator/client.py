@@ -4,6 +4,7 @@ ApiFailure            the API server said no, or did not answer
 ├── Gone              the object is not there (404)
 ├── Conflict          somebody else was faster, or it exists already (409)
 ├── Refused           the request is wrong, and will be wrong again (400, 403, 422, …)
+│   ├── Forbidden     not with the rights, or within the quota, that there are now (403)
 │   ├── Blocked       not before something else goes or answers: a namesake's child, an admission webhook
 │   └── Taken         an object of that name is there, and is somebody else's
 ├── Fenced            this replica may not write any more: another one may hold the Lease
@@ -35,6 +36,7 @@ __all__ = [
     "Client",
     "Conflict",
     "Fenced",
+    "Forbidden",
     "Gone",
     "Refused",
     "Taken",
@@ -90,6 +92,12 @@ class Refused(ApiFailure):
     longest_wait = 120.0
 
 
+class Forbidden(Refused):
+    """Not with the rights, or within the quota, that there are now. Both are mended without a word to the operator."""
+
+    longest_wait = 15.0
+
+
 class Fenced(ApiFailure):
     """This replica may not write any more; nothing was sent."""
 
@@ -127,7 +135,9 @@ async def configuration() -> kube.Configuration:
 class Client:
     """Server-side apply, status, delete and events. Every call has a timeout; a retry is the queue's affair."""
 
-    _errors: ClassVar[Mapping[int, type[ApiFailure]]] = {404: Gone, 409: Conflict, 410: Unavailable, 429: Unavailable}
+    _errors: ClassVar[Mapping[int, type[ApiFailure]]] = {
+        403: Forbidden, 404: Gone, 409: Conflict, 410: Unavailable, 429: Unavailable
+    }  # fmt: skip
 
     def __init__(self, configuration: kube.Configuration, may_write: Callable[[], bool] = lambda: True) -> None:
         self.api = kube.ApiClient(configuration)
@@ -153,6 +163,8 @@ class Client:
         query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
         while True:
             page = await self._request("GET", _path(kind, namespace), query=query)
+            if "items" not in page:
+                raise Unavailable(f"GET {_path(kind, namespace)}: the answer is not a list: {str(page)[:80]}")
             yield page
             token = page["metadata"].get("continue")
             if not token:

@@ -1,9 +1,16 @@
-"""The HTTP session that the watches run on. It adds what a watch needs on a network that fails:
+"""The HTTP session that the watches run on. Kopf opens them and keeps their place; what they tell goes past it:
 
-- Kopf lists to know where its watch begins, and keeps what it finds to itself. It gets an empty list, and whoever
-  `lister` names for its path is told: the operator takes the list itself, page by page (lists.py).
+- Kopf lists to know where its watch begins, and keeps what it finds to itself. It gets an empty list, and the
+  `Follower` of its path is told: the operator takes the list itself, page by page (lists.py).
+- Kopf runs a task with a queue for each object that a watch tells of, which is two fifths of the operator's CPU time in
+  a burst. The follower hears of each event as it is read, and Kopf sees a bookmark in its place.
+
+It adds what a watch needs on a network that fails:
+
 - A watch that tells of an error, or something that is no event, ends and is opened again from where it was. One that
   tells of nothing else is begun anew with a list. Kopf would end for good.
+- What is not served (404) or answered by a gateway with a page is asked for again as after an internal error, and begun
+  anew with a list once it is served. Kopf would end for good.
 - A watch that ends as soon as it is opened is opened again a little later each time, not at once.
 - The kernel asks a silent peer whether it is still there.
 - A token that is rotated is read anew, and a refused one is not offered again at once.
@@ -16,7 +23,8 @@ import json
 import logging
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import aiohttp
@@ -26,7 +34,7 @@ from pydantic_core import from_json
 
 from creditmodel_operator.client import configuration
 
-__all__ = ["Backoffs", "Connection", "Events"]
+__all__ = ["Backoffs", "Connection", "Events", "Follower"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,12 +81,28 @@ class _Pace:
             self._waits = iter(Backoffs())
 
 
-class Connection:
-    """Makes Kopf's session, whenever Kopf asks for one."""
+Event = Mapping[str, Any]
+"""An event of a watch: its type, and an object with metadata."""
 
-    def __init__(self, lister: Callable[[str], Callable[[], None] | None]) -> None:
-        self.lister = lister
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """Whoever wants to know of a collection."""
+
+    listed: Callable[[], None]
+    """Kopf has listed it."""
+    heard: Callable[[Event], None]
+    """Its watch has told of this; bookmarks aside."""
+
+
+class Connection:
+    """Makes Kopf's session, whenever Kopf asks for one. `follower` gives who follows the collection at a path."""
+
+    def __init__(self, follower: Callable[[str], Follower | None]) -> None:
+        self.follower = follower
         self._watches: dict[str, _Pace] = {}
+        self._unserved: set[str] = set()
+        """Paths of watches that were answered with 404: what happened meanwhile, no watch tells."""
         self._logins = _Pace()
 
     async def login(self, **_: Any) -> kopf.AiohttpSession:
@@ -104,25 +128,53 @@ class Connection:
         return kopf.AiohttpSession(server=found.host, aiohttp_session=session)
 
     async def _send(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        follower = self.follower(request.url.path)
+        if follower is None:
+            return await _sent(request, send)
         if "watch" in request.url.query:
-            return await self._watch(request, send)
-        listed = self.lister(request.url.path)
-        if listed is not None:
-            request.url = request.url.update_query(fieldSelector=NOTHING)
+            return await self._watch(request, send, follower)
+        request.url = request.url.update_query(fieldSelector=NOTHING)
         response = await _sent(request, send)
-        if listed is not None and response.status == 200:
-            listed()
+        if response.status == 404 or (response.status == 200 and not await _is_list(response)):
+            return _unavailable(response)
+        if response.status == 200:
+            follower.listed()
         return response
 
-    async def _watch(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    async def _watch(
+        self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType, follower: Follower
+    ) -> aiohttp.ClientResponse:
         path = request.url.path
         pace = self._watches.setdefault(path, _Pace())
         await pace.wait()
         response = await _sent(request, send)
+        if response.status == 404:
+            self._unserved.add(path)
+            return _unavailable(response)
         if response.status == 200:
             pace.begun()
-            response.content = cast(aiohttp.StreamReader, Events(response.content, path))
+            events = Events(response.content, path, follower.heard, anew=path in self._unserved)
+            self._unserved.discard(path)
+            response.content = cast(aiohttp.StreamReader, events)
         return response
+
+
+async def _is_list(response: aiohttp.ClientResponse) -> bool:
+    """Whether Kopf can read from this where its watch begins."""
+    try:
+        return (
+            response.content_type == "application/json"
+            and "resourceVersion" in from_json(await response.read())["metadata"]
+        )
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+def _unavailable(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+    """The answer as one after which Kopf tries again, for ever, instead of ending."""
+    logger.warning("%s: %s %s is no answer to go on from", response.url.path, response.status, response.content_type)
+    response.status = 503
+    return response
 
 
 async def _sent(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -134,12 +186,15 @@ async def _sent(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType)
 class Events:
     """The content of a watch, up to the first line that is no event or tells of an error.
 
-    What comes after it was not told, so the watch that follows begins where this one was. Where nothing was told, as
-    when 410 says that this place is too old, that would be for ever the same: Kopf is told 410, and lists.
+    Events go to `heard`; what is left to read is their place, as bookmarks. What comes after an error was not told, so
+    the watch that follows begins where this one was. Where nothing was told, as when 410 says that this place is too
+    old, that would be for ever the same: Kopf is told 410, and lists. So it is where the watch has to be begun `anew`.
     """
 
-    def __init__(self, content: aiohttp.StreamReader, path: str) -> None:
-        self._content, self._path = content, path
+    def __init__(
+        self, content: aiohttp.StreamReader, path: str, heard: Callable[[Event], None], *, anew: bool = False
+    ) -> None:
+        self._content, self._path, self._heard, self._anew = content, path, heard, anew
         self._told = False
 
     def __getattr__(self, name: str) -> Any:
@@ -147,36 +202,56 @@ class Events:
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         """Whole lines, a few at a time."""
+        if self._anew:
+            yield _TOO_OLD
+            return
         rest = b""
         async for data in self._content.iter_chunked(size):
             *lines, rest = (rest + data).split(b"\n")
-            for line in filter(None, lines):
-                code = _error(line)
-                if code is None:
-                    self._told = True
-                    yield line + b"\n"
-                    continue
-                level = logging.DEBUG if code == _EXPIRED else logging.WARNING
-                logger.log(level, "watch of %s: %s", self._path, line[:300].decode(errors="replace"))
+            last, code = self._tell(filter(None, lines))
+            if last is not None:
+                yield _place(last)
+            if code is not None:
                 if code == _EXPIRED or not (self._told or code == _BUSY):
                     yield _TOO_OLD
                 return
+
+    def _tell(self, lines: Iterable[bytes]) -> tuple[Event | None, int | None]:
+        """The last event, and the code of the error that ended them, if one did."""
+        last: Event | None = None
+        for line in lines:
+            event, code = _read(line)
+            if event is None:
+                level = logging.DEBUG if code == _EXPIRED else logging.WARNING
+                logger.log(level, "watch of %s: %s", self._path, line[:300].decode(errors="replace"))
+                return last, code
+            if event["type"] != "BOOKMARK":
+                self._heard(event)
+            last, self._told = event, True
+        return last, None
 
 
 _EXPIRED, _BUSY = 410, 429
 _TOO_OLD = json.dumps({"type": "ERROR", "object": {"kind": "Status", "code": _EXPIRED}}).encode() + b"\n"
 
 
-def _error(line: bytes) -> int | None:
-    """The code of the error that a line of a watch tells of; None for an event, 0 for what is neither."""
+def _place(event: Event) -> bytes:
+    """A bookmark of where the event was."""
+    version = event["object"]["metadata"].get("resourceVersion")
+    metadata = {} if version is None else {"resourceVersion": version}
+    return json.dumps({"type": "BOOKMARK", "object": {"metadata": metadata}}).encode() + b"\n"
+
+
+def _read(line: bytes) -> tuple[Event | None, int]:
+    """The event that a line of a watch is, or the code of the error that it tells of: 0 for what is neither."""
     try:
         event = from_json(line)
         kind, found = event["type"], event["object"]
         if kind == "ERROR":
-            return int(found["code"])
-        return None if "metadata" in found else 0
+            return None, int(found["code"])
+        return (event, 0) if "metadata" in found else (None, 0)
     except (ValueError, TypeError, KeyError):
-        return 0
+        return None, 0
 
 
 def _authorization(found: kube.Configuration) -> aiohttp.ClientMiddlewareType:

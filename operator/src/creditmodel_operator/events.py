@@ -32,6 +32,8 @@ _WARNING = {
     ("QualityDegraded", "True"),
     ("RetrainingRequired", "True"),
 }
+_PROMOTION = frozenset({"Available", "Ready"})
+"""What Promoted says too, in the same moment."""
 _NAMES = {
     ("ArtifactVerified", "False"): "ArtifactRefused",
     ("ParityPassed", "False"): "ParityFailed",
@@ -46,13 +48,14 @@ def events(model: Model, new: Mapping[str, Any]) -> Iterator[Event]:
     old = model.status
     before, after = _revision(old, "active"), _revision(new, "active")
     promoted = after is not None and before != after
+    told = of_conditions(old.get("conditions") or (), new["conditions"])
     if promoted:
-        yield Event("Promoted", f"{after} takes the requests" + (f" from {before}" if before else ""))
+        ready = "; it is gated, rolled and serving" if any(event.reason == "Ready" for event in told) else ""
+        yield Event("Promoted", f"{after} takes the requests" + (f" from {before}" if before else "") + ready)
     challenger = _revision(old, "candidate")
     if challenger is not None and challenger not in (after, _revision(new, "candidate")):
         yield Event("Superseded", f"{challenger} was given up for what spec names now")
-    told = of_conditions(old.get("conditions") or (), new["conditions"])
-    yield from (event for event in told if not (promoted and event.reason == "Available"))  # Promoted says the same
+    yield from (event for event in told if not (promoted and event.reason in _PROMOTION))
     yield from retraining_events(old.get("retraining") or {}, new.get("retraining") or {}, model)
 
 

@@ -104,6 +104,10 @@ class Deployment(Child):
     available: int
     trouble: str | None = None
     """Why pods cannot be made: a quota or a policy, for instance."""
+    sized: bool = False
+    """Its size is still the operator's to give: no autoscaler and no person has changed it since it was made."""
+    overdue: bool = False
+    """Its pods have made no progress for as long as the rollout may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +287,8 @@ def _packed(body: Raw) -> bytes:
 
 def _deployment(body: Raw) -> Deployment:
     spec, status = body.get("spec", {}), body.get("status") or {}
-    failing = (c for c in status.get("conditions") or () if (c["type"], c["status"]) == ("ReplicaFailure", "True"))
+    conditions = status.get("conditions") or ()
+    failing = (c for c in conditions if (c["type"], c["status"]) == ("ReplicaFailure", "True"))
     return Deployment(
         kind="Deployment",
         meta=_meta(body),
@@ -295,7 +300,15 @@ def _deployment(body: Raw) -> Deployment:
         ready=status.get("readyReplicas", 0),
         available=status.get("availableReplicas", 0),
         trouble=next((c.get("message") for c in failing), None),
+        sized=any(_gives_size(entry) for entry in body["metadata"].get("managedFields") or ()),
+        overdue=any((c["type"], c.get("reason")) == ("Progressing", "ProgressDeadlineExceeded") for c in conditions),
     )
+
+
+def _gives_size(entry: Raw) -> bool:
+    """Whether an entry of managedFields says that the operator's manifests have `replicas`."""
+    who = entry.get("manager"), entry.get("operation")
+    return who == (names.FIELD_MANAGER, "Apply") and "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
 
 
 def _job(body: Raw) -> Job:

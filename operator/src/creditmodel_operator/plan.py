@@ -19,6 +19,10 @@ class Apply:
 
     manifest: Manifest
     manager: str = names.FIELD_MANAGER
+    size: int | None = None
+    """`replicas` beside the manifest, where they are the manager's to give."""
+    version: str | None = None
+    """Only if this is still the object's resource version."""
 
     @property
     def kind(self) -> str:
@@ -27,6 +31,14 @@ class Apply:
     @property
     def name(self) -> str:
         return str(self.manifest["metadata"]["name"])
+
+    @property
+    def body(self) -> Manifest:
+        """What is sent."""
+        meta = {"resourceVersion": self.version} if self.version is not None else {}
+        spec = {"replicas": self.size} if self.size is not None else {}
+        parts = {"metadata": meta, "spec": spec}
+        return self.manifest | {key: self.manifest[key] | more for key, more in parts.items() if more}
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,14 @@ class Findings:
         return newest and seen.available >= least
 
     @property
+    def overdue(self) -> bool:
+        """The champion is not brought to what spec asks for: its Deployment does not expect it any more."""
+        live = self.champion
+        if live is None or self.rollout.stage is not Stage.CHAMPION or self.healthy or not self.rollout.settled:
+            return False
+        return live.deployment.overdue and live.deployment.observed_generation >= live.deployment.meta.generation
+
+    @property
     def stalled(self) -> Found | Stage | None:
         """What keeps the rollout from going on without a change from outside."""
         blocking = self.evaluation.blocking
@@ -150,11 +158,8 @@ def _why_not(found: Findings) -> tuple[str, str]:
         return reasons.ROLLING_OUT, found.rollout.message
     if found.champion is None or not found.rollout.settled:
         return reasons.ROLLING_OUT, f"{_champion_name(found)} is being brought to what spec asks for"
-    seen, least, trouble = found.champion.deployment, found.spec.serving.replicas.min, found.rollout.trouble
-    if seen.available >= least:
-        text = f"{_champion_name(found)}: {seen.updated} of {seen.total} pods are of the newest template{trouble}"
-        return reasons.ROLLING_OUT, text
-    return reasons.DEGRADED, f"{_champion_name(found)}: {seen.available} pods available, at least {least}{trouble}"
+    enough = found.available >= found.spec.serving.replicas.min
+    return reasons.ROLLING_OUT if enough else reasons.DEGRADED, f"{_pods(found)}{found.rollout.trouble}"
 
 
 def _stall(found: Findings) -> tuple[str, str] | None:
@@ -167,7 +172,20 @@ def _stall(found: Findings) -> tuple[str, str] | None:
         return reason, f"{stalled.gate.name}: {stalled.judgement.message}"
     if stalled is Stage.TIMED_OUT:
         return reasons.PROGRESS_DEADLINE_EXCEEDED, found.rollout.message
+    if found.overdue:
+        return (
+            reasons.PROGRESS_DEADLINE_EXCEEDED,
+            f"{_pods(found)}; no progress within the deadline{found.rollout.trouble}",
+        )
     return None
+
+
+def _pods(found: Findings) -> str:
+    """How far the champion's pods are."""
+    seen, least = present(found.champion).deployment, found.spec.serving.replicas.min
+    if seen.available >= least:
+        return f"{_champion_name(found)}: {seen.updated} of {seen.total} pods are of the newest template"
+    return f"{_champion_name(found)}: {seen.available} pods available, at least {least}"
 
 
 def _champion_name(found: Findings) -> str:

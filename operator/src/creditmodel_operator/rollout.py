@@ -22,7 +22,7 @@ from creditmodel_operator.children.service import service
 from creditmodel_operator.compare import contains, differs, holds, marked
 from creditmodel_operator.fleet import Fleet, Live
 from creditmodel_operator.narrow import present
-from creditmodel_operator.observed import Job, Observed, Pod
+from creditmodel_operator.observed import Child, Deployment, Job, Observed, Pod
 from creditmodel_operator.plan import Action, Apply, Claim, Delete, annotate, scale
 from creditmodel_operator.revision import Revision
 
@@ -165,7 +165,7 @@ class _Pass:
             return self._give_up(wanted, live, size)
         actions = (
             *self._kept_champion(),
-            *self._ensure(manifest, pdb(wanted)),
+            *self._ensure(manifest, pdb(wanted), size=size),
             *self._grow(wanted, size),
             *self._others(self.fleet.champion, wanted),
         )
@@ -218,19 +218,15 @@ class _Pass:
 
     def _keep(self, revision: Revision, marks: Mapping[str, str]) -> Iterator[Action]:
         live = self.fleet.of(revision)
-        yield from self._ensure(service(revision), deployment(revision, marks))
-        if live is None or live.deployment.desired == 0:
-            yield from self._sized(revision, revision.serving.replicas.min)
+        least = revision.serving.replicas.min
+        yield from self._ensure(service(revision), deployment(revision, marks), size=least)
+        if live is not None and live.deployment.desired == 0:
+            yield scale(self.fleet.owner.namespace, revision.name, least)
         yield from self._ensure(hpa(revision), pdb(revision))
 
     def _grow(self, revision: Revision, size: int) -> Iterator[Action]:
         live = self.fleet.of(revision)
-        if live is None or live.deployment.desired < size:
-            yield from self._sized(revision, size)
-
-    def _sized(self, revision: Revision, size: int) -> Iterator[Action]:
-        """A new Deployment starts with one replica, so one needs no word."""
-        if self.fleet.of(revision) is not None or size != 1:
+        if live is not None and live.deployment.desired < size:
             yield scale(self.fleet.owner.namespace, revision.name, size)
 
     def _others(self, *kept: Revision | None) -> Iterator[Action]:
@@ -313,15 +309,28 @@ class _Pass:
     def _pending(self, manifest: Manifest) -> bool:
         return any(True for _ in self._ensure(manifest))
 
-    def _ensure(self, *manifests: Manifest) -> Iterator[Action]:
-        """Apply what is not as it should be; nothing where all is well."""
+    def _ensure(self, *manifests: Manifest, size: int = 1) -> Iterator[Action]:
+        """Apply what is not as it should be; nothing where all is well. `size` is that of a new Deployment."""
         for manifest in manifests:
             wanted = marked(manifest)
             live = self.observed.children.get((manifest["kind"], manifest["metadata"]["name"]))
             if live is None:
                 yield Claim(manifest["kind"], manifest["metadata"]["name"])
             if differs(wanted, live):
-                yield Apply(wanted)
+                yield self._sized(wanted, live, size)
+
+    def _sized(self, wanted: Manifest, live: Child | None, size: int) -> Apply:
+        """A Deployment is made with its size, which stays as it is until somebody else has changed it.
+
+        To leave out what was applied would set it to 1. Whoever changes it takes the field over; where an autoscaler
+        may do so at this very moment, the write counts only if it has not.
+        """
+        if live is None and wanted["kind"] == "Deployment":
+            return Apply(wanted, size=size)
+        if not isinstance(live, Deployment) or not live.sized:
+            return Apply(wanted)
+        scaled = ("HorizontalPodAutoscaler", live.meta.name) in self.observed.children
+        return Apply(wanted, size=live.desired, version=live.meta.resource_version if scaled else None)
 
     def _rollout(
         self, stage: Stage, champion: Revision | None, actions: Iterable[Action], message: str = ""

@@ -1,24 +1,27 @@
 """Kopf watches; every change of a CreditModel or of a child goes to the store and puts the key on the queue.
 
-Only `on.event` handlers: nothing that adds a finalizer, writes an annotation, or keeps state between events. Kopf's
-indexes are not used: at start every object waits until all are indexed and is woken by each that is, which takes
-minutes for a thousand CreditModels (docs/design/operator.md).
+Only `on.event` handlers, which say what to watch: nothing that adds a finalizer, writes an annotation, or keeps state
+between events. What the watches tell is read on its way to Kopf (connection.py), which has a task and a queue for each
+object; and its indexes take minutes to start with a thousand CreditModels (docs/design/operator.md).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import kopf
 
 from creditmodel_operator import api, names
 from creditmodel_operator.client import KINDS, PAGE
-from creditmodel_operator.connection import Backoffs, Connection
+from creditmodel_operator.connection import Backoffs, Connection, Event, Follower
 from creditmodel_operator.store import Key, Store
 
 __all__ = ["WATCHED", "Changed", "Collection", "registry", "selector", "settings"]
+
+logger = logging.getLogger(__name__)
 
 WATCHED = tuple(kind for kind in KINDS if kind != "Event")
 
@@ -73,12 +76,16 @@ def settings(patience: float) -> kopf.OperatorSettings:
 
 
 def registry(store: Store, changed: Changed, listed: Listed) -> kopf.OperatorRegistry:
-    """The handlers. `changed` is told of which CreditModels there is news, `listed` of each list of Kopf's."""
+    """What to watch. `changed` is told of which CreditModels there is news, `listed` of each list of Kopf's."""
     found = kopf.OperatorRegistry()
-    kopf.on.login(registry=found)(Connection(_lister(listed)).login)
+    kopf.on.login(registry=found)(Connection(_followers(store, changed, listed)).login)
     for kind in WATCHED:
-        kopf.on.event(*_resource(kind), id=f"event_{kind}", registry=found)(_on_event(kind, store, changed))
+        kopf.on.event(*_resource(kind), id=f"event_{kind}", registry=found)(_unheard)
     return found
+
+
+def _unheard(**_: Any) -> None:
+    """Kopf watches what there is a handler for; it sees no events."""
 
 
 def _resource(kind: str) -> tuple[str, str, str]:
@@ -87,23 +94,27 @@ def _resource(kind: str) -> tuple[str, str, str]:
     return group, version, plural
 
 
-def _on_event(kind: str, store: Store, changed: Changed) -> Any:
-    async def event(event: Mapping[str, Any], **_: Any) -> None:
-        body = event["object"]
-        gone = event["type"] == "DELETED"
-        changed(store.vanished(kind, body["metadata"]["uid"]) if gone else store.saw(kind, body))
+def _followers(store: Store, changed: Changed, listed: Listed) -> Callable[[str], Follower | None]:
+    """Who follows the collection at a path."""
 
-    return event
-
-
-def _lister(listed: Listed) -> Callable[[str], Callable[[], None] | None]:
-    """Kopf lists at start, and whenever its watch was too old: what to call then, for the path of a list."""
-
-    def of(path: str) -> Callable[[], None] | None:
+    def of(path: str) -> Follower | None:
         found = _collection(path)
-        return None if found is None else functools.partial(listed, found)
+        if found is None:
+            return None
+        heard = functools.partial(_heard, found[0], store, changed)
+        return Follower(functools.partial(listed, found), heard)
 
     return of
+
+
+def _heard(kind: str, store: Store, changed: Changed, event: Event) -> None:
+    """Tell the store. An object that cannot be read is one CreditModel's affair, and no reason to end."""
+    body = event["object"]
+    try:
+        gone = event["type"] == "DELETED"
+        changed(store.vanished(kind, body["metadata"]["uid"]) if gone else store.saw(kind, body))
+    except Exception:
+        logger.exception("an event of a %s cannot be read", kind)
 
 
 def _collection(path: str) -> Collection | None:

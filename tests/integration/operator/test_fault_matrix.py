@@ -350,15 +350,24 @@ def test_an_api_server_that_is_restarted_is_found_again(
         line.verdict = world.recovers(bundle)
 
 
-def test_an_operator_whose_watch_breaks_for_good_ends_and_its_successor_goes_on(
-    world: World, row: Callable[..., Row]
-) -> None:
-    line, operator = row(TABLE, "what is watched is not served any more"), world.operator()
+PAGE = Garbled("<html>be right back</html>", "text/html")
+UNSERVED: dict[str, tuple[Choice, Fault]] = {
+    "what is watched is not served": (lambda request: request.watches or request.lists, Answer(404)),
+    "a gateway answers lists with its own page": (lambda request: request.lists, PAGE),
+    "a gateway answers everything with its own page": (everything, PAGE),
+}
+
+
+@pytest.mark.parametrize("name", UNSERVED)
+def test_the_operator_waits_while(world: World, row: Callable[..., Row], name: str) -> None:
+    """Watches are begun anew first, so that each is listed too."""
+    line, (chosen, answer) = row(TABLE, name), UNSERVED[name]
+    operator = world.operator()
     bundle = world.begin()
-    world.proxy.rule = to(watches, Answer(404))
-    world.proxy.close_watches()
-    code = operator.process.wait(15)
-    assert code == 1, operator.log.read_text()[-3000:]
-    world.proxy.heal()
-    world.operator()
-    line.done, line.verdict = f"the operator ended with code {code}", world.recovers(bundle)
+    expired, met = first_watches(EXPIRED), to(chosen, answer)
+    case = Case(lambda request: met(request) or expired(request), closes=True, at_once=150, per_second=10)
+    seen = world.hurt(case, 3)
+    line.done = f"3 s, {len(seen)} requests"
+    assert len(seen) <= case.fair(3)
+    line.verdict = world.recovers(bundle)
+    assert "no answer to go on from" in operator.log.read_text()

@@ -77,7 +77,7 @@ def test_the_shipped_role_is_enough_for_a_whole_life(ground: Ground, identity: I
     ground.server.patch(f"{ground.path('CreditModel')}/credit", {"spec": {"drift": None}})
     ground.until(lambda: len(ground.names("Deployment")) == 1, "the former champion removed", ground.step)
     ground.until(lambda: not ground.names("CronJob"), "the drift check removed", ground.step)
-    assert {"Promoted", "Ready", "ApprovalGranted"} <= {event["reason"] for event in ground.objects("Event")}
+    assert {"Promoted", "ApprovalGranted"} <= {event["reason"] for event in ground.objects("Event")}
     assert forbidden(operator) == []
 
 

@@ -134,7 +134,10 @@ class World:
     def hand_edit(self, kind: str, name: str, change: Callable[[JSON], None]) -> None:
         """Change an object as kubectl edit would."""
         live = self.objects[kind, name]
+        before = live.get("spec", {}).get("replicas")
         change(live)
+        if live.get("spec", {}).get("replicas") != before:
+            self._sized_by((kind, name), None)
         self._touch(live, spec=True)
 
     def delete(self, kind: str, name: str) -> None:
@@ -348,8 +351,11 @@ class World:
             self.watcher(action)
 
     def _apply(self, action: Apply) -> None:
-        key, wanted = (action.kind, action.name), copy.deepcopy(action.manifest)
+        key, wanted = (action.kind, action.name), copy.deepcopy(action.body)
         live = self.objects.get(key)
+        if (version := wanted["metadata"].pop("resourceVersion", None)) is not None:
+            assert live is not None
+            assert live["metadata"]["resourceVersion"] == version, "409"
         if live is None:
             live = self._new(*key, {"spec": {"replicas": 1} if action.kind == "Deployment" else {}})
         old, before = self.applied.setdefault(key, {}).get(action.manager, {}), copy.deepcopy(live)
@@ -357,8 +363,18 @@ class World:
             _drop(live.setdefault(part, {}), old.get(part, {}), wanted.get(part, {}))
             _merge(live[part], wanted.get(part, {}))
         self.applied[key][action.manager] = wanted
+        if "replicas" in wanted.get("spec", {}):
+            self._sized_by(key, action.manager)
         if live != before:
             self._touch(live, spec=live["spec"] != before["spec"])
+
+    def _sized_by(self, key: tuple[str, str], manager: str | None) -> None:
+        """Who has set `replicas` takes them over."""
+        for other, document in self.applied.get(key, {}).items():
+            if other != manager:
+                document.get("spec", {}).pop("replicas", None)
+        entry: JSON = {"manager": manager, "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+        self.objects[key]["metadata"]["managedFields"] = [entry]
 
     def _write_status(self, plan: Plan) -> None:
         live = self.objects["CreditModel", self.name]

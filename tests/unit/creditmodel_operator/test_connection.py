@@ -1,4 +1,4 @@
-"""What Kopf gets to see of a watch: events, whole, and of errors only that it has to list again."""
+"""What becomes of a watch: the store hears of events, whole; Kopf sees where it is, and when it has to list again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from creditmodel_operator.connection import Events
 
-EVENT = json.dumps({"type": "ADDED", "object": {"metadata": {"uid": "a"}}})
+EVENT = json.dumps({"type": "ADDED", "object": {"metadata": {"uid": "a", "resourceVersion": "5"}}})
 OTHER = json.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}})
 
 
@@ -30,12 +30,15 @@ class Content:
             yield chunk
 
 
-def seen(text: str, size: int) -> list[Any]:
+def seen(text: str, size: int, *, anew: bool = False) -> tuple[list[Any], list[Any]]:
+    """What is heard of a watch, and what Kopf sees of it."""
+    heard: list[Any] = []
+
     async def read() -> bytes:
-        events = Events(Content(text, size), "/api/v1/pods")  # type: ignore[arg-type]
+        events = Events(Content(text, size), "/api/v1/pods", heard.append, anew=anew)  # type: ignore[arg-type]
         return b"".join([data async for data in events.iter_chunked(1024)])
 
-    return [json.loads(line) for line in asyncio.run(read()).splitlines()]
+    return heard, [json.loads(line) for line in asyncio.run(read()).splitlines()]
 
 
 ANEW = "410"
@@ -60,13 +63,28 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
 @pytest.mark.parametrize("name", CASES)
-def test_of_a_watch_kopf_sees(name: str, size: int) -> None:
+def test_of_a_watch_is_heard_and_seen(name: str, size: int) -> None:
     told, wanted = CASES[name]
-    found = seen("\n".join(told) + "\n", size)
-    codes = [event["object"].get("code") if event["type"] == "ERROR" else None for event in found]
-    assert codes == [410 if line is ANEW else None for line in wanted]
-    assert [event for event in found if event["type"] != "ERROR"] == [json.loads(x) for x in wanted if x is not ANEW]
+    heard, kopf = seen("\n".join(told) + "\n", size)
+    assert heard == [json.loads(line) for line in wanted if line == EVENT]
+    errors = [event["object"]["code"] for event in kopf if event["type"] == "ERROR"]
+    assert errors == [410 for line in wanted if line is ANEW]
+    places = [event["object"]["metadata"]["resourceVersion"] for event in kopf if event["type"] == "BOOKMARK"]
+    last = [json.loads(line)["object"]["metadata"]["resourceVersion"] for line in wanted if line is not ANEW]
+    assert places[-1:] == last[-1:]
+
+
+def test_kopf_sees_one_bookmark_of_the_events_that_come_together() -> None:
+    heard, kopf = seen(f"{EVENT}\n{OTHER}\n{EVENT}\n", 4096)
+    assert len(heard) == 2
+    assert kopf == [{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "5"}}}]
 
 
 def test_a_last_line_that_was_cut_off_is_left_out() -> None:
-    assert seen(EVENT + "\n" + EVENT[:30], 4096) == [json.loads(EVENT)]
+    heard, kopf = seen(EVENT + "\n" + EVENT[:30], 4096)
+    assert (heard, len(kopf)) == ([json.loads(EVENT)], 1)
+
+
+def test_a_watch_of_what_was_not_served_is_begun_anew() -> None:
+    heard, kopf = seen(EVENT + "\n", 4096, anew=True)
+    assert (heard, [event["object"]["code"] for event in kopf]) == ([], [410])

@@ -9,6 +9,7 @@ import pytest
 
 from creditmodel_operator import names
 from creditmodel_operator.conditions import TYPES
+from creditmodel_operator.plan import Apply
 
 if TYPE_CHECKING:
     from tests.unit.creditmodel_operator.conftest import World
@@ -663,11 +664,22 @@ def test_a_selector_edited_onto_a_stranger_is_moved_back_to_the_champion(world: 
     assert world.champion == v1
 
 
-def test_the_main_apply_never_carries_replicas(world: World) -> None:
-    world.promote("v1")
-    managers = world.applied["Deployment", world.revision("v1")]
-    assert "replicas" not in managers[names.FIELD_MANAGER]["spec"]
-    assert managers[names.SCALE_MANAGER]["spec"] == {"replicas": 2}
+def test_a_deployment_is_made_with_its_size_in_one_write(world: World) -> None:
+    v1 = world.promote("v1")
+    assert list(world.applied["Deployment", v1]) == [names.FIELD_MANAGER]
+    assert world.replicas(v1) == 2
+
+
+@pytest.mark.parametrize("scaled", [2, 6])
+def test_an_apply_leaves_the_size_as_the_autoscaler_has_it(world: World, scaled: int) -> None:
+    v1 = world.promote("v1")
+    world.hand_edit("Deployment", v1, lambda live: live["spec"].update(replicas=scaled))
+    world.settle(v1)
+    world.spec("v1", serving={"image": "another:1"})
+    changes = [a for a in world.decide().actions if isinstance(a, Apply) and (a.kind, a.name) == ("Deployment", v1)]
+    assert [(a.size, a.version is not None) for a in changes] == [(2, True) if scaled == 2 else (None, False)]
+    world.reconcile()
+    assert world.replicas(v1) == scaled
 
 
 def test_an_unhealthy_champion_is_degraded_and_nothing_is_rolled_back(world: World) -> None:
@@ -811,6 +823,29 @@ def test_an_object_that_this_operator_cannot_read_says_so_and_keeps_serving(worl
     assert world.champion == v1
 
 
+def test_a_champion_whose_new_template_never_comes_up_stalls_with_what_serves_available(world: World) -> None:
+    champion = world.promote("v1")
+    world.spec("v1", serving={"image": "missing:1"})
+    world.reconcile()
+    world.settle(champion)
+    live = world.objects["Deployment", champion]
+    live["status"] |= {"replicas": 3, "updatedReplicas": 1}
+    world.reconcile()
+    assert (world.condition("Reconciling")["status"], world.condition("Stalled")["status"]) == ("True", "False")
+    overdue = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    live["status"]["conditions"] = [overdue]
+    world._touch(live)
+    world.reconcile()
+    assert [world.condition(name)["status"] for name in ("Ready", "Reconciling", "Stalled", "Available")] == [
+        "False", "False", "True", "True"
+    ]  # fmt: skip
+    assert world.condition("Stalled")["reason"] == "ProgressDeadlineExceeded"
+    assert "1 of 3 pods" in world.condition("Stalled")["message"]
+    world.settle(champion)
+    world.reconcile()
+    assert (world.condition("Ready")["status"], world.condition("Stalled")["status"]) == ("True", "False")
+
+
 def test_a_model_that_is_being_deleted_is_left_to_the_garbage_collector(world: World) -> None:
     world.promote("v1")
     world.objects["CreditModel", "credit"]["metadata"]["deletionTimestamp"] = "2026-11-01T13:00:00Z"
@@ -822,7 +857,8 @@ def test_a_model_that_is_being_deleted_is_left_to_the_garbage_collector(world: W
 def test_events_tell_each_transition_once(world: World) -> None:
     world.promote("v1")
     reasons = [event.reason for event in world.events]
-    assert reasons == ["ArtifactVerified", "ParityPassed", "BenchmarkPassed", "Promoted", "Ready"]
+    assert reasons == ["ArtifactVerified", "ParityPassed", "BenchmarkPassed", "Promoted"]
+    assert world.events[-1].message.endswith("takes the requests; it is gated, rolled and serving")
     count = len(reasons)
     world.wait(3600)
     world.reconcile()

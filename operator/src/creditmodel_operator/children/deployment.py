@@ -1,7 +1,6 @@
 """The Deployment of one revision.
 
-`replicas` is not here: the autoscaler owns it, and a field that is applied once and then left out falls back to its
-default.
+`replicas` is not here: it is given with the first apply (rollout.py) and then the autoscaler's.
 """
 
 from __future__ import annotations

@@ -122,9 +122,10 @@ class Broken:
 
 @dataclass(frozen=True)
 class Garbled:
-    """A watch is opened, told what is no event, and ended."""
+    """A watch is opened, told what is no event, and ended; of any other request this is the answer."""
 
     line: str
+    content_type: str = "application/json"
 
 
 DROPPED: Final = _Dropped()
@@ -247,7 +248,7 @@ class Proxy:
             return web.Response(content_type="application/json")
         if isinstance(fault, Broken | Garbled):
             request.code = 200
-            return web.Response(text=fault.line, content_type="application/json")
+            return web.Response(text=fault.line, content_type=getattr(fault, "content_type", "application/json"))
         if isinstance(fault, Answer):
             request.code = fault.code
             document = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": fault.code}
