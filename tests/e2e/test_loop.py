@@ -296,7 +296,9 @@ def receiver(kubectl: Kubectl) -> str:
         "command": ["python3", "-c", RECEIVER, "$(POD_IP)"],
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
     }
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "receiver"}, "spec": {"containers": [container]}}
+    # No token: a cluster whose controller manager knows no certificate of its root has none to mount beside it.
+    spec = {"automountServiceAccountToken": False, "containers": [container]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "receiver"}, "spec": spec}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hook"}, "stringData": {"key": "s3cret"}}
     kubectl.apply(secret, pod)
     kubectl.wait("pod/receiver", "Ready", TIMEOUT)
