@@ -213,9 +213,22 @@ def cluster_api(
 @pytest.fixture
 def cluster(cluster_api: Any) -> Iterator[Cluster]:
     """A new namespace, deleted afterwards."""
+    with _made(cluster_api) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def lasting_cluster(cluster_api: Any) -> Iterator[Cluster]:
+    """A namespace of the module's, for what takes its time while other tests run."""
+    with _made(cluster_api) as made:
+        yield made
+
+
+@contextmanager
+def _made(api: Any) -> Iterator[Cluster]:
     name = f"test-{time.time_ns():x}"
-    cluster_api.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    made = Cluster(cluster_api, name)
+    api.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    made = Cluster(api, name)
     _until_pods_are_admitted(made)
     yield made
-    cluster_api.request("DELETE", f"/api/v1/namespaces/{name}")
+    api.request("DELETE", f"/api/v1/namespaces/{name}")

@@ -20,6 +20,8 @@ IMAGE = os.environ.get("CREDITMODEL_JOBS_IMAGE", "creditmodel-jobs:dev")
 TIMEOUT = float(os.environ.get("CONFORMANCE_TIMEOUT", "120"))
 SCRATCH: JSON = {"volumes": [{"name": "v", "emptyDir": {}}]}
 MOUNT: JSON = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+SWITCHES: JSON = {"volumes": [{"name": "v", "configMap": {"name": "cm"}}]}
+"""Files that a test adds and takes away while the pod runs."""
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +49,10 @@ class Pods:
             f"{self.path}/configmaps",
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cm"}, "data": data},
         )
+
+    def switch(self, **data: str | None) -> None:
+        """Change the ConfigMap; None takes a key away."""
+        self.api.patch(f"{self.path}/configmaps/cm", {"data": data})
 
     def wait(self, condition: Callable[[JSON], object], name: str = "p") -> JSON:
         """The pod's status once it fulfils the condition."""
@@ -216,21 +222,23 @@ def test_variables_expand_in_order_and_dollars_are_escaped(pods: Pods) -> None:
 
 def test_a_mounted_config_map_shows_its_keys_and_follows_its_changes(pods: Pods) -> None:
     pods.config_map(k="one")
-    volume: JSON = {"volumes": [{"name": "v", "configMap": {"name": "cm"}}]}
-    pods.create('cat /v/k; until [ "$$(cat /v/k)" = two ]; do sleep 0.2; done', container=MOUNT, **volume)
+    pods.create('cat /v/k; until [ "$$(cat /v/k)" = two ]; do sleep 0.2; done', container=MOUNT, **SWITCHES)
     pods.phase("Running")
-    pods.api.patch(f"{pods.path}/configmaps/cm", {"data": {"k": "two"}})
+    pods.switch(k="two")
     pods.phase("Succeeded")
 
 
 def test_a_pod_is_ready_only_while_its_readiness_probe_says_so(pods: Pods) -> None:
+    pods.config_map(k="v")
     probe = {"exec": {"command": ["test", "-e", "/v/ready"]}, "periodSeconds": 1, "failureThreshold": 1}
-    script = "sleep 4; touch /v/ready; sleep 5; rm /v/ready; sleep 1000"
-    pods.create(script, container={**MOUNT, "readinessProbe": probe}, terminationGracePeriodSeconds=0, **SCRATCH)
-    status = pods.phase("Running")
+    pods.create("sleep 1000", container={**MOUNT, "readinessProbe": probe}, terminationGracePeriodSeconds=0, **SWITCHES)
+    status = pods.wait(lambda s: main(s)["started"])
+    assert status["phase"] == "Running"
     assert conditions(status)["Ready"] == ("False", "ContainersNotReady")
-    assert (main(status)["ready"], main(status)["started"]) == (False, True)
+    assert main(status)["ready"] is False
+    pods.switch(ready="yes")
     pods.wait(lambda s: main(s)["ready"] and conditions(s)["Ready"][0] == "True")
+    pods.switch(ready=None)
     pods.wait(lambda s: not main(s)["ready"] and conditions(s)["ContainersReady"] == ("False", "ContainersNotReady"))
 
 
@@ -243,12 +251,12 @@ def test_a_container_that_fails_its_liveness_probe_is_restarted(pods: Pods) -> N
 
 
 def test_a_container_is_started_once_its_startup_probe_succeeds(pods: Pods) -> None:
-    probe = {"exec": {"command": ["test", "-e", "/v/up"]}, "periodSeconds": 1, "failureThreshold": 60}
-    script = "sleep 3; touch /v/up; sleep 1000"
-    container = {**MOUNT, "startupProbe": probe}
-    pods.create(script, container=container, terminationGracePeriodSeconds=0, **SCRATCH)
+    pods.config_map(k="v")
+    probe = {"exec": {"command": ["test", "-e", "/v/up"]}, "periodSeconds": 1, "failureThreshold": 300}
+    pods.create("sleep 1000", container={**MOUNT, "startupProbe": probe}, terminationGracePeriodSeconds=0, **SWITCHES)
     status = pods.phase("Running")
     assert (main(status)["started"], main(status)["ready"]) == (False, False)
+    pods.switch(up="yes")
     pods.wait(lambda s: main(s)["started"] and main(s)["ready"])
 
 
@@ -265,7 +273,7 @@ def test_a_running_pod_has_addresses_and_true_conditions(pods: Pods) -> None:
 
 
 def test_a_pod_past_its_deadline_has_failed(pods: Pods) -> None:
-    pods.create("sleep 1000", activeDeadlineSeconds=3, terminationGracePeriodSeconds=1)
+    pods.create("sleep 1000", activeDeadlineSeconds=1, terminationGracePeriodSeconds=1)
     assert pods.phase("Failed")["reason"] == "DeadlineExceeded"
 
 
@@ -295,10 +303,13 @@ def test_a_deleted_pod_is_asked_to_end_and_says_how_it_did_before_it_goes(pods: 
 
 
 def test_a_container_that_does_not_end_is_killed_after_the_grace_period(pods: Pods) -> None:
-    pods.create("trap '' TERM; while :; do sleep 0.1; done", terminationGracePeriodSeconds=3)
+    pods.create("trap '' TERM; echo deaf; while :; do sleep 0.1; done", terminationGracePeriodSeconds=2)
     pods.phase("Running")
-    time.sleep(1)
-    assert 2.5 < pods.delete() < 25
+    deadline = time.monotonic() + TIMEOUT
+    while "deaf" not in pods.log():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert 1.5 < pods.delete() < 25
 
 
 def test_logs_can_be_shortened_and_stamped(pods: Pods) -> None:

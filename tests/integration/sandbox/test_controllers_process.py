@@ -118,7 +118,7 @@ def test_controllers_killed_again_and_again_make_nothing_twice(api: Any, start_c
         (job,) = objects(api, "jobs", "apis/batch/v1")
         return "completionTime" in job.get("status", {})
 
-    for _ in range(8):
+    for _ in range(5):
         pause = time.monotonic() + chance.uniform(0.3, 0.9)
         while time.monotonic() < pause:
             play_kubelet()

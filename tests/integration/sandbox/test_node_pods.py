@@ -94,20 +94,6 @@ def test_the_end_of_the_log_stands_in_for_a_missing_message_on_error(pods: Any) 
     assert len(pods.message("long")) == 4096
 
 
-def test_init_containers_run_in_order_before_the_container_and_share_its_volumes(pods: Any) -> None:
-    mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
-    inits = [
-        {"name": n, "image": "creditmodel-jobs:dev", "command": ["sh", "-c", f"printf {n} >> /v/order"], **mount}
-        for n in ("a", "b")
-    ]
-    command = ("sh", "-c", "printf main >> /v/order; cat /v/order > /dev/termination-log")
-    pods.create("p", *command, container=mount, initContainers=inits, volumes=[{"name": "v", "emptyDir": {}}])
-    assert pods.message("p") == "abmain"
-    states = pods.get("p")["status"]["initContainerStatuses"]
-    assert [s["state"]["terminated"]["reason"] for s in states] == ["Completed", "Completed"]
-    assert [s["ready"] for s in states] == [True, True]
-
-
 def test_a_failed_init_container_fails_a_pod_that_never_restarts(pods: Any) -> None:
     init = {"name": "i", "image": "creditmodel-jobs:dev", "command": ["sh", "-c", "exit 4"]}
     pods.create("p", "true", initContainers=[init])
@@ -125,15 +111,6 @@ def test_a_crashing_container_is_restarted_with_growing_pauses(pods: Any) -> Non
     assert shown["lastState"]["terminated"]["exitCode"] == 5
     assert pod["status"]["phase"] == "Running"
     assert pods.logs("p", query="previous=true") == "run\n"
-
-
-def test_onfailure_restarts_until_it_works(pods: Any) -> None:
-    volume = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
-    script = "test -e /v/second && exit 0; touch /v/second; exit 1"
-    pods.create(
-        "p", "sh", "-c", script, container=volume, volumes=[{"name": "v", "emptyDir": {}}], restartPolicy="OnFailure"
-    )
-    assert pods.wait_phase("p", "Succeeded")["containerStatuses"][0]["restartCount"] == 1
 
 
 def test_variables_files_and_the_downward_api_reach_the_process(pods: Any) -> None:
@@ -171,16 +148,6 @@ def test_variables_files_and_the_downward_api_reach_the_process(pods: Any) -> No
     assert seen.keys() <= known
 
 
-def test_a_changed_config_map_changes_the_mounted_file_in_place(pods: Any) -> None:
-    pods.create_object("configmaps", "ConfigMap", "cm", data={"k": "one"})
-    script = 'until [ "$(cat /cfg/k)" = two ]; do sleep 0.05; done'
-    container = {"volumeMounts": [{"name": "cfg", "mountPath": "/cfg"}]}
-    pods.create("p", "sh", "-c", script, container=container, volumes=[{"name": "cfg", "configMap": {"name": "cm"}}])
-    pods.wait_phase("p", "Running")
-    pods.api.patch(f"{pods.path}/configmaps/cm", {"data": {"k": "two"}})
-    pods.wait_phase("p", "Succeeded")
-
-
 @pytest.mark.parametrize(
     ("container", "reason", "message"),
     [
@@ -209,25 +176,11 @@ def test_an_image_that_cannot_be_pulled_is_tried_again_less_and_less(pods: Any) 
     pods.wait("p", lambda s: s["containerStatuses"][0]["state"]["waiting"]["reason"] == "ImagePullBackOff")
 
 
-def test_a_missing_config_map_is_waited_for(pods: Any) -> None:
-    pods.create("p", "true", container={"envFrom": [{"configMapRef": {"name": "cm"}}]})
-    pods.wait("p", lambda s: s["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError")
-    pods.create_object("configmaps", "ConfigMap", "cm", data={"A": "1"})
-    pods.wait_phase("p", "Succeeded")
-
-
 def test_a_command_that_is_not_there_is_a_start_error(pods: Any) -> None:
     pods.create("p", "no-such-command")
     end = terminated(pods.wait_phase("p", "Failed"))
     assert (end["reason"], end["exitCode"]) == ("StartError", 128)
     assert 'exec: "no-such-command"' in end["message"]
-
-
-def test_a_container_over_its_memory_limit_is_killed_for_it(pods: Any) -> None:
-    script = "b = bytearray(300 << 20); import time; time.sleep(60)"
-    pods.create("p", "python", "-c", script, container={"resources": {"limits": {"memory": "64Mi"}}})
-    end = terminated(pods.wait_phase("p", "Failed"))
-    assert (end["reason"], end["exitCode"]) == ("OOMKilled", 137)
 
 
 def test_a_container_within_its_memory_limit_is_left_alone_however_much_it_shares(pods: Any) -> None:
@@ -238,12 +191,6 @@ def test_a_container_within_its_memory_limit_is_left_alone_however_much_it_share
     )
     pods.create("p", "python", "-c", script, container={"resources": {"limits": {"memory": "100Mi"}}})
     pods.wait_phase("p", "Succeeded")
-
-
-def test_a_pod_past_its_deadline_is_ended_and_failed(pods: Any) -> None:
-    pods.create("p", "sleep", "1000", activeDeadlineSeconds=1, terminationGracePeriodSeconds=1)
-    status = pods.wait_phase("p", "Failed")
-    assert status["reason"] == "DeadlineExceeded"
 
 
 def test_readiness_follows_its_probe(pods: Any) -> None:
@@ -304,33 +251,6 @@ def test_deletion_asks_first_and_waits_for_the_answer(pods: Any) -> None:
     pods.delete("p")
     pods.wait_gone("p")
     assert (out / "said").read_text() == "done\n"
-
-
-def test_a_container_that_does_not_listen_is_killed_after_the_grace_period(pods: Any) -> None:
-    deaf = "trap '' TERM; echo deaf; while :; do sleep 0.05; done"
-    pods.create("p", "sh", "-c", deaf, terminationGracePeriodSeconds=1)
-    pods.wait_log("p", "deaf")
-    began = time.monotonic()
-    pods.delete("p")
-    pods.wait_gone("p")
-    assert 0.9 < time.monotonic() - began < 6
-
-
-def test_a_sidecar_runs_beside_the_container_and_ends_after_it(pods: Any) -> None:
-    mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
-    script = "touch /v/up; trap 'exit 0' TERM; while :; do sleep 0.05; done"
-    sidecar = {
-        "name": "side",
-        "image": "creditmodel-jobs:dev",
-        "restartPolicy": "Always",
-        "command": ["sh", "-c", script],
-    }
-    command = ("sh", "-c", "until test -e /v/up; do sleep 0.05; done")
-    pods.create(
-        "p", *command, container=mount, initContainers=[{**sidecar, **mount}], volumes=[{"name": "v", "emptyDir": {}}]
-    )
-    status = pods.wait_phase("p", "Succeeded")
-    assert status["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
 
 
 def test_events_tell_what_happened(pods: Any) -> None:

@@ -109,9 +109,9 @@ class Store:
     """The database of one instance. Everything here is synchronous: a read-change-write without `await` is atomic."""
 
     def __init__(self, path: Path, fields: Fields, history: int = 1000) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=0.3)
         # WAL with NORMAL survives kill -9 of the process; only a power cut may lose the last writes, never half of one.
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=300", "locking_mode=EXCLUSIVE"):
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "locking_mode=EXCLUSIVE"):
             self._db.execute(f"PRAGMA {pragma}")
         self._db.executescript(_SCHEMA)
         self.rv: int = self._db.execute("SELECT rv FROM version").fetchone()[0]
