@@ -16,6 +16,8 @@ READY := $(VENV)/.ready
 TORCH_INDEX_URL ?=
 NAME ?= default
 PYTEST := $(BIN)/python -m pytest
+# One worker more than cores: a third of the tests' time is waiting for processes, probes and back-off.
+WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 
 .PHONY: help
 help: ## every task, one line each
@@ -48,7 +50,7 @@ down: $(READY) ## stop what `make up` started
 
 .PHONY: test
 test: $(READY) ## every test that needs nothing but this machine
-	env -u KUBECONFIG $(PYTEST) -n auto --dist loadfile tests
+	env -u KUBECONFIG $(PYTEST) -n $(WORKERS) --dist loadfile tests
 
 .PHONY: test-full
 test-full: $(READY) ## the sweeps of which `make test` takes a sample
