@@ -7,6 +7,7 @@ give. Where that argument does not hold, for contributions beyond any sane model
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from creditmodel_inference.answers import MAX_LOG_ODDS, Answers, Verdict
 from creditmodel_inference.blocks import Outputs
 from creditmodel_inference.errors import Unscorable
 
-__all__ = ["ColumnAnswers", "Columns", "columns_of"]
+__all__ = ["ColumnAnswers", "Columns", "reason_table"]
 
 LARGEST = 9.999
 """Contributions above this, in log-odds, are left to the scalar rule: tables hold one digit before the point."""
@@ -44,15 +45,20 @@ class Columns(NamedTuple):
         )
 
 
-def columns_of(verdicts: list[Verdict]) -> Columns:
+def reason_table(reasons: Iterable[tuple[int, ...]]) -> NDArray[np.int64]:
+    """Each row's feature indices, up to MAX_REASONS, as in `Columns.reasons`."""
+    filled = [index for row in reasons for index in row + _PADDING[len(row)]]
+    return np.array(filled, np.int64).reshape(-1, MAX_REASONS)
+
+
+def _columns_of(verdicts: list[Verdict]) -> Columns:
     """Verdicts that were made one by one, by column."""
-    reasons = [index for verdict in verdicts for index in verdict.reasons + _PADDING[len(verdict.reasons)]]
     return Columns(
         np.array([verdict.probability for verdict in verdicts], np.float64),
         np.array([verdict.log_odds for verdict in verdicts], np.float64),
         np.array([verdict.points for verdict in verdicts], np.int64),
         np.array([verdict.decision for verdict in verdicts], np.int64),
-        np.array(reasons, np.int64).reshape(-1, MAX_REASONS),
+        reason_table(verdict.reasons for verdict in verdicts),
     )
 
 
@@ -78,7 +84,7 @@ class ColumnAnswers:
         contributions = outputs.contributions.astype(np.float64)
         _check(probability, log_odds, contributions)
         if contributions.max() > LARGEST:
-            return columns_of(self._one_by_one(outputs))
+            return _columns_of(self._one_by_one(outputs))
         return Columns(
             probability,
             log_odds,

@@ -13,6 +13,11 @@ each page that is handed out anew costs a page fault."""
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+
+ARENAS = 2
+"""Heaps of the process: the event loop's, and one that the other threads take over from each other. What one thread
+has freed is of no use to another with a heap of its own."""
 
 
 def keep_large_blocks_apart() -> None:
@@ -25,6 +30,7 @@ def keep_large_blocks_apart() -> None:
     if set_option is not None:
         set_option(_M_MMAP_THRESHOLD, LARGE_BYTES)
         set_option(_M_TRIM_THRESHOLD, KEPT_BYTES)
+        set_option(_M_ARENA_MAX, ARENAS)
 
 
 def give_back_memory() -> None:

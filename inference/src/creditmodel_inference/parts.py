@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from creditmodel_bundle.contract import Contract, Feature
-from creditmodel_inference.answers import Identity, Verdict
+from creditmodel_inference.answers import Identity
 from creditmodel_inference.chain import BLOCK_ROWS, KEY, VERSION, PartSeal, head_of, links_of, opening
-from creditmodel_inference.columns import Columns, columns_of
+from creditmodel_inference.columns import reason_table
 from creditmodel_inference.scoring_log import Span
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class PartBuilder:
 
     def _system_columns(self, pending: list[_Rows]) -> list[Any]:
         spans = _together([rows.spans for rows in pending])
-        decision = spans.verdicts.decision
+        decision = spans.decision
         scored = decision >= 0
         count = len(decision)
         return [
@@ -103,9 +103,9 @@ class PartBuilder:
             _repeated(self._identity.digest.encode(), count),
             _numbers(pa.float64(), np.concatenate([rows.probability for rows in pending]), scored),
             _numbers(pa.float64(), np.concatenate([rows.log_odds for rows in pending]), scored),
-            _numbers(pa.int32(), spans.verdicts.points.astype(np.int32), scored),
+            _numbers(pa.int32(), spans.points.astype(np.int32), scored),
             self._decisions.column(decision),
-            _reason_lists(spans.verdicts.reasons, self._reason_codes, scored),
+            _reason_lists(spans.reasons, self._reason_codes, scored),
             _numbers(pa.int64(), spans.latency_us),
             _sparse_texts(spans.errors),
         ]
@@ -142,7 +142,9 @@ class _Spans(NamedTuple):
     rows: NDArray[np.int64]
     latency_us: NDArray[np.int64]
     errors: list[bytes | None]
-    verdicts: Columns
+    points: NDArray[np.int64]
+    decision: NDArray[np.int64]
+    reasons: NDArray[np.int64]
 
     def take(self, rows: NDArray[np.intp]) -> _Spans:
         """Some of the rows."""
@@ -151,7 +153,9 @@ class _Spans(NamedTuple):
             self.rows[rows],
             self.latency_us[rows],
             [self.errors[i] for i in rows],
-            self.verdicts.take(rows),
+            self.points[rows],
+            self.decision[rows],
+            self.reasons[rows],
         )
 
 
@@ -167,7 +171,9 @@ def _together(made: list[_Spans]) -> _Spans:
         np.concatenate([part.rows for part in made]),
         np.concatenate([part.latency_us for part in made]),
         [error for part in made for error in part.errors],
-        Columns(*(np.concatenate(arrays) for arrays in zip(*(part.verdicts for part in made), strict=True))),
+        np.concatenate([part.points for part in made]),
+        np.concatenate([part.decision for part in made]),
+        np.concatenate([part.reasons for part in made]),
     )
 
 
@@ -175,7 +181,9 @@ def _of_span(span: Span) -> _Spans:
     count = len(span.verdicts.points)
     rows = np.arange(span.first, span.first + count)
     ids: list[bytes] = [span.request_id.encode()] * count
-    return _Spans(ids, rows, np.full(count, span.latency_us), [None] * count, span.verdicts)
+    told = span.verdicts
+    latency = np.full(count, span.latency_us)
+    return _Spans(ids, rows, latency, [None] * count, told.points, told.decision, told.reasons)
 
 
 def _of_records(records: list[Record]) -> _Spans:
@@ -184,11 +192,10 @@ def _of_records(records: list[Record]) -> _Spans:
         np.array([record.row for record in records], np.int64),
         np.array([record.latency_us for record in records], np.int64),
         [None if record.error is None else record.error.encode() for record in records],
-        columns_of([record.verdict or _NOT_SCORED for record in records]),
+        np.array([record.points for record in records], np.int64),
+        np.array([record.decision for record in records], np.int64),
+        reason_table(record.reasons for record in records),
     )
-
-
-_NOT_SCORED = Verdict(np.nan, np.nan, 0, -1, (), b"")
 
 
 def schema(contract: Contract) -> Any:

@@ -28,7 +28,7 @@ __all__ = ["ConnectionBase", "connection_class"]
 
 access_logger = logging.getLogger("creditmodel.access")
 
-SHORT_WAY_BYTES = 64 * 1024
+SHORT_WAY_BYTES = 16 * 1024
 """Longer bodies go through ASGI, where a large batch gives way to other clients between blocks."""
 
 MAX_HEAD_BYTES = 32 * 1024

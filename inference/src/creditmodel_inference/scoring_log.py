@@ -3,6 +3,10 @@
 The event loop copies rows into a page of memory and goes on. A thread of its own turns full pages into Arrow columns,
 and closes a part every few seconds: written whole, so that no reader meets half a part. Pages are bounded. While the
 sink is slow or dead they fill up, and then rows are dropped and counted; no request ever waits.
+
+That thread takes what the event loop leaves of the processor. Where that is too little, pages pile up, and a second
+thread with a share of its own writes until few are left: a thread may lower its priority, but not raise it again. One
+of them writes at a time.
 """
 
 from __future__ import annotations
@@ -29,9 +33,8 @@ from numpy.typing import NDArray
 from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.errors import BundleError
 from creditmodel_bundle.storage import write_bytes
-from creditmodel_inference.answers import Verdict
 from creditmodel_inference.memory import give_back_memory
-from creditmodel_inference.turns import step_back
+from creditmodel_inference.turns import PATIENT_NICE, URGENT_NICE, step_back
 from creditmodel_inference.window import FeatureWindow
 
 if TYPE_CHECKING:
@@ -49,8 +52,12 @@ PAGE_ROWS = 1024
 MAX_PAGES = 64
 """Pages that may wait for the writer: 65,536 rows."""
 
+URGENT_PAGES = 4
+CALM_PAGES = 1
+"""Waiting pages above which the urgent writer takes over, and down to which it writes."""
+
 BEHIND_PAGES = 12
-"""Pages from which on the writer needs more of the processor: above what it takes together, and far from the end."""
+"""Pages from which on even that one needs more of the processor: above what it takes together, far from the end."""
 
 MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024
 """Encoded parts kept while the sink fails; beyond that the oldest is given up, and its rows are counted as dropped."""
@@ -60,13 +67,18 @@ CLOSE_SECONDS = 15.0
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """What the log says of one row, beside the numbers. `verdict` is None where `error` says why."""
+    """What the log says of one row, beside the numbers. Where `error` says why it was not scored, decision is -1.
+
+    Thousands of them wait, so that a verdict's JSON is not kept with them.
+    """
 
     request_id: str
     row: int
     latency_us: int
-    verdict: Verdict | None
-    error: str | None
+    points: int = 0
+    decision: int = -1
+    reasons: tuple[int, ...] = ()
+    error: str | None = None
 
 
 class Span(NamedTuple):
@@ -146,11 +158,17 @@ class ScoringLog:
         self._sequence = 0
         self._head = "0" * 64
         self._unwritten: list[_Part] = []
-        self._thread = threading.Thread(target=self._write_until_last, name="scoring-log", daemon=True)
+        self._builders: dict[str, PartBuilder] = {}
+        self._writing = threading.Lock()
+        self._calm, self._piling_up = threading.Event(), threading.Event()
+        self._calm.set()
+        self._patient = threading.Thread(target=self._write_patiently, name="scoring-log", daemon=True)
+        self._urgent = threading.Thread(target=self._write_urgently, name="scoring-log-2", daemon=True)
 
     def start(self) -> None:
-        """Start the writer."""
-        self._thread.start()
+        """Start the writers."""
+        self._patient.start()
+        self._urgent.start()
 
     def statistics(self) -> tuple[int, int, int, int]:
         """Rows that wait, rows written, rows dropped, failed attempts to write a part."""
@@ -186,7 +204,7 @@ class ScoringLog:
         """Log a request that was answered with a problem."""
         nothing = np.full(1, np.nan)
         features = np.full((1, len(self._contract.features)), np.nan)
-        self._append(features, nothing, nothing, [Record(request_id, 0, latency_us, None, error)])
+        self._append(features, nothing, nothing, [Record(request_id, 0, latency_us, error=error)])
 
     def flush(self) -> None:
         """Have everything so far written as parts, without waiting for it."""
@@ -200,9 +218,9 @@ class ScoringLog:
         """Write everything, wait for it at most CLOSE_SECONDS, and end the writer."""
         self._hand_over()
         self._queue.put(_Flush(last=True))
-        self._thread.join(CLOSE_SECONDS)
+        self._patient.join(CLOSE_SECONDS)
         left = self.statistics()[0]
-        if self._thread.is_alive() or left:
+        if self._patient.is_alive() or left:
             logger.error("the scoring log's sink took too long or failed: %d rows are lost", left)
 
     def _sample(self, records: Sequence[Record]) -> list[int]:
@@ -249,39 +267,60 @@ class ScoringLog:
                 return False
             self._waiting_pages += 1
         self._queue.put(self._page)
+        if self._waiting_pages > URGENT_PAGES and self._calm.is_set():
+            self._calm.clear()
+            self._piling_up.set()
         self._page = Page(len(self._contract.features))
         return True
 
-    # The writer's thread.
+    # The writers' threads.
 
-    def _write_until_last(self) -> None:
-        step_back()
-        builders: dict[str, PartBuilder] = {}
+    def _write_patiently(self) -> None:
+        step_back(PATIENT_NICE)
         while True:
-            item = self._queue.get()
-            if isinstance(item, _Flush):
-                self._flush_waits = False
-                has_written = bool(builders)
-                self._close_parts(builders)
-                if has_written:
-                    give_back_memory()
-                if item.last:
-                    # Whoever keeps this line elsewhere can tell later that the chain's end was not cut off.
-                    anchor = f"{self._chain}:{self._sequence}:{self._head}"
-                    logger.info("the scoring log's chain ends", extra={"fields": {"anchor": anchor}})
+            self._calm.wait()
+            with self._writing:
+                item = self._queue.get()
+                self._take(item)
+                if isinstance(item, _Flush) and item.last:
                     return
-                continue
-            try:
-                self._add_page(item, builders)
-            except Exception:  # the log must outlive one bad page
-                logger.exception("a page of the scoring log could not be encoded")
-                self._abandoned += item.rows
-            with self._lock:
-                self._waiting_pages -= 1
-            if any(builder.rows >= self._settings.rows for builder in builders.values()):
-                self._close_parts(builders)
 
-    def _add_page(self, page: Page, builders: dict[str, PartBuilder]) -> None:
+    def _write_urgently(self) -> None:
+        step_back(URGENT_NICE)
+        while True:
+            self._piling_up.wait()
+            self._piling_up.clear()
+            with self._writing:
+                while self._waiting_pages > CALM_PAGES:
+                    self._take(self._queue.get())
+            self._calm.set()
+
+    def _take(self, item: Page | _Flush) -> None:
+        if isinstance(item, _Flush):
+            self._flush_now(item)
+            return
+        try:
+            self._add_page(item)
+        except Exception:  # the log must outlive one bad page
+            logger.exception("a page of the scoring log could not be encoded")
+            self._abandoned += item.rows
+        with self._lock:
+            self._waiting_pages -= 1
+        if any(builder.rows >= self._settings.rows for builder in self._builders.values()):
+            self._close_parts()
+
+    def _flush_now(self, flush: _Flush) -> None:
+        self._flush_waits = False
+        has_written = bool(self._builders)
+        self._close_parts()
+        if has_written:
+            give_back_memory()
+        if flush.last:
+            # Whoever keeps this line elsewhere can tell later that the chain's end was not cut off.
+            anchor = f"{self._chain}:{self._sequence}:{self._head}"
+            logger.info("the scoring log's chain ends", extra={"fields": {"anchor": anchor}})
+
+    def _add_page(self, page: Page) -> None:
         from creditmodel_inference.parts import PartBuilder
 
         scored = ~np.isnan(page.probability[: page.rows])
@@ -292,18 +331,18 @@ class ScoringLog:
         days = page.times[: page.rows] // 86_400_000_000
         for day in np.unique(days).tolist():
             date = datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
-            if date not in builders:
-                builders[date] = PartBuilder(self._contract, self._identity)
-            builders[date].add(page, np.flatnonzero(days == day))
+            if date not in self._builders:
+                self._builders[date] = PartBuilder(self._contract, self._identity)
+            self._builders[date].add(page, np.flatnonzero(days == day))
 
-    def _close_parts(self, builders: dict[str, PartBuilder]) -> None:
-        for date, builder in builders.items():
+    def _close_parts(self) -> None:
+        for date, builder in self._builders.items():
             self._sequence += 1
             content, self._head = builder.finish(self._chain, self._sequence, self._head)
             self._unwritten.append(_Part(self._part_uri(date), content, builder.rows))
-        if builders:
+        if self._builders:
             self.window.measure()
-        builders.clear()
+        self._builders.clear()
         while sum(len(part.content) for part in self._unwritten) > MAX_UNWRITTEN_BYTES:
             self._abandoned += self._unwritten.pop(0).rows
         self._at_sink = True

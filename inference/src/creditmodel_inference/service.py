@@ -6,6 +6,7 @@ has gathered is scored when the turn ends. Nobody waits for company.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import struct
 import time
@@ -21,6 +22,7 @@ from creditmodel_inference.blocks import Outputs
 from creditmodel_inference.columns import Columns
 from creditmodel_inference.errors import Denied, Problem, Unscorable
 from creditmodel_inference.intake import Intake, Request
+from creditmodel_inference.memory import give_back_memory
 from creditmodel_inference.meter import SCORE, Meter
 from creditmodel_inference.scorer import Scorer
 from creditmodel_inference.scoring_log import Record, ScoringLog, Span
@@ -40,6 +42,11 @@ MAX_LOG_PAUSES = 100
 """How long a large request waits after each part while the scoring log is behind, and how often at most: the log takes
 the smaller share of the processor, so that single applicants need not wait for it, and this is how it keeps up with
 bulk."""
+
+
+LARGE_BYTES = 1024 * 1024
+IDLE_SECONDS = 0.02
+"""After a body of that size, and so long without another, the memory of what is over goes back to the system."""
 
 
 class ReplyTo(Protocol):
@@ -84,6 +91,7 @@ class Service:
         self._buffer = self._gathered.data.cast("B")
         self._waiting: list[_Waiting] = []
         self._filled = 0
+        self._giving_back: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
@@ -180,7 +188,7 @@ class Service:
     ) -> None:
         seconds = time.perf_counter() - arrived
         self.meter.request(SCORE, problem.status, seconds)
-        records += [Record(request_id, i, round(seconds * 1e6), None, problem.summary()) for i in range(rows)]
+        records += [Record(request_id, i, round(seconds * 1e6), error=problem.summary()) for i in range(rows)]
 
     def _answer_alone(self, client: ReplyTo, request: Request, request_id: str, arrived: float) -> None:
         """A request of more rows than gather, small enough in bytes to be answered in one go."""
@@ -200,6 +208,9 @@ class Service:
         `parts` is emptied as soon as it is read.
         """
         request_id = given_id or self.request_ids()
+        is_large = sum(map(len, parts)) >= LARGE_BYTES
+        if self._giving_back is not None:
+            self._giving_back.cancel()
         try:
             rows, own_id = await in_turns(self.intake.read_columns(*parts))
             parts.clear()
@@ -208,6 +219,9 @@ class Service:
         except Problem as problem:
             self.note_problem(problem, request_id, arrived)
             raise
+        finally:
+            if is_large:
+                self._giving_back = asyncio.get_running_loop().call_later(IDLE_SECONDS, give_back_memory)
         answer = self.scorer.answers.pieces(request_id.encode(), results)
         self.meter.request(SCORE, 200, time.perf_counter() - arrived)
         return request_id, answer
@@ -258,4 +272,7 @@ class Service:
 
 
 def _records(request_id: str, verdicts: list[Verdict], latency: int) -> list[Record]:
-    return [Record(request_id, i, latency, verdict, None) for i, verdict in enumerate(verdicts)]
+    return [
+        Record(request_id, i, latency, verdict.points, verdict.decision, verdict.reasons)
+        for i, verdict in enumerate(verdicts)
+    ]

@@ -15,20 +15,23 @@ import struct
 import threading
 from contextlib import suppress
 
-__all__ = ["step_back", "take_short_slices"]
+__all__ = ["PATIENT_NICE", "URGENT_NICE", "step_back", "take_short_slices"]
 
-NICE = 10
-"""Of the scoring log's thread: a tenth of a processor that is wanted by both, all of one that is not.
+PATIENT_NICE = 19
+"""Of the scoring log's thread: next to nothing of a processor that is wanted by both, all of one that is not.
 
-That is twice what the log takes of a core that is full of single applicants, and more would be felt: the kernel lets a
-thread in at once only if it has not had its share, and single applicants one after another take four fifths of a core.
+The kernel lets a thread in at once only if it has not had its share. One client that asks again and again takes four
+fifths of a core: with a fifth or a quarter for the log each of its requests would meet the log's.
 """
+
+URGENT_NICE = 5
+"""Of the thread that writes while rows pile up: a quarter, which is above what the log takes of a core in full use."""
 
 SLICE_NANOSECONDS = 100_000
 """Of the event loop's thread: the shortest that Linux grants."""
 
 LOG_SLICE_NANOSECONDS = 200_000
-"""Of the scoring log's."""
+"""Of the scoring log's threads."""
 
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 _ATTRIBUTES = struct.Struct("=IIQiIQQQII")
@@ -40,16 +43,16 @@ def take_short_slices() -> bool:
     return _schedule(0, SLICE_NANOSECONDS)
 
 
-def step_back() -> None:
+def step_back(niceness: int) -> None:
     """Have the calling thread, which the event loop's thread must never wait for, take the smaller share.
 
     A thread that has had its share does not get in at once when it wakes up, however short its slices. With equal
     shares that would be the event loop's, as soon as both together want most of the processor.
     """
-    if platform.system() == "Linux" and not _schedule(NICE, LOG_SLICE_NANOSECONDS):
+    if platform.system() == "Linux" and not _schedule(niceness, LOG_SLICE_NANOSECONDS):
         thread = threading.get_native_id()  # Linux gives each thread a priority of its own
         with suppress(OSError):  # a sandbox that forbids it must not cost the log its thread
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + niceness)
 
 
 def _schedule(niceness: int, slice_nanoseconds: int) -> bool:

@@ -50,6 +50,8 @@ def of_one(scorer: Scorer, applicant: object) -> Stages:
     numbers = float(outputs.probability[0]), float(outputs.log_odds[0]), outputs.contributions[0].tolist()
     verdict = scorer.answers.verdict(*numbers)
 
+    record = Record("id", 0, 100, verdict.points, verdict.decision, verdict.reasons)
+
     def count() -> None:
         meter.requests[SCORE, 200] += 1
         meter.score_latency.observe(0.0001)
@@ -61,7 +63,7 @@ def of_one(scorer: Scorer, applicant: object) -> Stages:
         "points, decision, reasons, their JSON": lambda: scorer.answers.verdict(*numbers),
         "head and body": lambda: heads.ok([], b"id", len(scorer.answers.body(b"id", [verdict.json])), close=False),
         "metrics": count,
-        "hand over to the scoring log": lambda: log.add(rows, outputs, [Record("id", 0, 100, verdict, None)]),
+        "hand over to the scoring log": lambda: log.add(rows, outputs, [record]),
     }
     return {name: median_seconds(stage, 3_000) * 1e6 for name, stage in stages.items()}
 

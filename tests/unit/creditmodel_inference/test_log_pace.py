@@ -15,7 +15,7 @@ from creditmodel_bundle.encoder import Encoder
 from creditmodel_inference.intake import Intake
 from creditmodel_inference.meter import Meter
 from creditmodel_inference.scorer import Scorer
-from creditmodel_inference.scoring_log import BEHIND_PAGES, PAGE_ROWS, ScoringLog
+from creditmodel_inference.scoring_log import BEHIND_PAGES, CALM_PAGES, PAGE_ROWS, URGENT_PAGES, ScoringLog, Span
 from creditmodel_inference.service import LOG_SECONDS, PART_ROWS, Service
 from creditmodel_inference.settings import LogSettings
 from creditmodel_inference.steps import in_turns
@@ -73,3 +73,23 @@ def test_bulk_from_several_clients_at_once_loses_no_row_of_the_log(
     asyncio.run(clients())
     log.close()
     assert log.statistics() == (0, 4 * len(rows), 0, 0)
+
+
+def test_rows_that_pile_up_are_written_by_a_thread_with_a_share_of_its_own(
+    scorer: Scorer, applicants: Callable[..., list[Row]], tmp_path: Path
+) -> None:
+    log = ScoringLog(LogSettings(tmp_path.as_uri()), scorer.contract, scorer.identity)
+    log._urgent.start()  # the patient one, which gets nothing of a busy processor, is not started
+    rows = bulk(scorer, applicants(64))[:PAGE_ROWS]
+    verdicts = scorer.columns(scorer.blocks.run(rows))
+    for _ in range(URGENT_PAGES + 1):
+        log.add_span(rows, Span("bulk", 0, 5, verdicts))
+    assert log._waiting_pages == URGENT_PAGES
+    assert log._calm.is_set()
+    for _ in range(2):
+        log.add_span(rows, Span("bulk", 0, 5, verdicts))
+    assert log._calm.wait(10)
+    assert CALM_PAGES <= log._waiting_pages <= CALM_PAGES + 1
+    log._patient.start()
+    log.close()
+    assert log.statistics() == (0, (URGENT_PAGES + 3) * PAGE_ROWS, 0, 0)
