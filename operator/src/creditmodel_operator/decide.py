@@ -169,7 +169,7 @@ def _drift_job(spec: CreditModelSpec, rollout: Rollout, observed: Observed) -> I
     if spec.drift is None or rollout.champion is None:
         yield from (Delete("CronJob", item.meta.name, item.meta.uid) for item in observed.cronjobs)
         return
-    wanted = marked(drift_cronjob(rollout.champion, spec.drift, observed.images.jobs, spec.jobs.service_account_name))
+    wanted = marked(drift_cronjob(rollout.champion, spec.drift, observed.images.jobs, spec.jobs))
     live = observed.children.get(("CronJob", wanted["metadata"]["name"]))
     if live is None:
         yield Claim("CronJob", wanted["metadata"]["name"])

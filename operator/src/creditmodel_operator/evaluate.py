@@ -288,7 +288,7 @@ def _manifest(gate: Gate, bench: _Bench, name: str, measures: str) -> Manifest:
         image=bench.images.jobs,
         command=present(gate.command)(bench.subject),
         secret=secret.name if secret else None,
-        service_account=bench.subject.spec.jobs.service_account_name,
+        jobs=bench.subject.spec.jobs,
         resources={"requests": {"cpu": use.cpu, "memory": use.memory}, "limits": {"memory": use.memory_limit}},
         files=gate.secret(bench.subject),
     )

@@ -85,6 +85,29 @@ def test_pods_run_as_the_accounts_that_spec_names_and_name_one_in_any_case(world
     assert found["Deployment"] == {"default", "scorer"}
 
 
+def test_pods_are_placed_as_spec_says_and_nothing_is_measured_again_for_it(world: World) -> None:
+    drift: JSON = {"drift": {"current": {"uri": "s3://log"}}}
+    v1 = world.promote("v1", **drift)
+    jobs = world.names_of("Job")
+    taint = {"key": "pool", "operator": "Equal", "value": "scoring", "effect": "NoSchedule"}
+    scoring: JSON = {"nodeSelector": {"pool": "scoring"}, "tolerations": [taint], "priorityClassName": "high"}
+    batch: JSON = {"nodeSelector": {"pool": "batch"}, "priorityClassName": "low"}
+    world.promote("v1", **drift, serving=scoring, jobs=batch)
+    assert world.names_of("Job") == jobs
+    world.spec("v2", **drift, serving=scoring, jobs=batch)
+    world.reconcile()
+    for (kind, name), wanted in {
+        ("Deployment", v1): scoring,
+        ("CronJob", names.drift_cronjob("credit")): batch,
+        ("Job", (world.names_of("Job") - jobs).pop()): batch,
+    }.items():
+        spec = world.objects[kind, name]["spec"]
+        pod = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]["spec"]
+        assert {key: pod.get(key) for key in scoring} == {key: wanted.get(key) for key in scoring}
+    world.promote("v1", **drift)
+    assert "nodeSelector" not in world.objects["Deployment", v1]["spec"]["template"]["spec"]
+
+
 def test_what_selects_serving_pods_selects_no_pod_of_a_job(world: World) -> None:
     world.promote("v1", drift={"current": {"uri": "s3://log"}})
     selectors, pods = [], []

@@ -113,6 +113,13 @@ RULE_CASES = [
     (".spec.serving.replicas", {"min": 2, "max": 2}, {"min": 3, "max": 2}),
     (".spec.serving.serviceAccountName", "creditmodel-serving", "Creditmodel Serving"),
     (".spec.jobs.serviceAccountName", "creditmodel.jobs", "-jobs"),
+    (".spec.serving.tolerations[]", {"key": "a", "operator": "Equal"}, {"operator": "Equal"}),
+    (".spec.serving.tolerations[]", {"operator": "Exists"}, {"operator": "Exists", "value": "a"}),
+    (
+        ".spec.jobs.tolerations[]",
+        {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5},
+        {"operator": "Exists", "tolerationSeconds": 5},
+    ),
     (".spec.drift.schedule", "*/5 * * * *", "every day"),
     (".spec.drift.schedule", "@daily", "* * * *"),
     (".spec.drift.current.window", "24h", "24"),

@@ -94,7 +94,8 @@ def schema_paths(node: JSON, prefix: str = "") -> set[str]:
         found for key, child in node.get("properties", {}).items() for found in schema_paths(child, f"{prefix}.{key}")
     }
     if "additionalProperties" in node:
-        below = {f"{prefix}.cpu", f"{prefix}.memory"} if prefix.endswith("requests") else {f"{prefix}.memory"}
+        keys = {"requests": ("cpu", "memory"), "limits": ("memory",), "nodeSelector": ("pool",)}
+        below = {f"{prefix}.{key}" for key in keys[prefix.rpartition(".")[2]]}
     return below | ({prefix} - {""})
 
 

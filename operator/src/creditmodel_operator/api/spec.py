@@ -5,7 +5,7 @@ Bounds keep the estimated cost of the CEL rules finite: a string has a maximum l
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -24,6 +24,7 @@ __all__ = [
     "Model",
     "Output",
     "Parity",
+    "Placement",
     "Quality",
     "Replicas",
     "Report",
@@ -35,6 +36,7 @@ __all__ = [
     "SecretRef",
     "Serving",
     "Signature",
+    "Toleration",
     "TrainingJob",
     "Webhook",
 ]
@@ -45,6 +47,8 @@ CRON = "self.matches('^(@(hourly|daily|midnight|weekly|monthly)|[-0-9A-Za-z*/,?]
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 
 Uri = Annotated[str, Field(max_length=1024, json_schema_extra={"x-kubernetes-validations": [rule(URI, URI_MESSAGE)]})]
+LabelValue = Annotated[str, Field(max_length=63)]
+PriorityClass = Annotated[str, Field(min_length=1, max_length=253)]
 Account = Annotated[
     str,
     Field(
@@ -310,6 +314,58 @@ Amount = Annotated[
 ]
 
 
+class Toleration(Part):
+    """A taint of nodes that the pods tolerate, as in any pod."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.key) || self.operator == 'Exists'",
+                    "without key, operator must be Exists: it tolerates every taint",
+                ),
+                rule(
+                    "self.operator != 'Exists' || !has(self.value)",
+                    "operator Exists takes no value: remove value, or set operator to Equal",
+                ),
+                rule(
+                    "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+                    "tolerationSeconds needs effect NoExecute: only that evicts pods",
+                ),
+            ]
+        }
+    )
+
+    key: str | None = Field(default=None, min_length=1, max_length=317, description="Left out: every taint.")
+    operator: Literal["Exists", "Equal"] = Field(default="Equal", description="How key and value are compared.")
+    value: str | None = Field(default=None, max_length=63, description="The taint's value, where operator is Equal.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Left out: every effect."
+    )
+    toleration_seconds: int | None = Field(
+        default=None, ge=0, description="How long a pod stays after a NoExecute taint came. Left out: for ever."
+    )
+
+
+class Placement(Part):
+    """Where pods run, and who makes way for them."""
+
+    node_selector: dict[str, LabelValue] | None = Field(
+        default=None, max_length=16, description="Labels that a node must have for the pods to run on it."
+    )
+    tolerations: list[Toleration] | None = Field(
+        default=None, max_length=16, description="Taints of nodes that the pods tolerate."
+    )
+    priority_class_name: PriorityClass | None = Field(
+        default=None,
+        description="PriorityClass of the pods, which must exist. Left out: the cluster's default.",
+    )
+
+    def pod(self) -> dict[str, Any]:
+        """The part of a pod's spec that says so; empty where nothing is set."""
+        return Placement.model_validate(self.model_dump()).wire()
+
+
 class Resources(Part):
     """Compute resources of a serving container, as in any pod."""
 
@@ -334,7 +390,7 @@ class ScoringLog(Part):
     )
 
 
-class Serving(Part):
+class Serving(Placement):
     """How the model is served."""
 
     image: str | None = Field(
@@ -365,7 +421,7 @@ class Serving(Part):
     )
 
 
-class Jobs(Part):
+class Jobs(Placement):
     """How the Jobs run: those of the gates and those of the drift checks."""
 
     service_account_name: Account = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from creditmodel_operator import names
-from creditmodel_operator.api.spec import Drift
+from creditmodel_operator.api.spec import Drift, Jobs
 from creditmodel_operator.children.common import Manifest, manifest
 from creditmodel_operator.children.job import Work, job_spec
 from creditmodel_operator.revision import Revision
@@ -11,7 +11,7 @@ from creditmodel_operator.revision import Revision
 __all__ = ["drift_cronjob"]
 
 
-def drift_cronjob(revision: Revision, drift: Drift, image: str, service_account: str) -> Manifest:
+def drift_cronjob(revision: Revision, drift: Drift, image: str, jobs: Jobs) -> Manifest:
     """Checks `revision` on schedule. A Job made from it by hand carries the same labels, and counts like any other."""
     owner = revision.owner
     labels = names.child_labels(owner.name, "drift", revision=revision.name)
@@ -20,7 +20,7 @@ def drift_cronjob(revision: Revision, drift: Drift, image: str, service_account:
         image=image,
         command=_command(revision, drift),
         secret=revision.credentials,
-        service_account=service_account,
+        jobs=jobs,
         resources={"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}},
     )
     kept = 2 * drift.consecutive_breaches + 1

@@ -59,6 +59,7 @@ def _pod(revision: Revision, selector: Manifest) -> Manifest:
     volume, _, _ = scratch("2Gi")
     return pod_security(revision.serving.service_account_name) | {
         "terminationGracePeriodSeconds": DRAIN_SECONDS + FINISH_SECONDS,
+        **revision.serving.pod(),
         "containers": [_container(revision)],
         "volumes": [volume],
         "topologySpreadConstraints": [

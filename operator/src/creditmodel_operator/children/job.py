@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from creditmodel_operator import names
+from creditmodel_operator.api.spec import Jobs
 from creditmodel_operator.children.common import (
     CONTAINER_SECURITY,
     TERMINATION_LOG,
@@ -36,7 +37,8 @@ class Work:
     image: str
     command: Sequence[str]
     secret: str | None
-    service_account: str
+    jobs: Jobs
+    """Whose pods they are, and where they run."""
     resources: Manifest
     env: tuple[Manifest, ...] = ()
     env_from: tuple[str, ...] = ()
@@ -47,6 +49,8 @@ class Work:
     """Exit codes that end the Job, where others are tried again."""
     files: str | None = None
     """A Secret that is mounted."""
+    service_account: str | None = None
+    """None: as `jobs` says."""
 
 
 def gate_job(
@@ -99,7 +103,8 @@ def _pod(work: Work) -> Manifest:
     }
     secrets, mounts = _mounted(work.files)
     container["volumeMounts"] += mounts
-    return pod_security(work.service_account) | {
+    return pod_security(work.service_account or work.jobs.service_account_name) | {
+        **work.jobs.pod(),
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "containers": [container],
