@@ -65,7 +65,7 @@ class _Messages:
             field.label = _PROTO.LABEL_REPEATED
             self._fill(field, items)
         elif schema.get("type") == "object" and isinstance(extra, dict):
-            entry = message.nested_type.add(name="".join(p.title() for p in name.split("_")) + "Entry")
+            entry = message.nested_type.add(name="".join(p[:1].upper() + p[1:] for p in name.split("_")) + "Entry")
             entry.options.map_entry = True
             entry.field.add(name="key", number=1, label=_PROTO.LABEL_OPTIONAL, type=_PROTO.TYPE_STRING)
             value = entry.field.add(name="value", number=2, label=_PROTO.LABEL_OPTIONAL)

@@ -153,6 +153,7 @@ def test_rules_are_checked_against_the_types_of_a_schema() -> None:
         "when": {"type": "string", "format": "date-time"},
         "names": {"type": "array", "items": {"type": "string"}},
         "sizes": {"type": "object", "additionalProperties": {"type": "integer"}},
+        "nodeSelector": {"type": "object", "additionalProperties": {"type": "string"}},
         "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
         "namespace": {"type": "string"},
     }
@@ -160,6 +161,7 @@ def test_rules_are_checked_against_the_types_of_a_schema() -> None:
         "self.when > timestamp('2026-01-01T00:00:00Z')",
         "self.names.all(name, name.size() < 9)",
         "self.sizes.all(key, self.sizes[key] > 0)",
+        "self.nodeSelector.all(key, self.nodeSelector[key] != '')",
         "self.free.anything == 1",
         "self.__namespace__ == 'x' && has(self.names)",
     ]
