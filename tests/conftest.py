@@ -236,7 +236,7 @@ def start_apiserver(
     for process in running:
         process.terminate()
     for process in running:
-        process.wait(10)
+        process.wait(60)
         if process.stdout is not None:
             process.stdout.close()
 

@@ -183,7 +183,7 @@ def _node(server: Any, state: Path, *options: str) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         server.request("DELETE", f"/api/v1/nodes/{name}")
 
 
@@ -206,7 +206,7 @@ def cluster_api(
     with log.open("w") as output, subprocess.Popen(command, stderr=output) as process:
         yield api
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     assert "Traceback" not in log.read_text(), log.read_text()
 
 

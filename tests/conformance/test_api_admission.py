@@ -90,7 +90,7 @@ def test_no_token_is_mounted_where_the_pod_or_the_account_says_so(
 
 
 def wait_until(holds: Any) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -88,7 +88,7 @@ def definition(group: str, schema: JSON, **version: Any) -> JSON:
 
 
 def wait_until_served(apiserver: Any, path: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while apiserver.request("GET", path).code != 200:
         assert time.monotonic() < deadline, f"{path} is not served"
         time.sleep(0.05)
@@ -348,7 +348,7 @@ def test_what_did_not_change_is_not_judged_again(apiserver: Any, define: Define)
     crd = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
     limit = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/word/maxLength"
     apiserver.patch(crd, [{"op": "replace", "path": limit, "value": 3}], "json-patch+json")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while apiserver.request("POST", f"{path}?dryRun=All", gadget(path, "h", word="abcd")).code != 422:
         assert time.monotonic() < deadline, "the new schema does not take effect"
         time.sleep(0.05)
@@ -366,7 +366,7 @@ def test_deleting_a_definition_deletes_its_objects(apiserver: Any, namespace: st
     wait_until_served(apiserver, path)
     apiserver.post(path, {k: v for k, v in gadget(path).items() if k != "spec"})
     apiserver.delete(f"{definitions}/gadgets.{group}")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while apiserver.request("GET", f"{definitions}/gadgets.{group}").code != 404:
         assert time.monotonic() < deadline, "the definition does not go"
         time.sleep(0.05)
@@ -377,7 +377,7 @@ def test_deleting_a_definition_deletes_its_objects(apiserver: Any, namespace: st
 
 def test_openapi_describes_a_custom_resource(apiserver: Any, define: Define) -> None:
     group = define().split("/")[2]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while f"apis/{group}/v1" not in (index := apiserver.get("/openapi/v3")["paths"]):
         assert time.monotonic() < deadline, f"{group} is not described"
         time.sleep(0.05)

@@ -124,7 +124,7 @@ def test_a_watch_ends_when_its_time_is_over(apiserver: Any, secrets: str) -> Non
     connection.request("GET", f"{secrets}?{query}", headers=apiserver.headers)
     assert connection.getresponse().read() == b""
     connection.close()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
 
 
 def test_pages_of_a_list_are_one_consistent_whole(apiserver: Any, secrets: str) -> None:

@@ -77,6 +77,11 @@ def message(found: dict[str, Any], condition: str) -> str:
     return next(str(c["message"]) for c in found["conditions"] if c["type"] == condition)
 
 
+def told(kubectl: Kubectl, reason: str) -> list[dict[str, Any]]:
+    """The Events of a reason."""
+    return [event for event in kubectl.get("events")["items"] if event["reason"] == reason]
+
+
 def test_the_first_model_is_gated_and_then_served(kubectl: Kubectl, bundles: Bundles, spec: dict[str, Any]) -> None:
     apply(kubectl, bundles.v1, spec)
     found = wait(kubectl, "Ready")
@@ -106,7 +111,7 @@ def test_input_outside_the_contract_gets_422_naming_field_and_allowed_values(
     address: str, applicants: list[dict[str, object]]
 ) -> None:
     parts = urlsplit(address)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=10)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=60)
     body = json.dumps({"applicants": [{**applicants[0], "education": "castle"}]})
     connection.request("POST", "/v1/score", body, {"Content-Type": "application/json"})
     response = connection.getresponse()
@@ -153,7 +158,7 @@ def test_setting_spec_back_is_ready_at_once_without_another_job(
 ) -> None:
     before = {job["metadata"]["uid"] for job in kubectl.get("jobs")["items"]}
     apply(kubectl, bundles.v1, spec)
-    kubectl.wait(f"creditmodel/{NAME}", "Ready", 15)
+    kubectl.wait(f"creditmodel/{NAME}", "Ready", TIMEOUT)
     assert {job["metadata"]["uid"] for job in kubectl.get("jobs")["items"]} <= before
 
 
@@ -190,7 +195,7 @@ def test_a_good_challenger_takes_over_without_a_failed_request(
         kubectl.apply(signed(bundles.v3, spec, retryToken="signed"))
         found = wait(kubectl, "Ready")
         assert "signed by key" in message(found, "ArtifactVerified")
-        until(lambda: seen.answered[challenger] > 200, "answers by the challenger", 60)
+        until(lambda: seen.answered[challenger] > 200, "answers by the challenger", TIMEOUT)
     assert seen.failures == []
     assert set(seen.answered) == {models.digest(bundles.v1), challenger}
     assert status(kubectl)["active"]["digest"] == challenger
@@ -205,7 +210,7 @@ def test_a_deleted_child_is_put_back(kubectl: Kubectl) -> None:
         names = {hpa["metadata"]["name"]: hpa["metadata"]["uid"] for hpa in kubectl.get("hpa")["items"]}
         return bool(names.get(revision, uid) != uid)
 
-    until(is_back, "the HPA to be put back", 30)
+    until(is_back, "the HPA to be put back", TIMEOUT)
 
 
 def test_real_drift_sets_the_retraining_condition(
@@ -220,7 +225,7 @@ def test_real_drift_sets_the_retraining_condition(
             keys += [(answer["request_id"], row) for row in range(len(answer["results"]))]
     models.write_outcomes(models.uri(ours.work / "live" / "outcomes"), keys, labels)
     log = spec["serving"]["scoringLog"]["uri"]
-    until(lambda: models.is_logged(log, answer["request_id"]), "the scoring log to hold the last of them", 60)
+    until(lambda: models.is_logged(log, answer["request_id"]), "the scoring log to hold the last of them", TIMEOUT)
     for number in range(2):
         assert conditions(status(kubectl))["RetrainingRequired"] != "True"
         kubectl("create", "job", f"--from=cronjob/{NAME}-drift", f"drift-now-{number}")
@@ -229,7 +234,7 @@ def test_real_drift_sets_the_retraining_condition(
     assert conditions(found)["DriftDetected"] == "True"
     assert "pay_status" in found["drift"]["driftedFeatures"]
     assert found["drift"]["report"]
-    events = [event for event in kubectl.get("events")["items"] if event["reason"] == "RetrainingRequired"]
+    events = until(lambda: told(kubectl, "RetrainingRequired"), "the Event, which follows the status", TIMEOUT)
     assert len(events) == 1
     assert events[0].get("count", 1) <= 1
 
@@ -261,14 +266,14 @@ def test_the_offered_change_of_spec_puts_the_new_model_through_every_gate(
     candidate = status(kubectl)["retraining"]["candidate"]["digest"]
     limits = {**spec, "gates": {"quality": {"minAUC": 0.6, "maxAUCDrop": 0.02}}}
     apply(kubectl, bundles.v3, {**limits, "retraining": kubectl.get("creditmodel", NAME)["spec"]["retraining"]})
-    events = [event for event in kubectl.get("events")["items"] if event["reason"] == "RetrainingCandidate"]
+    events = told(kubectl, "RetrainingCandidate")
     assert len(events) == 1
     _, _, command = events[0]["message"].partition("put it forward: kubectl ")
     kubectl(*shlex.split(command))
     until(lambda: status(kubectl)["active"]["digest"] == candidate, "the retrained model to serve", TIMEOUT)
     found = wait(kubectl, "Ready")
     assert conditions(found)["QualityPassed"] == "True"
-    judged = [event["message"] for event in kubectl.get("events")["items"] if event["reason"] == "QualityPassed"]
+    judged = [event["message"] for event in told(kubectl, "QualityPassed")]
     assert any("on the same hold-out" in text for text in judged), judged
     assert conditions(found)["RetrainingRequired"] == "False"
     assert "retraining" not in found
@@ -316,7 +321,7 @@ def test_decay_of_quality_is_told_to_a_webhook_once_and_signed(
         answer = score(address, applicants[:800])
         keys = [(answer["request_id"], row) for row in range(800)]
     models.write_outcomes(place, keys, outcomes[:800])
-    until(lambda: models.is_logged(spec["serving"]["scoringLog"]["uri"], answer["request_id"]), "the log", 60)
+    until(lambda: models.is_logged(spec["serving"]["scoringLog"]["uri"], answer["request_id"]), "the log", TIMEOUT)
     webhook = {"url": receiver, "insecure": True, "secretRef": {"name": "hook"}}
     retraining = {"triggers": ["Quality"], "cooldown": "0m", "webhook": webhook}
     resource = models.credit_model(NAME, bundles.v3, **spec | {"drift": spec["drift"] | {"labels": labels}})
@@ -364,4 +369,4 @@ def test_a_malformed_credit_model_is_refused_with_a_sentence(
 
 def test_deleting_the_resource_removes_everything(kubectl: Kubectl) -> None:
     kubectl("delete", "creditmodel", NAME, "--timeout=60s")
-    until(lambda: not models.children(kubectl, NAME), "everything that the CreditModel owned to go", 60)
+    until(lambda: not models.children(kubectl, NAME), "everything that the CreditModel owned to go", TIMEOUT)

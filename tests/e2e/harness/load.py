@@ -41,7 +41,7 @@ class Load:
         return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else 0.0
 
 
-def score(endpoint: str, applicants: Sequence[Mapping[str, Any]], timeout: float = 10) -> dict[str, Any]:
+def score(endpoint: str, applicants: Sequence[Mapping[str, Any]], timeout: float = 60) -> dict[str, Any]:
     """POST /v1/score once, on a connection of its own. Raises ValueError for an answer other than 200."""
     connection = _connect(endpoint, timeout)
     try:
@@ -76,7 +76,7 @@ def load(
 def _client(
     endpoint: str, applicants: Sequence[Mapping[str, Any]], pause: float, seen: Load, stop: threading.Event
 ) -> None:
-    connection = _connect(endpoint, timeout=10)
+    connection = _connect(endpoint, timeout=60)
     for applicant in itertools.cycle(applicants):
         if stop.is_set():
             break

@@ -48,7 +48,7 @@ def test_a_server_with_keys_answers_only_to_them(
     assert operation["security"]
     assert {"401", "403", "429"} <= set(operation["responses"])
     keys.write_text(line("b", "second"))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while status(1, x_api_key="second") != 200:
         assert time.monotonic() < deadline
     assert status(1, x_api_key="first") == 403

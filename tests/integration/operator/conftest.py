@@ -90,7 +90,7 @@ class Operator:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that carry the labels."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:  # noqa: S310 - its own URL
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=DEADLINE) as answer:  # noqa: S310 - its own URL
             text = answer.read().decode()
         total = 0.0
         for line in text.splitlines():
@@ -103,7 +103,7 @@ class Operator:
     def get(self, path: str) -> int:
         """The status of a GET."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=10) as answer:  # noqa: S310 - its own URL
+            with urllib.request.urlopen(self.url + path, timeout=DEADLINE) as answer:  # noqa: S310 - its own URL
                 return int(answer.status)
         except urllib.error.HTTPError as e:
             return e.code
@@ -214,6 +214,11 @@ class Ground:
                 work()
             time.sleep(0.05)
 
+    def hears(self, *reasons: str) -> list[str]:
+        """Wait for Events, which come after the status that they tell of; the reasons of all there are."""
+        self.until(lambda: set(reasons) <= set(self.events), f"Events {reasons}")
+        return self.events
+
     def told(self) -> str:
         """What the operators logged last, and status: the reason of a failed test."""
         logs = [f"{operator.log.name}:\n{operator.log.read_text()[-2000:]}" for operator in self.start.running]
@@ -263,6 +268,11 @@ class Ground:
     def condition(self, name: str) -> JSON:
         found: JSON = next(c for c in self.status["conditions"] if c["type"] == name)
         return found
+
+    @property
+    def events(self) -> list[str]:
+        """The reasons of all Events."""
+        return [str(event["reason"]) for event in self.objects("Event")]
 
     @property
     def why(self) -> str:

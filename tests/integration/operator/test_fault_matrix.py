@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 JSON = dict[str, Any]
 Grounds = Callable[..., AbstractContextManager["Ground"]]
 TABLE = "API-fault matrix"
-RECOVERY_SECONDS = 10.0
-"""From the end of a fault to Ready. What is left of a rollout takes one or two of them."""
-LONG_RECOVERY_SECONDS = 30.0
-"""The same after a minute, when every wait has grown to its 4 to 6 s, on a machine that may be busy."""
+RECOVERY_SECONDS = 30.0
+"""From the end of a fault to Ready, on a machine that may be busy: what is left of a rollout takes one or two of them,
+and a wait that has grown for a minute 4 to 6. Retries that nobody bounded would take minutes."""
 Choice = Callable[[Request], bool]
 
 
@@ -141,7 +140,7 @@ class World:
         return [job["metadata"]["labels"]["creditmodel.dev/gate"] for job in own]
 
     def hurt(self, case: Case, seconds: float) -> list[Request]:
-        """The fault begins, lasts, and ends; the cluster goes on meanwhile. The requests that it saw."""
+        """The fault begins, lasts, and ends; the cluster goes on meanwhile. The requests that it saw, a fair number."""
         begun = time.monotonic()
         self.proxy.rule = case.rule
         self.proxy.wrote = lambda request: self.note(request) or case.wrote(request)
@@ -154,15 +153,17 @@ class World:
         finally:
             self.proxy.heal()
             self.proxy.wrote = self.note
-        return self.proxy.since(begun, case.counted)
+        lasted, seen = time.monotonic() - begun, self.proxy.since(begun, case.counted)
+        assert len(seen) <= case.fair(lasted), [f"{request.at:.2f} {request}" for request in seen]
+        return seen
 
-    def recovers(self, bundle: str, within: float = RECOVERY_SECONDS) -> str:
+    def recovers(self, bundle: str) -> str:
         """The rollout comes to its end as if nothing had been."""
         healed, operator = time.monotonic(), self.ground.start.running[-1]
         self.ground.until(lambda: operator.ended or self.ground.is_ready(bundle), "Ready", self.ground.step)
         assert not operator.ended, operator.log.read_text()[-3000:]
         took = time.monotonic() - healed
-        assert took < within, f"{took:.1f} s from the end of the fault to Ready"
+        assert took < RECOVERY_SECONDS, f"{took:.1f} s from the end of the fault to Ready"
         assert sorted(self.jobs(bundle)) == ["artifact", "benchmark", "parity"]
         self.witness.verdict()
         return f"Ready {took:.1f} s after, each gate measured once"
@@ -174,13 +175,12 @@ def world(grounds: Grounds) -> Iterator[World]:
         yield World(ground, proxy, Witness(ground))
 
 
-def endures(world: World, line: Row, case: Case, seconds: float, within: float = RECOVERY_SECONDS) -> None:
+def endures(world: World, line: Row, case: Case, seconds: float) -> None:
     world.operator()
     bundle = world.begin()
     seen = world.hurt(case, seconds)
     line.done = f"{seconds:g} s, {len(seen)} requests"
-    assert len(seen) <= case.fair(seconds), [f"{request.at:.2f} {request}" for request in seen]
-    line.verdict = world.recovers(bundle, within)
+    line.verdict = world.recovers(bundle)
 
 
 @pytest.mark.parametrize("name", SAMPLE)
@@ -191,7 +191,7 @@ def test_a_rollout_goes_on_after(world: World, row: Callable[..., Row], name: st
 @pytest.mark.full
 @pytest.mark.parametrize("name", CASES)
 def test_a_rollout_goes_on_after_a_minute_of(world: World, row: Callable[..., Row], name: str) -> None:
-    endures(world, row(TABLE, f"a minute of {name}"), CASES[name], 60, LONG_RECOVERY_SECONDS)
+    endures(world, row(TABLE, f"a minute of {name}"), CASES[name], 60)
 
 
 REFUSALS = {
@@ -213,9 +213,8 @@ def test_a_refusal_is_told_on_the_object_and_outlived(world: World, row: Callabl
     world.proxy.rule = to(lambda request: request.writes and request.kind == kind, answer)
     ground.apply(bundle)
     ground.until(lambda: answer.message in ground.why, "the refusal in status", ground.step)
-    seen = world.hurt(Case(world.proxy.rule, **WRITES), 3)
+    seen = world.hurt(Case(world.proxy.rule, counted=writes, at_once=5, per_second=1.0), 3)
     line.done = f"3 s more, {len(seen)} writes"
-    assert len(seen) <= 8, [f"{request.at:.2f} {request}" for request in seen]
     assert ground.selected == champion
     line.verdict = f"told in status, {world.recovers(bundle)}"
 
@@ -303,8 +302,7 @@ def test_what_was_deleted_while_a_watch_had_expired_is_missed(world: World, row:
     assert not operator.ended
     line.done = f"deleted meanwhile: {len(gone)} children, 1 CreditModel"
     line.verdict = f"put back and Ready {took:.1f} s after, the CreditModel forgotten"
-    # Two waits of up to five seconds: before the watch that learns that it is too old, and before the list.
-    assert took < RECOVERY_SECONDS + 5
+    assert took < RECOVERY_SECONDS
 
 
 def deleted_behind_its_back(ground: Ground) -> set[str]:
@@ -326,10 +324,9 @@ def test_a_watch_that_has_fallen_silent_is_opened_anew(grounds: Grounds, row: Ca
         world.operator("--watch-patience", str(patience))
         bundle = world.begin()
         proxy.muted = True
-        seen = world.hurt(Case(), 3)
+        seen = world.hurt(Case(per_second=9 / patience), 3)
         line.done = f"3 s, {len(seen)} requests, patience {patience:g} s"
-        line.verdict = world.recovers(bundle, patience + RECOVERY_SECONDS)
-        assert len(seen) <= Case(per_second=9 / patience).fair(3)
+        line.verdict = world.recovers(bundle)
 
 
 def test_an_api_server_that_is_restarted_is_found_again(
@@ -368,6 +365,5 @@ def test_the_operator_waits_while(world: World, row: Callable[..., Row], name: s
     case = Case(lambda request: met(request) or expired(request), closes=True, at_once=150, per_second=10)
     seen = world.hurt(case, 3)
     line.done = f"3 s, {len(seen)} requests"
-    assert len(seen) <= case.fair(3)
     line.verdict = world.recovers(bundle)
     assert "no answer to go on from" in operator.log.read_text()

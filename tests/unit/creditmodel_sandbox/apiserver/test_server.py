@@ -86,7 +86,7 @@ def test_state_and_address_survive_kill_9(start_apiserver: Start) -> None:
     path = "/api/v1/namespaces/default/configmaps"
     made = first.post(path, {"metadata": {"name": "a"}, "data": {"k": "v"}})
     first.process.kill()
-    first.process.wait(10)
+    first.process.wait(60)
     second = start_apiserver(state=first.kubeconfig.parent)
     assert second.get(f"{path}/a") == made
     assert int(second.get(path)["metadata"]["resourceVersion"]) >= int(made["metadata"]["resourceVersion"])
@@ -113,7 +113,7 @@ def test_custom_resources_survive_a_restart(start_apiserver: Start) -> None:
     path = "/apis/example.com/v1/namespaces/default/tools"
     first.post(path, {"apiVersion": "example.com/v1", "kind": "Tool", "metadata": {"name": "a"}, "spec": {}})
     first.process.kill()
-    first.process.wait(10)
+    first.process.wait(60)
     second = start_apiserver(state=first.kubeconfig.parent)
     assert second.get(f"{path}/a")["spec"] == {"n": 4}
 

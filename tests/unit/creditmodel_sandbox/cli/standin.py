@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import ssl
@@ -23,7 +24,7 @@ import yaml
 from aiohttp import web
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from creditmodel_sandbox.client import Client, Kubeconfig, load_kubeconfig
+from creditmodel_sandbox.client import ApiError, Client, Kubeconfig, load_kubeconfig
 from creditmodel_sandbox.objects import PODS
 
 FLAGS = {
@@ -90,7 +91,7 @@ async def ask_etcd(given: argparse.Namespace) -> None:
     context = ssl.create_default_context(cafile=given.etcd_cafile)
     context.load_cert_chain(given.etcd_certfile, given.etcd_keyfile)
     host, _, port = given.etcd_servers.removeprefix("https://").partition(":")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
@@ -188,7 +189,8 @@ async def bind_all(client: Client) -> None:
         for pod in (await client.list(PODS, fieldSelector="spec.nodeName="))["items"]:
             meta, target = pod["metadata"], {"apiVersion": "v1", "kind": "Node", "name": "sandbox"}
             binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": meta["name"]}, "target": target}
-            await client.create(PODS, meta["namespace"], binding, meta["name"], "binding")
+            with contextlib.suppress(ApiError):  # it has been deleted meanwhile
+                await client.create(PODS, meta["namespace"], binding, meta["name"], "binding")
         await asyncio.sleep(0.1)
 
 

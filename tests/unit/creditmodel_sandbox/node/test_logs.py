@@ -13,7 +13,7 @@ async def _pump(path: Path, *chunks: bytes, limit: int = 1 << 20) -> LogPump:
         os.write(pump.sink, chunk)
         await asyncio.sleep(0.01)
     pump.close_sink()
-    await asyncio.wait_for(pump.done, 5)
+    await asyncio.wait_for(pump.done, 60)
     return pump
 
 
@@ -73,7 +73,7 @@ async def test_following_gives_what_is_there_then_what_comes_across_a_rotation_a
     pump.close_sink()
     await pump.done
     running = False
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
     assert got == b"".join(written)
 
 

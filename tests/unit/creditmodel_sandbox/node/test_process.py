@@ -33,7 +33,7 @@ def start(*argv: str, cwd: Path = Path("/"), name: str = "c", **more: Any) -> Pr
         )
 
 
-async def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
+async def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -114,7 +114,7 @@ def test_containers_die_with_a_node_that_is_killed(tmp_path: Path) -> None:
     node.send_signal(signal.SIGKILL)
     node.wait()
     node.stdout.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while pid in processes_of(f"{NODE}/c"):
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -50,7 +50,7 @@ async def proxy() -> AsyncIterator[Proxy]:
 
 
 async def connect(address: tuple[str, int]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while True:
         try:
             return await asyncio.open_connection(*address)
@@ -61,7 +61,7 @@ async def connect(address: tuple[str, int]) -> tuple[asyncio.StreamReader, async
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
     writer.write(b"x\n")
-    return (await asyncio.wait_for(reader.readline(), 5)).split(b":")[0]
+    return (await asyncio.wait_for(reader.readline(), 60)).split(b":")[0]
 
 
 async def once(address: tuple[str, int]) -> bytes:
@@ -125,7 +125,7 @@ async def test_a_client_is_reset_when_every_backend_refuses(proxy: Proxy) -> Non
     proxy.set({service: (free_address(), free_address())})
     reader, writer = await connect(service)
     with pytest.raises(ConnectionResetError):
-        await asyncio.wait_for(reader.read(), 5)
+        await asyncio.wait_for(reader.read(), 60)
     writer.close()
 
 
@@ -140,7 +140,7 @@ async def test_a_client_that_has_said_everything_still_gets_its_answer(proxy: Pr
     reader, writer = await connect(service)
     writer.write(b"x" * 1_000_000)
     writer.write_eof()
-    assert await asyncio.wait_for(reader.read(), 5) == b"1000000"
+    assert await asyncio.wait_for(reader.read(), 60) == b"1000000"
     writer.close()
     server.close()
 
@@ -185,7 +185,7 @@ async def test_a_backend_that_resets_resets_the_client(proxy: Proxy) -> None:
     reader, writer = await connect(service)
     writer.write(b"x\n")
     with pytest.raises(ConnectionResetError):
-        await asyncio.wait_for(reader.read(), 5)
+        await asyncio.wait_for(reader.read(), 60)
     writer.close()
     server.close()
 
