@@ -161,15 +161,17 @@ class ConnectionBase(HttpToolsProtocol):
     # Reading.
 
     def _feed(self, data: bytes) -> None:
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._stay(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+        while data and self._refused_at is None:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._without_offer() + data[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
 
-    def _stay(self, rest: bytes) -> None:
-        """Answer a request that offers another protocol as one that does not, as HTTP lets a server do.
+    def _without_offer(self) -> bytes:
+        """The head of a request that offers another protocol as if it did not, as HTTP lets a server take it.
 
         Java's client offers HTTP/2 with every first request. The parser takes what follows such a head for the other
         protocol, the request's own body too, so that the head is given to a new one without the offer.
@@ -177,13 +179,11 @@ class ConnectionBase(HttpToolsProtocol):
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         if method == b"CONNECT":
             self._refuse(Malformed("This server is no proxy: it does not take CONNECT."))
-            return
+            return b""
         kept = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
-        self._feed(b"\r\n".join([method + b" " + self.url + b" HTTP/" + version, *kept, b"\r\n"]))
-        if rest and self._refused_at is None and self.parser is not None:
-            self._feed(rest)
+        return b"\r\n".join([method + b" " + self.url + b" HTTP/" + version, *kept, b"\r\n"])
 
     # The short way.
 

@@ -195,6 +195,12 @@ def test_a_client_that_offers_another_protocol_is_answered_in_this_one(
     assert answers.count(b"HTTP/1.1 200 OK\r\n") == 2
 
 
+def test_many_offers_in_one_pipeline_are_answered_one_after_another(server: Any) -> None:
+    offer = b"GET /healthz/live HTTP/1.1\r\nhost: x\r\nconnection: %s\r\nupgrade: h2c\r\n\r\n"
+    answers = exchange(server, offer % b"upgrade" * 1_500 + offer % b"upgrade, close")
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 1_501
+
+
 def test_a_head_request_is_refused_without_a_body(server: Any) -> None:
     answer = exchange(server, b"HEAD /v1/score HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
