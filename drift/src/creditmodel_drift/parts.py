@@ -8,11 +8,11 @@ are usable: their values are missing, which shows in the missing rate by as many
 
 from __future__ import annotations
 
+import io
 import re
-import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from http import HTTPStatus
 from http.client import HTTPException
@@ -33,12 +33,20 @@ from creditmodel_drift.binning import Physical
 from creditmodel_drift.errors import BadInput, NoUsableData, transport_errors
 from creditmodel_drift.window import Period
 
-__all__ = ["Part", "Survey", "find", "survey"]
+__all__ = ["Part", "Survey", "find", "readable", "survey"]
 
 _PARTITION = re.compile(r"(date|revision)=([^/]+)")
-_GZIP = b"\x1f\x8b"
 _GLOB = re.compile(r"[*?\[]")
-_TEXT = (".csv", ".csv.gz")
+_TEXT = {".csv": None, ".csv.gz": "gzip", ".csv.zst": "zstd"}
+"""Suffixes of text files, and how they are compressed."""
+_NO_TEXT = {
+    "compressed, as .csv.gz is": (b"\x1f\x8b",),
+    "compressed, as .csv.zst is": (b"\x28\xb5\x2f\xfd",),
+    "UTF-16": (b"\xff\xfe", b"\xfe\xff"),
+}
+_DELIMITERS = ",;\t|"
+"""A text file's is the one that its header has most of."""
+_LONGEST_HEADER = 1 << 20
 _READ = (".parquet", ".parq", ".pq", *_TEXT)
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 _UNREAD = (*_COMPRESSED, ".orc", ".avro", ".arrow", ".feather", ".jsonl", ".ndjson", ".tsv", ".txt", ".xls", ".xlsx")
@@ -49,21 +57,26 @@ _LOOKS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file: `path` on its file system, and its schema where it could be read."""
+    """One file: `path` on its file system, its schema where it could be read, and the delimiter of a text file."""
 
     path: str
     schema: pa.Schema | None = None
+    delimiter: str = ","
+
+    @property
+    def suffix(self) -> str:
+        """How the file is to be read; without a suffix that says otherwise it is taken for Parquet."""
+        return next((suffix for suffix in _TEXT if self.path.lower().endswith(suffix)), ".parquet")
 
     @property
     def is_csv(self) -> bool:
         """Whether the file is text, in which every column is stored as text."""
-        return self.path.lower().endswith(_TEXT)
+        return self.suffix in _TEXT
 
     @property
     def is_read(self) -> bool:
-        """Whether the file is of a kind that is read; without a suffix that says otherwise it is taken for Parquet."""
-        name = self.path.lower()
-        return name.endswith(_TEXT) or not name.endswith(_UNREAD)
+        """Whether the file is of a kind that is read."""
+        return self.is_csv or not self.path.lower().endswith(_UNREAD)
 
     @property
     def name(self) -> str:
@@ -228,26 +241,69 @@ def _look(source: Any, part: Part) -> tuple[Part, Part | str | None]:
     """The part with its schema, None where it is empty, or what is wrong with it."""
     try:
         size = source.size(part.path)
+        if size is None:
+            return part, "is of unknown length: its server sends no Content-Length"
         if part.is_csv:
             return part, _look_at_csv(source, part) if size else None
         if size == 0:
             return part, "has no bytes"
-        with source.open(part.path, "rb") as file, pq.ParquetFile(file) as parquet:
-            return part, Part(part.path, parquet.schema_arrow) if parquet.metadata.num_rows else None
-    except transport_errors(pa.ArrowException, ValueError, EOFError, zlib.error) as e:
+        return part, _look_at_parquet(source, part)
+    except transport_errors(pa.ArrowException, ValueError) as e:
         return part, _sentence(e)
 
 
+def _look_at_parquet(source: Any, part: Part) -> Part | None:
+    with source.open(part.path, "rb") as file, pq.ParquetFile(file) as parquet:
+        return _with(part, parquet.schema_arrow) if parquet.metadata.num_rows else None
+
+
+def _with(part: Part, schema: pa.Schema) -> Part:
+    """The part with its schema. SQL knows columns apart by more than case alone."""
+    names = [name.lower() for name in schema.names]
+    if twice := next((name for name, lower in zip(schema.names, names, strict=True) if names.count(lower) > 1), None):
+        raise ValueError(f"has two columns of the name {twice}")
+    return replace(part, schema=schema)
+
+
+def readable(source: Any, parts: Iterable[Part]) -> list[Part]:
+    """The parts that have rows, looked at. Raises NoUsableData for one that cannot be read, and where none has rows."""
+    looked = [_look(source, part) for part in parts]
+    if broken := next((f"{part.name} {why}" for part, why in looked if isinstance(why, str)), None):
+        raise NoUsableData(f"{broken}; it cannot be read")
+    if not (found := [part for _, part in looked if isinstance(part, Part)]):
+        raise NoUsableData(f"{', '.join(part.name for part, _ in looked)[:200]}: no row in it")
+    return found
+
+
 def _look_at_csv(source: Any, part: Part) -> Part | None:
-    compression = "gzip" if part.path.lower().endswith(".gz") else None
-    with source.open(part.path, "rb", compression=compression) as file:
-        header = file.readline()
-        if b"\0" in header or header.startswith(_GZIP):
-            raise ValueError("is no text in UTF-8" + (": it is compressed, as .csv.gz is" if _GZIP in header else ""))
-        if not file.readline().strip():
-            return None
-    names = pv.read_csv(pa.BufferReader(header.rstrip(b"\r\n") + b"\n"))
-    return Part(part.path, pa.schema([(name, pa.string()) for name in names.column_names]))
+    header, has_rows = _lines(source, part)
+    if not has_rows:
+        return None
+    delimiter = _delimiter(header)
+    options = pv.ParseOptions(delimiter=delimiter)
+    names = pv.read_csv(pa.BufferReader(header.rstrip(b"\r\n") + b"\n"), parse_options=options).column_names
+    return _with(replace(part, delimiter=delimiter), pa.schema([(name, pa.string()) for name in names]))
+
+
+def _lines(source: Any, part: Part) -> tuple[bytes, bool]:
+    """The first line of a text file, and whether anything follows. Raises ValueError for what is no text."""
+    with source.open(part.path, "rb") as file, _plain(file, part) as text:
+        header = text.readline(_LONGEST_HEADER)
+        if kind := next((kind for kind, magic in _NO_TEXT.items() if header.startswith(magic)), None):
+            raise ValueError(f"is no text in UTF-8: it is {kind}")
+        if b"\0" in header:
+            raise ValueError("is no text in UTF-8")
+        return header, any(line.strip() for line in text)
+
+
+def _plain(file: Any, part: Part) -> io.BufferedReader:
+    compression = _TEXT[part.suffix]
+    # Arrow takes a file apart as it reads it, so what was cut off is still read to where it was cut.
+    return io.BufferedReader(file if compression is None else pa.CompressedInputStream(file, compression))
+
+
+def _delimiter(header: bytes) -> str:
+    return max(_DELIMITERS, key=header.decode("utf-8", "replace").count)
 
 
 def _ours(parts: Sequence[Part], baseline: Baseline) -> tuple[list[Part], dict[str, str]]:

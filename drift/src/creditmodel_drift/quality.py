@@ -103,12 +103,17 @@ def _scored(rows: str, time: str) -> str:
 
 
 def _join(scored: str, labels: str) -> str:
-    """Outcomes by probability, in SQL. Of further copies of a row the first one counts."""
+    """Outcomes by probability, in SQL. Of further copies of a row the first one counts.
+
+    In order, so that the same rows give the same sums to the last bit, wherever they lie.
+    """
     each = (
         f"SELECT arg_min(s.p, s.time) AS p, max(l.label) AS label FROM ({scored}) s JOIN {labels} l ON s.key = l.key "
         "WHERE s.p BETWEEN 0 AND 1 GROUP BY s.key"
     )
-    return f"SELECT round(p, {_DIGITS}) AS p, count(*) AS n, countif(label = 1) AS bad FROM ({each}) GROUP BY 1"
+    return (
+        f"SELECT round(p, {_DIGITS}) AS p, count(*) AS n, countif(label = 1) AS bad FROM ({each}) GROUP BY 1 ORDER BY 1"
+    )
 
 
 def quality(outcomes: Outcomes) -> Quality:
@@ -133,7 +138,7 @@ def estimated(scan: Scan) -> Estimate | None:
         return None
     table = scan.engine.arrow(
         "SELECT round(TRY_CAST(_probability AS DOUBLE), 4) AS p, count(*) AS n "
-        f"FROM ({scan.rows}) WHERE TRY_CAST(_probability AS DOUBLE) BETWEEN 0 AND 1 GROUP BY 1"
+        f"FROM ({scan.rows}) WHERE TRY_CAST(_probability AS DOUBLE) BETWEEN 0 AND 1 GROUP BY 1 ORDER BY 1"
     )
     p, n = (table[name].to_numpy().astype(np.float64) for name in ("p", "n"))
     rows, bad = float(n.sum()), float((p * n).sum())

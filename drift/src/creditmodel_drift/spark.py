@@ -85,14 +85,18 @@ class Spark:
 
         def read() -> DataFrame:
             if csv:
-                return reader.csv(paths, header=True, escape='"', multiLine=True, mode="FAILFAST")
+                return reader.csv(
+                    paths, sep=parts[0].delimiter, header=True, escape='"', multiLine=True, mode="FAILFAST"
+                )
             return reader.parquet(*paths)
 
         frame = _attempt(read)
-        stored = set(parts[0].schema.names if parts[0].schema is not None else ())
+        stored = {} if parts[0].schema is None else {field.name: field.type for field in parts[0].schema}
         return frame.select(
             *(
-                _column(name, kind, nulls if csv else ()) if name in stored else F.lit(None).cast(kind).alias(name)
+                _column(name, stored[name], kind, nulls if csv else ())
+                if name in stored
+                else F.lit(None).cast(kind).alias(name)
                 for name, kind in types.items()
             )
         )
@@ -113,6 +117,8 @@ def _session() -> SparkSession:
     settings = {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.caseSensitive": "true",
+        # It has no times in nanoseconds, which pandas writes: they come as numbers.
+        "spark.sql.legacy.parquet.nanosAsLong": "true",
         # A corrupt part is to be named, as everywhere, and not to be passed over.
         "spark.sql.files.ignoreCorruptFiles": "false",
         "spark.sql.files.ignoreMissingFiles": "false",
@@ -144,15 +150,17 @@ def _path(found: Survey, part: Part) -> str:
     scheme = urlsplit(found.uri).scheme
     if not found.local and scheme not in _SCHEMES:
         raise BadInput(f"{found.uri}: Spark reads from paths, file://, s3:// and gs://; leave --engine out for others")
+    if part.is_csv and not part.path.endswith((".csv", ".csv.gz")):
+        raise BadInput(f"{part.name}: Spark reads text files called .csv and .csv.gz; leave --engine out for others")
     place = f"file://{part.path}" if found.local else f"{_SCHEMES[scheme]}://{part.path}"
     return _GLOB.sub(lambda match: f"\\{match[0]}", place)
 
 
 def _alike(parts: Iterable[Part]) -> list[list[Part]]:
-    """Parts of the same columns in the same order."""
-    groups: dict[str, list[Part]] = {}
+    """Parts of the same columns in the same order, and text of the same dialect."""
+    groups: dict[tuple[str, str], list[Part]] = {}
     for part in parts:
-        groups.setdefault(str(part.schema), []).append(part)
+        groups.setdefault((str(part.schema), part.delimiter), []).append(part)
     return list(groups.values())
 
 
@@ -189,8 +197,10 @@ def _kind(stored: pa.DataType) -> str:
     return next((kind for holds, kind in kinds if holds(stored)), "string")
 
 
-def _column(name: str, kind: str, nulls: Sequence[str]) -> Any:
+def _column(name: str, stored: pa.DataType, kind: str, nulls: Sequence[str]) -> Any:
     column = F.col("`" + name.replace("`", "``") + "`")
+    if pa.types.is_timestamp(stored) and stored.unit == "ns":
+        column = F.timestamp_micros(F.floor(column / 1000))
     if nulls:
         # Spark reads bytes that are no UTF-8 as this character, where a part is to be named as corrupt.
         undecodable = F.raise_error(F.lit("has bytes that are no UTF-8")).cast("string")
