@@ -45,7 +45,7 @@ bulk."""
 
 
 LARGE_BYTES = 1024 * 1024
-IDLE_SECONDS = 0.02
+IDLE_SECONDS = 0.01
 """After a body of that size, and so long without another, the memory of what is over goes back to the system."""
 
 

@@ -271,6 +271,7 @@ def summary(constant: Subject, ours: Subject, ort: list[Figures], peers: Peers) 
     """The figures by which a run is judged. A peer that was not measured has no figure."""
     floor, rps = constant.median("c32", "rps"), ours.median("c32", "rps")
     batch = ours.median("batch 10000", "p50_ms") / 1e3
+    taken_in = constant.median("batch 10000", "p50_ms") / 1e3
     model = {name: statistics.median(figures[name] for figures in ort) for name in ort[0]}
     measured = {subject.name: subject.median("c32", "rps") for subject in peers.subjects.values()}
     best = max(measured, key=measured.__getitem__, default=None)
@@ -290,7 +291,9 @@ def summary(constant: Subject, ours: Subject, ort: list[Figures], peers: Peers) 
         "batch_10000_ms": round(batch * 1e3, 1),
         "batch_10000_ort_ms": round(model["batch_10000_s"] * 1e3, 1),
         "batch_10000_parse_ms": round(model["parse_10000_s"] * 1e3, 1),
+        "batch_10000_http_ms": round(taken_in * 1e3, 1),
         "batch_10000_ratio_ort": round(batch / (model["batch_10000_s"] + model["parse_10000_s"]), 2),
+        "batch_10000_ratio_ort_http": round(batch / (model["batch_10000_s"] + model["parse_10000_s"] + taken_in), 2),
         "cold_start_s": round(ours.cold_start_s, 2),
         "rss_mb": round(ours.rss_mb),
     }
@@ -305,6 +308,7 @@ def round_of(subjects: list[Subject], peers: Peers, made: dict[int, Path], secon
         if connections == max(PEER_CONNECTIONS):
             for peer in PEERS if forward else PEERS[::-1]:
                 peers.measure(peer, seconds)
+    measure(subjects[0], "batch 10000", made[10_000], 1, seconds)  # what taking such a body in costs by itself
     for count in (100, 10_000):
         measure(subjects[-1], f"batch {count}", made[count], 1, seconds)
 
