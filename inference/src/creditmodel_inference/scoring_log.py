@@ -5,8 +5,8 @@ and closes a part every few seconds: written whole, so that no reader meets half
 sink is slow or dead they fill up, and then rows are dropped and counted; no request ever waits.
 
 That thread takes what the event loop leaves of the processor. Where that is too little, pages pile up, and a second
-thread with a share of its own writes until few are left: a thread may lower its priority, but not raise it again. One
-of them writes at a time.
+thread with a share of its own takes them until few are left: a thread may lower its priority, but not raise it again.
+The second one also closes parts, as a sink must not wait for a processor in full use. One of them works at a time.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class ScoringLog:
         self._queue: queue.SimpleQueue[Page | _Flush] = queue.SimpleQueue()
         self._waiting_pages = 0
         self._flush_waits = False
-        self._at_sink = False
+        self._at_sink = self._ended = False
         self._added = self._dropped = self._abandoned = self._written = self._failures = 0
         self._lock = threading.Lock()
         self._instance = f"{socket.gethostname()[:40]}-{os.getpid()}"
@@ -159,8 +159,9 @@ class ScoringLog:
         self._head = "0" * 64
         self._unwritten: list[_Part] = []
         self._builders: dict[str, PartBuilder] = {}
+        self._flushing: _Flush | None = None
         self._writing = threading.Lock()
-        self._calm, self._piling_up = threading.Event(), threading.Event()
+        self._calm, self._called = threading.Event(), threading.Event()
         self._calm.set()
         self._patient = threading.Thread(target=self._write_patiently, name="scoring-log", daemon=True)
         self._urgent = threading.Thread(target=self._write_urgently, name="scoring-log-2", daemon=True)
@@ -218,9 +219,9 @@ class ScoringLog:
         """Write everything, wait for it at most CLOSE_SECONDS, and end the writer."""
         self._hand_over()
         self._queue.put(_Flush(last=True))
-        self._patient.join(CLOSE_SECONDS)
+        self._urgent.join(CLOSE_SECONDS)
         left = self.statistics()[0]
-        if self._patient.is_alive() or left:
+        if self._urgent.is_alive() or left:
             logger.error("the scoring log's sink took too long or failed: %d rows are lost", left)
 
     def _sample(self, records: Sequence[Record]) -> list[int]:
@@ -267,9 +268,8 @@ class ScoringLog:
                 return False
             self._waiting_pages += 1
         self._queue.put(self._page)
-        if self._waiting_pages > URGENT_PAGES and self._calm.is_set():
-            self._calm.clear()
-            self._piling_up.set()
+        if self._waiting_pages > URGENT_PAGES:
+            self._call_for_help()
         self._page = Page(len(self._contract.features))
         return True
 
@@ -280,24 +280,32 @@ class ScoringLog:
         while True:
             self._calm.wait()
             with self._writing:
-                item = self._queue.get()
-                self._take(item)
-                if isinstance(item, _Flush) and item.last:
+                if self._ended:
                     return
+                self._take(self._queue.get())
+                if self._is_due:
+                    self._call_for_help()
 
     def _write_urgently(self) -> None:
         step_back(URGENT_NICE)
-        while True:
-            self._piling_up.wait()
-            self._piling_up.clear()
+        while not self._ended:
+            self._called.wait()
+            self._called.clear()
             with self._writing:
+                self._close_what_is_due()
                 while self._waiting_pages > CALM_PAGES:
                     self._take(self._queue.get())
+                    self._close_what_is_due()
             self._calm.set()
+
+    def _call_for_help(self) -> None:
+        if self._calm.is_set():
+            self._calm.clear()
+            self._called.set()
 
     def _take(self, item: Page | _Flush) -> None:
         if isinstance(item, _Flush):
-            self._flush_now(item)
+            self._flushing = item
             return
         try:
             self._add_page(item)
@@ -306,16 +314,25 @@ class ScoringLog:
             self._abandoned += item.rows
         with self._lock:
             self._waiting_pages -= 1
-        if any(builder.rows >= self._settings.rows for builder in self._builders.values()):
-            self._close_parts()
 
-    def _flush_now(self, flush: _Flush) -> None:
-        self._flush_waits = False
+    @property
+    def _is_due(self) -> bool:
+        """Whether parts are to be closed."""
+        full = any(builder.rows >= self._settings.rows for builder in self._builders.values())
+        return full or self._flushing is not None
+
+    def _close_what_is_due(self) -> None:
+        if not self._is_due:
+            return
+        flush, self._flushing = self._flushing, None
+        if flush is not None:
+            self._flush_waits = False
         has_written = bool(self._builders)
         self._close_parts()
-        if has_written:
+        if has_written and flush is not None:
             give_back_memory()
-        if flush.last:
+        if flush is not None and flush.last:
+            self._ended = True
             # Whoever keeps this line elsewhere can tell later that the chain's end was not cut off.
             anchor = f"{self._chain}:{self._sequence}:{self._head}"
             logger.info("the scoring log's chain ends", extra={"fields": {"anchor": anchor}})

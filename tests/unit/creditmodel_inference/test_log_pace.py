@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,3 +97,23 @@ def test_rows_that_pile_up_are_written_by_a_thread_with_a_share_of_its_own(
     log._patient.start()
     log.close()
     assert log.statistics() == (0, (URGENT_PAGES + 3) * PAGE_ROWS, 0, 0)
+
+
+def test_a_part_is_closed_by_the_thread_with_a_share_of_its_own(
+    scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    monkeypatch.setattr(
+        "creditmodel_inference.scoring_log.write_bytes", lambda *_: threads.append(threading.current_thread().name)
+    )
+    log = ScoringLog(LogSettings(tmp_path.as_uri(), rows=3), scorer.contract, scorer.identity)
+    log.start()
+    for number in range(2 * PAGE_ROWS):
+        log.add_error(f"bad-{number}", 3, "422: no")
+    log.flush()
+    log.close()
+    assert threads
+    assert set(threads) == {log._urgent.name}
+    assert log.statistics() == (0, 2 * PAGE_ROWS, 0, 0)
+    log._patient.join(10)
+    assert not log._patient.is_alive()
