@@ -52,6 +52,8 @@ def _missing(storage: str, spec: JSON) -> Iterator[str]:
                     yield f"Service ports with {port['protocol']}: use TCP"
         case "jobs.batch" if spec.get("completionMode") == "Indexed":
             yield "Indexed Jobs: use the completion mode NonIndexed"
+        case "horizontalpodautoscalers.autoscaling" if spec.get("behavior"):
+            yield "an autoscaler's behavior: leave it out, for Kubernetes' defaults"
         case "cronjobs.batch":
             yield from _missing("jobs.batch", (spec.get("jobTemplate") or {}).get("spec") or {})
         case _:

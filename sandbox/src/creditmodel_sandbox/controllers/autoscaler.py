@@ -41,19 +41,8 @@ TOLERANCE = 0.1
 START_UP = timedelta(minutes=5)  # a pod's CPU before that may be its start
 FIRST_READINESS = timedelta(seconds=30)
 POD_METRICS = Resource("metrics.k8s.io/v1beta1", "pods", "PodMetrics")
-UP: Obj = {
-    "stabilizationWindowSeconds": 0,
-    "selectPolicy": "Max",
-    "policies": [
-        {"type": "Pods", "value": 4, "periodSeconds": 15},
-        {"type": "Percent", "value": 100, "periodSeconds": 15},
-    ],
-}
-DOWN: Obj = {
-    "stabilizationWindowSeconds": 300,
-    "selectPolicy": "Max",
-    "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}],
-}
+WINDOW = timedelta(minutes=5)  # how long scaling down waits
+FASTEST = timedelta(seconds=15)  # in which a count may double, or grow by four
 
 
 class NoMetrics(Exception):
@@ -173,77 +162,24 @@ def _is_unready(pod: Obj, metrics: Metrics, now: datetime) -> bool:
 # --- within which rules ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Limits:
-    """The bounds of one autoscaler and how fast it may move."""
-
-    least: int
-    most: int
-    up: Obj
-    down: Obj
-
-    @classmethod
-    def of(cls, hpa: Obj) -> Limits:
-        """Read them from the spec, Kubernetes' defaults where it is silent."""
-        spec, behavior = hpa["spec"], hpa["spec"].get("behavior") or {}
-        up, down = ({**base, **_given(behavior.get(name))} for name, base in (("scaleUp", UP), ("scaleDown", DOWN)))
-        return cls(spec.get("minReplicas", 1), spec["maxReplicas"], up, down)
+def stabilize(wanted: int, current: int, memory: Memory, now: datetime) -> int:
+    """`wanted`, or when scaling down the highest recommendation of the last five minutes."""
+    recent = [replicas for when, replicas in memory.recommendations if when > now - WINDOW]
+    return min(max(current, wanted), max([wanted, *recent]))
 
 
-def _given(rules: Obj | None) -> Obj:
-    return {name: value for name, value in (rules or {}).items() if value is not None}
-
-
-def stabilize(wanted: int, current: int, limits: Limits, memory: Memory, now: datetime) -> int:
-    """The recommendation nearest to `current` that no recommendation of the two windows contradicts."""
-
-    def recent(rules: Obj) -> list[int]:
-        since = now - timedelta(seconds=rules.get("stabilizationWindowSeconds") or 0)
-        return [replicas for when, replicas in memory.recommendations if when > since]
-
-    lowest, highest = min([wanted, *recent(limits.up)]), max([wanted, *recent(limits.down)])
-    return min(max(current, lowest), highest)
-
-
-def limit(wanted: int, current: int, limits: Limits, memory: Memory, now: datetime) -> tuple[int, str, str]:
-    """(replicas, reason, message): `wanted` within the policies and bounds, and what bounded it."""
-    if wanted > current:
-        allowed = max(current, _policy_bound(limits.up, current, memory, now, 1))
-        if allowed < min(wanted, limits.most):
-            return allowed, "ScaleUpLimit", "the desired replica count is increasing faster than the maximum scale rate"
-        if wanted > limits.most:
-            return limits.most, *_TOO_MANY
-    elif wanted < current:
-        allowed = min(current, _policy_bound(limits.down, current, memory, now, -1))
-        if allowed > max(wanted, limits.least):
-            message = "the desired replica count is decreasing faster than the maximum scale rate"
-            return allowed, "ScaleDownLimit", message
-    if wanted > limits.most:
-        return limits.most, *_TOO_MANY
-    if wanted < limits.least:
-        return limits.least, "TooFewReplicas", "the desired replica count is less than the minimum replica count"
+def limit(wanted: int, current: int, bounds: tuple[int, int], memory: Memory, now: datetime) -> tuple[int, str, str]:
+    """(replicas, reason, message): `wanted` within `bounds` and no faster than allowed, and what bounded it."""
+    least, most = bounds
+    start = current - sum(change for when, change in memory.changes if when > now - FASTEST)
+    allowed = max(current, 2 * start, start + 4)
+    if allowed < min(wanted, most):
+        return allowed, "ScaleUpLimit", "the desired replica count is increasing faster than the maximum scale rate"
+    if wanted > most:
+        return most, "TooManyReplicas", "the desired replica count is more than the maximum replica count"
+    if wanted < least:
+        return least, "TooFewReplicas", "the desired replica count is less than the minimum replica count"
     return wanted, "DesiredWithinRange", "the desired count is within the acceptable range"
-
-
-_TOO_MANY = ("TooManyReplicas", "the desired replica count is more than the maximum replica count")
-
-
-def _policy_bound(rules: Obj, current: int, memory: Memory, now: datetime, direction: int) -> int:
-    """How far the policies let the count move in one direction now."""
-    if rules.get("selectPolicy") == "Disabled":
-        return current
-    bounds: list[int] = []
-    for policy in rules["policies"]:
-        since = now - timedelta(seconds=policy["periodSeconds"])
-        start = current - sum(change for when, change in memory.changes if when > since)
-        if policy["type"] == "Pods":
-            bounds.append(start + direction * policy["value"])
-        elif direction > 0:
-            bounds.append(math.ceil(start * (1 + policy["value"] / 100)))
-        else:
-            bounds.append(int(start * (1 - policy["value"] / 100)))
-    widest = (rules.get("selectPolicy") or "Max") == "Max"
-    return max(bounds) if widest == (direction > 0) else min(bounds)
 
 
 # --- one pass --------------------------------------------------------------------------------------------------------
@@ -257,7 +193,7 @@ class _Pass:
         self.status: Obj = dict(self.hpa.get("status") or {})
         self.conditions: list[Obj] = list(self.status.get("conditions") or [])
         self.events: list[Event] = []
-        self.limits = Limits.of(self.hpa)
+        self.bounds = self.hpa["spec"].get("minReplicas", 1), self.hpa["spec"]["maxReplicas"]
         self.metrics: list[Obj] = []
 
     def actions(self) -> list[Action]:
@@ -293,24 +229,23 @@ class _Pass:
 
     def _desired(self, current: int) -> tuple[int, str]:
         """(replicas, reason). Raises NoMetrics."""
-        memory = self.snapshot.memory
+        memory, (least, most) = self.snapshot.memory, self.bounds
         memory.recommendations = memory.recommendations or [(self.now, current)]
-        if current == 0 and self.limits.least != 0:
+        if current == 0 and least != 0:
             message = "scaling is disabled since the replica count of the target is zero"
             self._condition("ScalingActive", "False", "ScalingDisabled", message)
             return 0, ""
-        if current > self.limits.most:
-            return self.limits.most, "Current number of replicas above Spec.MaxReplicas"
-        if current < self.limits.least:
-            return self.limits.least, "Current number of replicas below Spec.MinReplicas"
+        if current > most:
+            return most, "Current number of replicas above Spec.MaxReplicas"
+        if current < least:
+            return least, "Current number of replicas below Spec.MinReplicas"
         proposed = self._proposed(current)
-        longest = max(rules.get("stabilizationWindowSeconds") or 0 for rules in (self.limits.up, self.limits.down))
-        memory.recommendations = [r for r in memory.recommendations if r[0] > self.now - timedelta(seconds=longest)]
-        memory.changes = [change for change in memory.changes if change[0] > self.now - timedelta(hours=1)]
-        stable = stabilize(proposed, current, self.limits, memory, self.now)
+        memory.recommendations = [r for r in memory.recommendations if r[0] > self.now - WINDOW]
+        memory.changes = [change for change in memory.changes if change[0] > self.now - FASTEST]
+        stable = stabilize(proposed, current, memory, self.now)
         memory.recommendations.append((self.now, proposed))
         self._say_stabilized(stable, proposed)
-        wanted, reason, message = limit(stable, current, self.limits, memory, self.now)
+        wanted, reason, message = limit(stable, current, self.bounds, memory, self.now)
         within = reason == "DesiredWithinRange"
         self._condition("ScalingLimited", "False" if within else "True", reason, message)
         return wanted, f"{METRIC} above target" if wanted > current else "All metrics below target"
@@ -318,12 +253,9 @@ class _Pass:
     def _say_stabilized(self, stable: int, proposed: int) -> None:
         if stable == proposed:
             new = ("ReadyForNewScale", "recommended size matches current size")
-        elif stable > proposed:
+        else:
             message = "recent recommendations were higher than current one, applying the highest recent recommendation"
             new = ("ScaleDownStabilized", message)
-        else:
-            message = "recent recommendations were lower than current one, applying the lowest recent recommendation"
-            new = ("ScaleUpStabilized", message)
         self._condition("AbleToScale", "True", *new)
 
     def _proposed(self, current: int) -> int:

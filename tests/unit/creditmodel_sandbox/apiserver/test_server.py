@@ -370,6 +370,7 @@ SERVICE: JSON = {"selector": {"a": "b"}, "ports": [{"port": 80}]}
         ("services", SERVICE | {"ports": [{"port": 53, "protocol": "UDP"}]}, "UDP"),
         ("jobs", {"completionMode": "Indexed", "completions": 2}, "Indexed"),
         ("cronjobs", {"schedule": "* * * * *", "jobTemplate": {"spec": {"completionMode": "Indexed"}}}, "Indexed"),
+        ("horizontalpodautoscalers", {"maxReplicas": 3, "behavior": {"scaleDown": {}}}, "behavior"),
     ],
 )
 def test_what_would_be_kept_and_not_done_is_refused_by_name(
@@ -380,7 +381,10 @@ def test_what_would_be_kept_and_not_done_is_refused_by_name(
         spec = spec | pods
     if plural == "cronjobs":
         spec = {**spec, "jobTemplate": {"spec": spec["jobTemplate"]["spec"] | pods | {"completions": 2}}}
-    group = "/api/v1" if plural == "services" else "/apis/batch/v1"
+    if plural == "horizontalpodautoscalers":
+        spec = spec | {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}
+    groups = {"services": "/api/v1", "horizontalpodautoscalers": "/apis/autoscaling/v2"}
+    group = groups.get(plural, "/apis/batch/v1")
     answer = apiserver.request(
         "POST", f"{group}/namespaces/{namespace}/{plural}", {"metadata": {"name": "s"}, "spec": spec}
     )

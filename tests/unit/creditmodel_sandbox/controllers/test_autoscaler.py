@@ -1,4 +1,4 @@
-"""The autoscaler: proposals, stabilisation and policies as tables, passes in a world."""
+"""The autoscaler: proposals, stabilisation and limits as tables, passes in a world."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from creditmodel_sandbox.client import Obj
 from creditmodel_sandbox.controllers import autoscaler
-from creditmodel_sandbox.controllers.autoscaler import Limits, Memory, Metrics, NoMetrics, Snapshot
+from creditmodel_sandbox.controllers.autoscaler import Memory, Metrics, NoMetrics, Snapshot
 from creditmodel_sandbox.controllers.runtime import Event, Replace, Wake
 from creditmodel_sandbox.objects import HPAS, condition
 
@@ -82,7 +82,7 @@ def test_a_container_without_request_has_no_utilisation(world: Any) -> None:
         autoscaler.propose([pod], usage(world, 10), 50, 1, world.now)
 
 
-def an_hpa(world: Any, least: int = 1, most: int = 10, behavior: Obj | None = None, **status: Any) -> Obj:
+def an_hpa(world: Any, least: int = 1, most: int = 10, **status: Any) -> Obj:
     target = {"type": "Utilization", "averageUtilization": 50}
     spec = {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
@@ -90,71 +90,49 @@ def an_hpa(world: Any, least: int = 1, most: int = 10, behavior: Obj | None = No
         "maxReplicas": most,
         "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
     }
-    made: Obj = world.add(HPAS, "web", spec=spec | ({"behavior": behavior} if behavior else {}), status=status)
+    made: Obj = world.add(HPAS, "web", spec=spec, status=status)
     return made
 
 
-# (case, behaviour, current, wanted, changes of the last minute [(seconds ago, pods)], expected, reason)
-POLICIES: list[tuple[str, Obj, int, int, list[tuple[int, int]], int, str]] = [
-    ("by default at most four pods or double in 15 s", {}, 1, 20, [], 5, "ScaleUpLimit"),
-    ("doubling is more than four for many pods", {}, 8, 40, [], 16, "ScaleUpLimit"),
-    ("what was added in the period counts", {}, 5, 20, [(5, 4)], 5, "ScaleUpLimit"),
-    ("what was added before the period does not", {}, 5, 20, [(20, 4)], 10, "ScaleUpLimit"),
-    ("never more than the maximum", {}, 25, 99, [], 30, "TooManyReplicas"),
-    ("never less than the minimum", {}, 5, 0, [], 2, "TooFewReplicas"),
-    ("scaling down may go at once", {}, 20, 3, [], 3, "DesiredWithinRange"),
-    ("scaling down can be disabled", {"scaleDown": {"selectPolicy": "Disabled"}}, 20, 3, [], 20, "ScaleDownLimit"),
-    (
-        "a policy of one pod a minute",
-        {"scaleDown": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}]}},
-        20, 3, [], 19, "ScaleDownLimit",
-    ),
-    (
-        "Min takes the smaller step",
-        {"scaleUp": {"selectPolicy": "Min", "policies": [
-            {"type": "Pods", "value": 1, "periodSeconds": 15},
-            {"type": "Percent", "value": 100, "periodSeconds": 15}]}},
-        8, 20, [], 9, "ScaleUpLimit",
-    ),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("behavior", "current", "wanted", "changes", "expected", "reason"),
-    [c[1:] for c in POLICIES],
-    ids=[c[0] for c in POLICIES],
-)
-def test_policies(
-    world: Any, behavior: Obj, current: int, wanted: int, changes: list[tuple[int, int]], expected: int, reason: str
-) -> None:
-    memory = Memory(changes=[(world.now - timedelta(seconds=ago), change) for ago, change in changes])
-    limits = Limits.of(an_hpa(world, 2, 30, behavior))
-    assert autoscaler.limit(wanted, current, limits, memory, world.now)[:2] == (expected, reason)
-
-
-# (case, behaviour, current, wanted, recommendations [(seconds ago, replicas)], expected)
-STABLE: list[tuple[str, Obj, int, int, list[tuple[int, int]], int]] = [
-    ("scaling down waits for the highest of five minutes", {}, 5, 1, [(200, 4), (100, 2)], 4),
-    ("what is older is forgotten", {}, 5, 1, [(301, 5), (100, 2)], 2),
-    ("scaling up does not wait", {}, 2, 6, [(200, 1)], 6),
-    ("a window of zero scales down at once", {"scaleDown": {"stabilizationWindowSeconds": 0}}, 5, 1, [(10, 5)], 1),
-    ("a window for scaling up waits", {"scaleUp": {"stabilizationWindowSeconds": 60}}, 2, 6, [(30, 3)], 3),
+# (case, current, wanted, changes [(seconds ago, pods)], expected, reason), between 2 and 30
+LIMITS: list[tuple[str, int, int, list[tuple[int, int]], int, str]] = [
+    ("at most four pods in 15 s", 1, 20, [], 5, "ScaleUpLimit"),
+    ("or double, which is more than four for many pods", 8, 40, [], 16, "ScaleUpLimit"),
+    ("what was added in the period counts", 5, 20, [(5, 4)], 5, "ScaleUpLimit"),
+    ("what was added before the period does not", 5, 20, [(20, 4)], 10, "ScaleUpLimit"),
+    ("never more than the maximum", 25, 99, [], 30, "TooManyReplicas"),
+    ("never less than the minimum", 5, 0, [], 2, "TooFewReplicas"),
+    ("scaling down may go at once", 20, 3, [], 3, "DesiredWithinRange"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("behavior", "current", "wanted", "recommendations", "expected"),
-    [c[1:] for c in STABLE],
-    ids=[c[0] for c in STABLE],
+    ("current", "wanted", "changes", "expected", "reason"), [c[1:] for c in LIMITS], ids=[c[0] for c in LIMITS]
+)
+def test_limits(
+    world: Any, current: int, wanted: int, changes: list[tuple[int, int]], expected: int, reason: str
+) -> None:
+    memory = Memory(changes=[(world.now - timedelta(seconds=ago), change) for ago, change in changes])
+    assert autoscaler.limit(wanted, current, (2, 30), memory, world.now)[:2] == (expected, reason)
+
+
+# (case, current, wanted, recommendations [(seconds ago, replicas)], expected)
+STABLE: list[tuple[str, int, int, list[tuple[int, int]], int]] = [
+    ("scaling down waits for the highest of five minutes", 5, 1, [(200, 4), (100, 2)], 4),
+    ("what is older is forgotten", 5, 1, [(301, 5), (100, 2)], 2),
+    ("what is higher than now does not scale up", 5, 1, [(100, 9)], 5),
+    ("scaling up does not wait", 2, 6, [(200, 1)], 6),
+]
+
+
+@pytest.mark.parametrize(
+    ("current", "wanted", "recommendations", "expected"), [c[1:] for c in STABLE], ids=[c[0] for c in STABLE]
 )
 def test_stabilisation(
-    world: Any, behavior: Obj, current: int, wanted: int, recommendations: list[tuple[int, int]], expected: int
+    world: Any, current: int, wanted: int, recommendations: list[tuple[int, int]], expected: int
 ) -> None:
     memory = Memory([(world.now - timedelta(seconds=ago), replicas) for ago, replicas in recommendations])
-    assert (
-        autoscaler.stabilize(wanted, current, Limits.of(an_hpa(world, behavior=behavior)), memory, world.now)
-        == expected
-    )
+    assert autoscaler.stabilize(wanted, current, memory, world.now) == expected
 
 
 def a_snapshot(world: Any, hpa: Obj, replicas: int, metrics: Metrics, memory: Memory | None = None) -> Snapshot:
