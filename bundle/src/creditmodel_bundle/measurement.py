@@ -2,6 +2,10 @@
 
 Jobs measure and the operator judges, so a measurement carries numbers and never a verdict on a limit. A document that
 cannot be parsed raises MeasurementError: it is an error of the run and never a pass.
+
+Operator and jobs image are updated one after the other. A field that a reader does not know is passed over, so within
+one `schema_version` fields are only added, and none that bears on a judgement; what does raises the version, which a
+reader that does not know it refuses.
 """
 
 from __future__ import annotations
@@ -43,6 +47,8 @@ __all__ = [
 
 MAX_BYTES = 4096
 """Kubernetes cuts a termination message at this many bytes."""
+
+SCHEMA_VERSION = 1
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Kind = Literal["artifact", "parity", "benchmark", "drift", "training", "signal"]
@@ -289,15 +295,25 @@ def parse(text: str | bytes) -> Measurement | Failure:
         raise MeasurementError("the Job left no measurement")
     try:
         document = from_json(raw)
+        _known_version(document)
         if isinstance(document, dict) and "error" in document:
-            return Failure.model_validate_json(raw)
-        return _MEASUREMENT.validate_json(raw)
+            return Failure.model_validate_json(raw, extra="ignore")
+        return _MEASUREMENT.validate_json(raw, extra="ignore")
     except ValueError as e:
         if not isinstance(e, ValidationError):
             raise MeasurementError(f"the measurement is not JSON: {e}") from e
         first = e.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "document"
         raise MeasurementError(f"the measurement is malformed at {where}: {first['msg']}") from e
+
+
+def _known_version(document: object) -> None:
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise MeasurementError(
+            f"the measurement has schema_version {version}, of a newer jobs image; {SCHEMA_VERSION} is known here: "
+            "update the operator first"
+        )
 
 
 def dump(measurement: Measurement | Failure) -> bytes:

@@ -186,6 +186,14 @@ def test_what_is_no_measurement_is_an_error(text: str) -> None:
         parse(text)
 
 
+def test_a_reader_passes_over_what_a_newer_writer_adds_and_refuses_a_newer_version() -> None:
+    window = {"start": None, "zone": "UTC"}
+    common = {"kind": "drift", "tool": "t", "rows": 1, "reference_rows": 1, "verdict": "no_drift", "reason": ""}
+    assert parse(json.dumps({"schema_version": 1, **common, "window": window, "added": [1]})).kind == "drift"
+    with pytest.raises(MeasurementError, match=r"schema_version 2, .* update the operator first"):
+        parse(json.dumps({"schema_version": 2, **common}))
+
+
 def test_a_failures_message_is_cut_to_fit() -> None:
     failure = Failure(tool="t 1", kind="drift", error=FailureDetail(reason="Unreachable", message="é" * 10_000))
     raw = dump(failure)

@@ -61,7 +61,12 @@ CASES: dict[str, tuple[End, str, str]] = {
     "complete with something that is not JSON": (leaves("parity is fine"), "Error", "MalformedMeasurement"),
     "complete with an oversized document": (leaves("{" + " " * 5000 + "}"), "Error", "MalformedMeasurement"),
     "complete with another schema version": (says(schema_version=2), "Error", "MalformedMeasurement"),
-    "complete with an unknown field": (says(verdict="passed"), "Error", "MalformedMeasurement"),
+    "complete with fields of a newer jobs image": (says(verdict="failed", more={"a": 1}), "Passed", "Passed"),
+    "complete with fields of a newer jobs image over the limit": (
+        says(verdict="passed", envelope=[[1.0, 0.5]]),
+        "Failed",
+        "LimitExceeded",
+    ),
     "complete with a number that is not one": (says(max_abs_diff=None), "Error", "MalformedMeasurement"),
     "complete with NaN": (
         leaves('{"schema_version": 1, "kind": "parity", "rows": NaN}'),
