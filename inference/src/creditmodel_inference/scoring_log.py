@@ -150,7 +150,7 @@ class ScoringLog:
         self._queue: queue.SimpleQueue[Page | _Flush] = queue.SimpleQueue()
         self._waiting_pages = 0
         self._flush_waits = False
-        self._at_sink = self._ended = False
+        self._at_sink = self._closing = self._ended = False
         self._added = self._dropped = self._abandoned = self._written = self._failures = 0
         self._lock = threading.Lock()
         self._instance = f"{socket.gethostname()[:40]}-{os.getpid()}"
@@ -218,7 +218,9 @@ class ScoringLog:
     def close(self) -> None:
         """Write everything, wait for it at most CLOSE_SECONDS, and end the writer."""
         self._hand_over()
+        self._closing = True
         self._queue.put(_Flush(last=True))
+        self._call_for_help()
         self._urgent.join(CLOSE_SECONDS)
         left = self.statistics()[0]
         if self._urgent.is_alive() or left:
@@ -293,10 +295,10 @@ class ScoringLog:
             self._called.clear()
             with self._writing:
                 self._close_what_is_due()
-                while self._waiting_pages > CALM_PAGES:
+                while self._waiting_pages > CALM_PAGES or (self._closing and not self._ended):
                     self._take(self._queue.get())
                     self._close_what_is_due()
-            self._calm.set()
+                self._calm.set()  # before the other one may write, whose call would be lost
 
     def _call_for_help(self) -> None:
         if self._calm.is_set():

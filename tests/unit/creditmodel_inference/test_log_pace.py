@@ -16,7 +16,15 @@ from creditmodel_bundle.encoder import Encoder
 from creditmodel_inference.intake import Intake
 from creditmodel_inference.meter import Meter
 from creditmodel_inference.scorer import Scorer
-from creditmodel_inference.scoring_log import BEHIND_PAGES, CALM_PAGES, PAGE_ROWS, URGENT_PAGES, ScoringLog, Span
+from creditmodel_inference.scoring_log import (
+    BEHIND_PAGES,
+    CALM_PAGES,
+    PAGE_ROWS,
+    URGENT_PAGES,
+    ScoringLog,
+    Span,
+    _Flush,
+)
 from creditmodel_inference.service import LOG_SECONDS, PART_ROWS, Service
 from creditmodel_inference.settings import LogSettings
 from creditmodel_inference.steps import in_turns
@@ -92,7 +100,7 @@ def test_rows_that_pile_up_are_written_by_a_thread_with_a_share_of_its_own(
     assert log._calm.is_set()
     for _ in range(2):
         log.add_span(rows, Span("bulk", 0, 5, verdicts))
-    assert log._calm.wait(10)
+    assert log._calm.wait(60)
     assert CALM_PAGES <= log._waiting_pages <= CALM_PAGES + 1
     log._patient.start()
     log.close()
@@ -117,3 +125,38 @@ def test_a_part_is_closed_by_the_thread_with_a_share_of_its_own(
     assert log.statistics() == (0, 2 * PAGE_ROWS, 0, 0)
     log._patient.join(10)
     assert not log._patient.is_alive()
+
+
+def test_a_log_that_closes_does_not_wait_for_what_a_busy_processor_leaves(
+    scorer: Scorer, applicants: Callable[..., list[Row]], tmp_path: Path
+) -> None:
+    log = ScoringLog(LogSettings(tmp_path.as_uri()), scorer.contract, scorer.identity)
+    log._urgent.start()  # the patient one gets nothing
+    rows = bulk(scorer, applicants(64))[: 2 * PAGE_ROWS]
+    log.add_span(rows, Span("bulk", 0, 5, scorer.columns(scorer.blocks.run(rows))))
+    log.close()
+    assert log.statistics() == (0, 2 * PAGE_ROWS, 0, 0)
+
+
+class HandedOver:
+    """The writers' lock, of which the patient writer gets hold as soon as the urgent one lets go, and meets the end."""
+
+    def __init__(self, log: ScoringLog) -> None:
+        self.log, self.free = log, False
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        if not self.free:
+            self.free = True
+            self.log._take(_Flush(last=True))
+            self.log._call_for_help()
+
+
+def test_a_call_for_help_is_heard_while_the_last_one_is_being_answered(scorer: Scorer, tmp_path: Path) -> None:
+    log = ScoringLog(LogSettings(tmp_path.as_uri()), scorer.contract, scorer.identity)
+    log._writing = HandedOver(log)  # type: ignore[assignment]
+    log._call_for_help()
+    log._urgent.start()
+    log._urgent.join(20)
+    assert not log._urgent.is_alive()
