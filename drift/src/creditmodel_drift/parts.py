@@ -47,6 +47,7 @@ _NO_TEXT = {
 _DELIMITERS = ",;\t|"
 """A text file's is the one that its header has most of."""
 _LONGEST_HEADER = 1 << 20
+_PIECE = 1 << 16
 _READ = (".parquet", ".parq", ".pq", *_TEXT)
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 _UNREAD = (*_COMPRESSED, ".orc", ".avro", ".arrow", ".feather", ".jsonl", ".ndjson", ".tsv", ".txt", ".xls", ".xlsx")
@@ -293,7 +294,10 @@ def _lines(source: Any, part: Part) -> tuple[bytes, bool]:
             raise ValueError(f"is no text in UTF-8: it is {kind}")
         if b"\0" in header:
             raise ValueError("is no text in UTF-8")
-        return header, any(line.strip() for line in text)
+        if len(header) == _LONGEST_HEADER:
+            raise ValueError(f"has a first line of over {_LONGEST_HEADER:,} bytes")
+        # Not line by line: a line may have no end.
+        return header, any(piece.strip() for piece in iter(lambda: text.read(_PIECE), b""))
 
 
 def _plain(file: Any, part: Part) -> io.BufferedReader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from creditmodel_drift.check import Checked, check
 from creditmodel_drift.duck import Duck
 from creditmodel_drift.engine import Engine
 from creditmodel_drift.errors import BadInput, NoUsableData
+from creditmodel_drift.parts import Part, readable
 from creditmodel_drift.verdict import Settings
 from creditmodel_drift.window import Period
 
@@ -282,3 +284,40 @@ def test_an_object_store_gives_the_same_counts_as_the_local_reader(
     remote = open_scan(local, replace(found, local=False), baseline, DAY).counts()
     assert remote == files
     assert remote.rows == 1291
+
+
+class Endless(io.RawIOBase):
+    """A text file whose last line has no end."""
+
+    def __init__(self, first: bytes) -> None:
+        self.first, self.given = first, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        buffer[:] = self.first[self.given :][: len(buffer)].ljust(len(buffer), b"x")
+        self.given += len(buffer)
+        assert self.given < 16 << 20, "it is read on and on"
+        return len(buffer)
+
+
+class Store:
+    """Has one file."""
+
+    def __init__(self, first: bytes) -> None:
+        self.first = first
+
+    def size(self, _: str) -> int:
+        return 1 << 40
+
+    def open(self, _path: str, _mode: str) -> Endless:
+        return Endless(self.first)
+
+
+def test_of_a_text_file_whose_lines_have_no_end_only_the_beginning_is_looked_at() -> None:
+    (part,) = readable(Store(b"a,b\n"), [Part("log/rows.csv")])
+    assert part.schema is not None
+    assert part.schema.names == ["a", "b"]
+    with pytest.raises(NoUsableData, match=r"rows.csv has a first line of over 1,048,576 bytes"):
+        readable(Store(b""), [Part("log/rows.csv")])
