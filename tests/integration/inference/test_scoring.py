@@ -76,7 +76,7 @@ def test_concurrent_clients_share_calls_and_get_their_own_answers(
 
 def exchange(server: Any, *request: bytes) -> bytes:
     """Bytes to the server, in as many parts, and everything it answers until it closes."""
-    with socket.create_connection(server.address, timeout=20) as client:
+    with socket.create_connection(server.address, timeout=60) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for part in request:
             client.sendall(part)
@@ -212,7 +212,7 @@ def test_a_chunked_body_without_end_is_refused_at_the_limit(server: Any) -> None
     head = b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     sent = 0
-    with socket.create_connection(server.address, timeout=20) as client:
+    with socket.create_connection(server.address, timeout=60) as client:
         client.sendall(head)
         client.setblocking(False)
         answer = b""
@@ -246,7 +246,7 @@ def test_a_length_that_lies_low_leaves_a_rest_that_is_no_request(
 def test_a_client_that_leaves_in_the_middle_disturbs_nobody(server: Any, applicants: Callable[..., list[Row]]) -> None:
     body = json.dumps({"applicants": applicants(150)}).encode()
     for stream in (post(body)[: len(body) // 2], post(body)):
-        with socket.create_connection(server.address, timeout=10) as client:
+        with socket.create_connection(server.address, timeout=60) as client:
             client.sendall(stream)
     assert server.score(applicants(1)[0]).status == 200
 
@@ -262,7 +262,7 @@ def test_other_clients_are_answered_while_a_large_request_is_worked_on(
     stopping = threading.Event()
 
     def ask() -> None:
-        with socket.create_connection(server.address, timeout=20) as client:
+        with socket.create_connection(server.address, timeout=60) as client:
             while not stopping.is_set():
                 client.sendall(small)
                 client.recv(65_536)
