@@ -67,7 +67,7 @@ def test_a_keys_file_that_cannot_be_used_keeps_a_server_from_starting(
         path.write_text(content)
     command = [str(Path(sys.executable).with_name("creditmodel-serve")), "--bundle", bundle.as_uri(), "--port", "0"]
     command += ["--api-keys-file", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert str(path) in done.stderr
     assert "Traceback" not in done.stderr

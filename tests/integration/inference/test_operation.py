@@ -96,7 +96,7 @@ def test_bad_arguments_exit_with_2(start: Callable[..., Any], bundle: Path) -> N
         ["--scoring-log-sample-rate", "2"],
         ["--host", "192.0.2.1"],
     ):
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
 

@@ -220,6 +220,6 @@ def test_sigterm_ends_the_controllers_with_0(api: Any, start_controllers: Any) -
 
 def test_a_kubeconfig_that_cannot_be_read_is_bad_input(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "creditmodel_sandbox.cli", "controllers", "--kubeconfig", str(tmp_path / "none")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert done.stderr.strip().endswith(f"cannot read the kubeconfig {tmp_path}/none: No such file or directory")

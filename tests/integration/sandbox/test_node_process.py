@@ -182,7 +182,7 @@ def test_a_node_at_rest_uses_next_to_no_cpu(pods: Any) -> None:
 
 def _main(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "creditmodel_sandbox.cli", "node", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_a_second_node_on_the_same_state_is_refused(node: Any, apiserver: Any) -> None:

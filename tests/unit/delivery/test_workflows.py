@@ -92,7 +92,7 @@ def test_production_must_serve_the_bundle_that_staging_serves(staging: str, prod
     (step,) = (s for s in steps(GITHUB / "workflows" / "deploy.yml") if s.get("name", "").startswith("The model of"))
     environment = {"PATH": os.environ["PATH"], "STAGING": staging, "PRODUCTION": production}
     command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == code
     assert ("set spec.model.digest" in done.stdout) is bool(code)
 
@@ -109,7 +109,7 @@ class TestTerraformPlan:
             **given,
         }
         command = [str(PLAN), "-lock=false"]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
     def test_the_plan_of_the_named_environment_is_shown(self, tmp_path: Path) -> None:
         done = self.run(tmp_path, ENVIRONMENT="dev", BACKEND='bucket = "b"', VARIABLES='region = "eu-central-1"')
@@ -151,7 +151,7 @@ class TestDriftReport:
         out, summary = tmp_path / "drift.json", tmp_path / "summary.md"
         environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "GITHUB_STEP_SUMMARY": str(summary)}
         command = [sys.executable, str(REPORT), str(out)]
-        done = subprocess.run(command, env=environment, capture_output=True, timeout=30, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
         found = json.loads(out.read_text()) if out.exists() else []
         return done.returncode, summary.read_text() if summary.exists() else "", found
 

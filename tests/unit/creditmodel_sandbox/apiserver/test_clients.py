@@ -93,7 +93,7 @@ async def test_the_asynchronous_client_applies_and_watches(apiserver: Any, names
         options = {"namespace": namespace, "field_manager": "tester"}
         await resource.server_side_apply(body=gizmo("a", 3), name="a", **options)
         seen = []
-        async with asyncio.timeout(60), aclosing(resource.watch(namespace=namespace, timeout=2)) as events:
+        async with asyncio.timeout(60), aclosing(resource.watch(namespace=namespace, timeout=5)) as events:
             async for event in events:
                 seen.append((event["type"], event["object"]["metadata"]["name"]))
                 if len(seen) == 1:

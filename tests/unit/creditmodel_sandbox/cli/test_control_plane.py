@@ -143,5 +143,5 @@ def test_an_instance_of_the_sandboxs_own_is_not_turned_into_another(
 
 def test_the_stand_ins_refuse_a_flag_that_the_real_ones_do_not_have(programs: Callable[..., Path]) -> None:
     command = [str(programs(*ALL) / "kube-apiserver"), "--nonsense=1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (1, "Error: unknown flag: --nonsense\n")

@@ -48,7 +48,7 @@ print("fine")
 
 def test_a_range_is_local_while_it_is_held_and_not_afterwards(tmp_path: Path) -> None:
     command = ["unshare", "--net", "--map-root-user", sys.executable, "-c", IN_A_NETWORK_OF_ITS_OWN, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout == "fine\n", done.stderr
 
 
@@ -59,7 +59,7 @@ def test_without_permission_the_message_says_what_to_run() -> None:
         "try:\n    LocalRanges(Path('/none')).add(Network('10.77.0.0/16'))\nexcept RouteError as e:\n    print(e)\n"
     )
     command = ["unshare", "--user", sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert "sudo ip route add local 10.77.0.0/16 dev lo" in done.stdout, done.stderr
 
 
@@ -77,7 +77,7 @@ os.execvp("unshare", ["unshare", "--user", sys.executable, "-c", f"{command}{add
 
 def test_a_range_that_an_administrator_made_local_needs_no_permission(tmp_path: Path) -> None:
     command = ["unshare", "--net", "--map-root-user", sys.executable, "-c", MADE_BY_AN_ADMINISTRATOR, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout == "fine\n", done.stderr
 
 
