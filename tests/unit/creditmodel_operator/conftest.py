@@ -90,6 +90,10 @@ def failure(kind: str, reason: str, message: str = "no") -> JSON:
     return {"schema_version": 1, "kind": kind, "tool": "test 1", "error": {"reason": reason, "message": message}}
 
 
+class Conflict(Exception):
+    """The object is not as it was when the operator decided."""
+
+
 @dataclass
 class World:
     """One CreditModel and its children, kept as an API server keeps them; nothing happens unless a test says so."""
@@ -109,6 +113,8 @@ class World:
     """The operator was told to ask for signatures."""
     watcher: Callable[[Action], None] | None = None
     """Called after every write of the operator."""
+    reader: Callable[[JSON, JSON], None] | None = None
+    """Called with the status before and after, when the operator has written it."""
     _count: int = 0
 
     # -- what people do
@@ -234,7 +240,7 @@ class World:
     def observe(self) -> Observed:
         lists: dict[str, list[Any]] = {field_: [] for field_ in LISTED.values()}
         for (kind, _), body in self.objects.items():
-            item = view(kind, copy.deepcopy(body)) if kind in LISTED else None
+            item = view(kind, body) if kind in LISTED else None  # it keeps nothing of the body that is changed later
             if item is not None and (not isinstance(item, Approval) or item.model == self.name):
                 lists[LISTED[kind]].append(item)
         lists["jobs"] = [replace(job, looked=job.meta.uid in self.looked) for job in lists["jobs"]]
@@ -355,7 +361,8 @@ class World:
         live = self.objects.get(key)
         if (version := wanted["metadata"].pop("resourceVersion", None)) is not None:
             assert live is not None
-            assert live["metadata"]["resourceVersion"] == version, "409"
+            if live["metadata"]["resourceVersion"] != version:
+                raise Conflict(f"409: {key}")
         if live is None:
             live = self._new(*key, {"spec": {"replicas": 1} if action.kind == "Deployment" else {}})
         old, before = self.applied.setdefault(key, {}).get(action.manager, {}), copy.deepcopy(live)
@@ -378,9 +385,12 @@ class World:
 
     def _write_status(self, plan: Plan) -> None:
         live = self.objects["CreditModel", self.name]
+        before = live.get("status", {})
         live["status"] = json.loads(json.dumps(plan.status))
         self._touch(live)
         self.events.extend(plan.events)
+        if self.reader is not None:
+            self.reader(before, live["status"])
 
 
 def _merge(live: JSON, wanted: JSON) -> None:

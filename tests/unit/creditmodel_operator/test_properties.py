@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from creditmodel_operator import names
 from creditmodel_operator.api.spec import Parity
-from creditmodel_operator.plan import Action, Apply, Look
+from creditmodel_operator.observed import parse_time
+from creditmodel_operator.plan import Action, Apply, Create, Delete, Look
 
 if TYPE_CHECKING:
     from tests.unit.creditmodel_operator.conftest import World
@@ -22,17 +28,36 @@ ROWS = Parity().rows
 MEASURED = ("artifact", "parity", "benchmark")
 GOOD = ("good1", "good2", "good3")
 BAD = ("bad1", "bad2")
-OUTCOMES = ("measured", "measured", "measured", "nonsense", "silent", "failed", "lost")
+OUTCOMES = ("measured", "measured", "measured", "another model", "nonsense", "silent", "failed", "lost")
+LEAST, MOST, ATTEMPTS, SUPERSEDED = 2, 6, 4, 6
+PLACED: JSON = {"nodeSelector": {"pool": "scoring"}}
 CHILDREN = ("Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service", "Job", "Pod", "CronJob")
 
 
 def make_world() -> World:
     """The world of conftest.py, which pytest has loaded as a plugin and not as a module."""
-    import sys
-
     module = next(m for name, m in sys.modules.items() if name.endswith("unit.creditmodel_operator.conftest"))
     world: World = module.World()
     return world
+
+
+def conflict() -> type[Exception]:
+    """What the world raises where an API server says 409."""
+    found: type[Exception] = sys.modules[make_world().__class__.__module__].Conflict
+    return found
+
+
+EDITS: dict[str, Callable[[JSON], None]] = {
+    "Deployment": lambda spec: spec["template"]["spec"]["containers"][0].update(image="edited:1"),
+    "HorizontalPodAutoscaler": lambda spec: spec.update(maxReplicas=99),
+    "PodDisruptionBudget": lambda spec: spec.update(maxUnavailable=9),
+    "Service": lambda spec: spec["ports"][0].update(targetPort=1),
+}
+"""What a hand changes of a child."""
+
+
+def _orphan(live: JSON) -> None:
+    live["metadata"]["ownerReferences"] = [{"uid": "somebody", "controller": True}]
 
 
 def remembers(action: Action) -> bool:
@@ -59,11 +84,29 @@ class Life(RuleBasedStateMachine):
         """Revisions that have been tried at limits that a good model keeps."""
         self.approved: set[str] = set()
         """Models that somebody has approved at some time."""
+        self.asked: dict[str, tuple[str, str, str]] = {}
+        """Job to revision, gate and retryToken that it was made for."""
+        self.answered: set[tuple[str, str, str]] = set()
+        """The same, of those that have measured a good model."""
+        self.promoted: set[str] = set()
+        """Revisions that have taken over at some time."""
+        self.left: dict[str, datetime] = {}
+        """When former champions gave way, unless a hand was at work since."""
+        self.size = 0
+        """Pods that the champion should have, as far as whoever scales it says."""
+        self.made: set[str] = set()
+        """uids of Deployments."""
+        self.untouched = True
+        """No hand has deleted a Job or a Deployment."""
+        self.world.reader = self.after_status
 
     # -- what must never happen, checked after every single write
 
     def after_write(self, action: Action) -> None:
         champion = self.world.champion
+        if isinstance(action, Create) and action.manifest["metadata"]["labels"].get(names.GATE):
+            self.job_was_made(action)
+        self.sizes_hold(champion, action)
         assert not self.suspended() or remembers(action), f"written while suspended: {action}"
         if champion is not None and not self.suspended():
             good = {self.world.revision(name) for name in GOOD}
@@ -83,14 +126,112 @@ class Life(RuleBasedStateMachine):
             assert champion is not None, "the Service of a healthy champion is gone"
             assert self.is_healthy(champion), f"a write of the operator took {champion} down: {action}"
         self.healthy = champion if self.is_healthy(champion) else None
+        self.served = self.served or self.healthy is not None
+
+    def job_was_made(self, action: Create) -> None:
+        """Gates come one after another, each with few attempts that are not made at once, and for what spec names."""
+        meta = action.manifest["metadata"]
+        bundle, gate = meta["annotations"][names.URI].rsplit("/", 1)[1], meta["labels"][names.GATE]
+        assert bundle == self.named(), f"a Job for {bundle}, and spec names {self.named()}"
+        revision, attempt = self.world.revision(bundle), int(action.name.rsplit("-", 1)[1])
+        before = {other for other in MEASURED[: MEASURED.index(gate)] if (revision, other) not in self.passed}
+        assert not before, f"{gate} is measured before {before}"
+        assert gate != "benchmark" or (bundle in GOOD and not self.strict()), "measured after a gate that it fails"
+        assert attempt <= ATTEMPTS, f"attempt {attempt}"
+        earlier = self.world.objects.get(("Job", f"{action.name.rsplit('-', 1)[0]}-{attempt - 1}"))
+        if earlier is not None and "status" in earlier:  # else it never started
+            ended = parse_time(earlier["status"]["conditions"][0]["lastTransitionTime"])
+            assert ended is not None
+            assert self.world.now >= ended + timedelta(seconds=10 * 3 ** (attempt - 2)), "tried again at once"
+        self.asked[action.name] = (revision, gate, self.token())
+
+    def sizes_hold(self, champion: str | None, action: Action) -> None:
+        """Nothing that the operator writes takes pods from the champion, from what is new, or from what is warm."""
+        if isinstance(action, Apply) and action.kind == "Deployment":
+            size = self.world.replicas(action.name)
+            if action.name == champion:
+                assert size >= self.size, f"{champion} had {self.size} pods, and has {size} after {action}"
+            if (uid := self.world.objects["Deployment", action.name]["metadata"]["uid"]) not in self.made:
+                self.made.add(uid)
+                assert size >= LEAST, f"{action.name} is made with {size} pods"
+        if action.kind == "Deployment" and action.name in self.left and action.name != champion:
+            self.former_was_retired(action)
+        self.size = self.pods_of(champion)
+
+    def pods_of(self, revision: str | None) -> int:
+        """How many pods it should have, 0 where it has no Deployment."""
+        there = revision is not None and revision in self.world.names_of("Deployment")
+        return self.world.replicas(revision or "") if there else 0
+
+    def former_was_retired(self, action: Action) -> None:
+        """The last champion stays as it was for as long as spec says."""
+        at = self.left[action.name] + timedelta(seconds=self.rollout("keepPreviousSeconds", 3600))
+        kept = self.rollout("revisionHistoryLimit", 3) and action.name == max(self.left, key=lambda n: self.left[n])
+        cold = isinstance(action, Apply) and action.body.get("spec", {}).get("replicas") == 0
+        assert not (kept and self.world.now < at and (cold or isinstance(action, Delete))), f"too soon: {action}"
+        if isinstance(action, Delete):
+            del self.left[action.name]
+
+    def named(self) -> str:
+        """The bundle that spec names."""
+        uri: str = self.world.objects["CreditModel", "credit"]["spec"]["model"]["uri"]
+        return uri.rsplit("/", 1)[1]
+
+    def rollout(self, name: str, default: int) -> int:
+        """A number of spec.rollout."""
+        found: int = self.world.objects["CreditModel", "credit"]["spec"].get("rollout", {}).get(name, default)
+        return found
+
+    def token(self) -> str:
+        found: str = self.world.objects["CreditModel", "credit"]["spec"].get("rollout", {}).get("retryToken", "")
+        return found
+
+    def after_status(self, old: JSON, new: JSON) -> None:
+        """Status says what is so, in the words of kstatus, and a condition's time moves when its status does."""
+        generation, champion = (
+            self.world.objects["CreditModel", "credit"]["metadata"]["generation"],
+            self.world.champion,
+        )
+        found = {c["type"]: c for c in new["conditions"]}
+        assert {new["observedGeneration"], *(c["observedGeneration"] for c in found.values())} == {generation}
+        said = [found[name]["status"] for name in ("Ready", "Reconciling", "Stalled")]
+        assert said.count("True") <= 1, said
+        for before in old.get("conditions", ()):
+            same = before["status"] == found[before["type"]]["status"]
+            assert not same or before["lastTransitionTime"] == found[before["type"]]["lastTransitionTime"], before
+        if self.suspended():
+            return
+        assert new.get("active", {}).get("revision") == champion, "status names another champion"
+        live = self.world.objects.get(("Deployment", champion or ""), {})
+        pods = live.get("status", {}).get("availableReplicas", 0)
+        assert (found["Available"]["status"] == "True") == bool(champion and pods), found["Available"]
+        if found["Ready"]["status"] == "True":
+            assert champion == self.world.revision(self.named())
+            assert pods >= LEAST, f"Ready with {pods} pods"
 
     def selector_was_written(self, champion: str | None) -> None:
         """It leads to what spec names, or to where it led before, as long as that is there."""
+        if champion is not None and champion != self.last:
+            self.took_over(champion)
         spec = self.world.objects["CreditModel", "credit"]["spec"]
         named = self.world.revision(spec["model"]["uri"].rsplit("/", 1)[1])
         there = self.last in self.world.names_of("Deployment")
         assert champion in (named, self.last) or not there, f"the selector went from {self.last} to {champion}"
         self.last = champion
+
+    def took_over(self, champion: str) -> None:
+        """A new champion was measured under today's retryToken, and has as many pods as the one before."""
+        if champion not in self.promoted and self.last in self.world.names_of("Deployment"):
+            token = self.token()
+            missing = [gate for gate in MEASURED if (champion, gate, token) not in self.answered]
+            assert not missing, f"{champion} takes over without {missing} under token {token!r}"
+        if self.last is not None and self.healthy == self.last:
+            least = min(self.world.replicas(self.last), MOST)
+            assert self.world.replicas(champion) >= least, f"{champion} takes over with too few pods"
+            self.left[self.last] = self.world.now
+        self.left.pop(champion, None)
+        self.promoted.add(champion)
+        self.size = 0
 
     def was_down(self) -> bool:
         """A hand had taken the champion down before: putting it back makes nothing worse."""
@@ -115,6 +256,7 @@ class Life(RuleBasedStateMachine):
         champion = self.world.champion
         self.healthy = champion if self.is_healthy(champion) else None
         self.served = self.served or self.healthy is not None
+        self.size = self.pods_of(champion)
 
     # -- what happens
 
@@ -136,7 +278,7 @@ class Life(RuleBasedStateMachine):
         resolve=st.booleans(),
         suspend=st.sampled_from([False, False, False, True]),
         checked=st.booleans(),
-        image=st.sampled_from([None, None, "other"]),
+        image=st.sampled_from([None, None, "other", "placed"]),
     )
     def edit_spec(
         self,
@@ -161,7 +303,7 @@ class Life(RuleBasedStateMachine):
         }
         sections["rollout"] |= {"retryToken": token} if token else {}
         sections |= {"drift": {"current": {"uri": "file:///log"}}} if checked else {}
-        sections |= {"serving": {"image": image}} if image else {}
+        sections |= {"serving": {"image": image} if image == "other" else PLACED} if image else {}
         sections["model"] |= {"digest": None} if resolve else {}
         self.world.spec(bundle, **sections)
         self.lenient |= set() if self.strict() else {self.world.revision(bundle)}
@@ -189,6 +331,8 @@ class Life(RuleBasedStateMachine):
         match outcome:
             case "measured":
                 self.world.end_job(job, self.measured(job))
+            case "another model":
+                self.world.end_job(job, self.world.good(job) | {"digest": "sha256:" + "e" * 64})
             case "nonsense":
                 self.world.end_job(job, '{"kind": "parity", "half a docu')
             case "silent":
@@ -205,6 +349,7 @@ class Life(RuleBasedStateMachine):
             found |= {"envelope": [[1.0, 0.5]], "max_abs_diff": 0.5}
         revision = self.world.revision(bundle.rsplit("/", 1)[1])
         self.passed.add((revision, found["kind"]))
+        self.answered |= {self.asked[job["metadata"]["name"]]} if job["metadata"]["name"] in self.asked else set()
         if found["kind"] == "parity":
             command = job["spec"]["template"]["spec"]["containers"][0]["command"]
             self.rows.add((revision, int(command[command.index("--rows") + 1])))
@@ -233,11 +378,43 @@ class Life(RuleBasedStateMachine):
             self.world.hand_edit("Deployment", champion, lambda live: live["spec"].update(replicas=replicas))
             self.refresh()
 
+    @rule(replicas=st.integers(2, 6), image=st.sampled_from([None, "other", "placed"]))
+    def the_autoscaler_acts_while_the_operator_decides(self, replicas: int, image: str | None) -> None:
+        """Spec is edited, and between the decision and the write the champion is scaled."""
+        if self.named() not in GOOD or self.world.champion != self.world.revision(self.named()):
+            return
+        self.edit_spec(self.named(), None, None, None, 60, 1, resolve=False, suspend=False, checked=True, image=image)
+        self.refresh()
+        plan = self.world.decide()
+        self.the_autoscaler_acts(replicas)
+        self.world.reader = None  # what it says is of before
+        with contextlib.suppress(conflict()):
+            self.world.carry_out(plan)
+        self.world.reader = self.after_status
+
+    @rule(kind=st.sampled_from(sorted(EDITS)), what=st.sampled_from(["spec", "owner"]))
+    def a_hand_edits_a_child(self, kind: str, what: str) -> None:
+        """It is put back."""
+        self.the_operator_works()
+        name = "credit" if kind == "Service" else self.world.champion or ""
+        if (kind, name) not in self.world.objects or self.suspended():
+            return
+        before = json.dumps(self.world.objects[kind, name]["spec"], sort_keys=True)
+        owners = list(self.world.objects[kind, name]["metadata"]["ownerReferences"])
+        self.world.hand_edit(kind, name, lambda live: EDITS[kind](live["spec"]) if what == "spec" else _orphan(live))
+        self.healthy = None  # other pods may come up meanwhile
+        self.the_operator_works()
+        live = self.world.objects[kind, name]
+        assert json.dumps(live["spec"], sort_keys=True) == before, f"{kind} stays as a hand has left it"
+        assert live["metadata"]["ownerReferences"] == owners, f"{kind} stays without its owner"
+
     @rule(kind=st.sampled_from(CHILDREN), which=st.integers(0, 5))
     def a_hand_deletes_a_child(self, kind: str, which: int) -> None:
         found = sorted(self.world.names_of(kind))
         if found:
             self.world.delete(kind, found[which % len(found)])
+            self.left.clear()
+            self.untouched = self.untouched and kind not in ("Job", "Pod", "Deployment", "Service")
             self.refresh()
 
     @rule()
@@ -250,6 +427,7 @@ class Life(RuleBasedStateMachine):
             )
             self.world.carry_out(self.world.decide(), stop_after=1)
             self.world.watcher = self.after_write
+            self.left.clear()
             assert self.world.champion != "x" or self.suspended(), f"not put back onto {before} by the first write"
             self.refresh()
 
@@ -284,6 +462,59 @@ class Life(RuleBasedStateMachine):
     def the_operator_works(self) -> None:
         self.refresh()
         self.world.reconcile()
+        if not self.suspended():
+            self.children_are_as_they_should_be()
+            self.jobs_are_those_that_somebody_waits_for()
+
+    def children_are_as_they_should_be(self) -> None:
+        """The champion has everything, former ones what they need, and a challenger is what spec names."""
+        champion, spec = self.world.champion, self.world.objects["CreditModel", "credit"]["spec"]
+        named, there = self.world.revision(self.named()), self.world.names_of("Deployment")
+        assert self.world.names_of("HorizontalPodAutoscaler") == ({champion} if champion else set())
+        assert (not champion) or {champion} <= there & self.world.names_of("PodDisruptionBudget")
+        assert self.world.names_of("CronJob") == ({"credit-drift"} if champion and "drift" in spec else set())
+        former = there - {champion, named}
+        assert former <= self.promoted, f"{former - self.promoted}: superseded, and still there"
+        assert len(former) <= self.rollout("revisionHistoryLimit", 3), "more former champions than are to be kept"
+        for name in former & self.left.keys():
+            over = self.world.now > self.left[name] + timedelta(seconds=self.rollout("keepPreviousSeconds", 3600))
+            assert not over or self.world.replicas(name) == 0, f"{name} is kept warm for ever"
+        if champion is not None:
+            assert self.world.replicas(champion) >= LEAST
+        if self.world.conditions["Ready"] == "True":
+            pod = self.world.objects["Deployment", named]["spec"]["template"]["spec"]
+            assert pod.get("nodeSelector") == spec.get("serving", {}).get("nodeSelector")
+
+    def jobs_are_those_that_somebody_waits_for(self) -> None:
+        """What runs is for what spec names; what was said is on the Job; what came to nothing does not pile up."""
+        named, there = self.world.revision(self.named()), self.world.names_of("Deployment")
+        mine = [job for job in self.world.jobs() if job["metadata"]["labels"].get(names.GATE)]
+        spoken = {pod["metadata"]["ownerReferences"][0]["uid"] for pod in self.pods_that_said_something()}
+        superseded = 0
+        for job in mine:
+            meta, ended = job["metadata"], "conditions" in job.get("status", {})
+            revision = self.world.revision(meta["annotations"][names.URI].rsplit("/", 1)[1])
+            assert ended or revision == named, f"{meta['name']} runs, and nobody waits for it"
+            superseded += ended and revision not in there | {named}
+            if revision == named and meta["uid"] in spoken and self.is_evidence(meta["name"]):
+                assert names.MEASUREMENT in meta["annotations"], f"what {meta['name']} said would go with its pod"
+        assert superseded <= SUPERSEDED
+        evidence = {gate["job"] for gate in self.world.status["gates"] if "job" in gate}
+        assert evidence <= {job["metadata"]["name"] for job in mine}, "a verdict stands on a Job that is not there"
+
+    def is_evidence(self, job: str) -> bool:
+        """Whether status gives it as what a final verdict stands on."""
+        final = ("Passed", "Failed")
+        return any(gate.get("job") == job and gate["verdict"] in final for gate in self.world.status["gates"])
+
+    def pods_that_said_something(self) -> list[JSON]:
+        pods = [o for (kind, _), o in self.world.objects.items() if kind == "Pod" and "status" in o]
+        return [
+            pod
+            for pod in pods
+            for container in pod["status"].get("containerStatuses", ())
+            if container.get("state", {}).get("terminated", {}).get("message")
+        ]
 
     @rule(rounds=st.integers(1, 5), pods=st.sampled_from([None, None, None, 0]))
     def a_good_while_passes(self, rounds: int, pods: int | None) -> None:
@@ -299,6 +530,53 @@ class Life(RuleBasedStateMachine):
     def another_model_takes_over(self, bundle: str, keep: int, history: int) -> None:
         self.edit_spec(bundle, None, None, None, keep, history, resolve=False, suspend=False, checked=True, image=None)
         self.a_good_while_passes(5, None)
+
+    @rule(bundle=st.sampled_from(GOOD), half=st.integers(1, 4), bundle2=st.sampled_from(GOOD))
+    def a_model_is_superseded_on_its_way(self, bundle: str, half: int, bundle2: str) -> None:
+        """Gates and pods get as far as they get, and then spec names another."""
+        self.edit_spec(bundle, None, None, None, 60, 1, resolve=False, suspend=False, checked=False, image=None)
+        for _ in range(half):
+            self.the_operator_works()
+            self.end_all_jobs_well()
+        self.the_operator_works()
+        self.edit_spec(bundle2, None, None, None, 60, 1, resolve=False, suspend=False, checked=False, image=None)
+        self.the_operator_works()
+
+    @rule(seconds=st.sampled_from([30, 59, 61]))
+    def a_successor_takes_over_and_time_passes(self, seconds: int) -> None:
+        """The one before has served for long: it is kept from now on, not from when it took over."""
+        self.world.wait(600)
+        bundle = next(name for name in GOOD if name != self.named())
+        self.another_model_takes_over(bundle, 60, 1)
+        self.world.wait(seconds - 30)
+        self.the_operator_works()
+
+    @rule()
+    def what_has_stalled_is_tried_again(self) -> None:
+        """A new retryToken, and a limit that a good model keeps: there is something to wait for again."""
+        self.the_operator_works()
+        if self.suspended() or self.named() not in GOOD or self.world.conditions["Stalled"] != "True":
+            return
+        if f"reject-{self.named()}" in self.world.names_of("ModelApproval"):
+            return
+        token = f"t{len(self.asked)}"
+        self.edit_spec(self.named(), token, None, None, 60, 1, resolve=False, suspend=False, checked=False, image=None)
+        self.the_operator_works()
+        assert self.world.conditions["Stalled"] == "False", "a new retryToken, and nothing is tried"
+
+    @rule(token=st.sampled_from(["a", "b", "c"]))
+    def spec_goes_back_to_a_former_champion(self, token: str) -> None:
+        """It was measured, so nothing is measured again, whatever token it was tried under."""
+        self.the_operator_works()
+        former = [name for name in GOOD if self.world.revision(name) in self.left]
+        former = [name for name in former if ("Deployment", self.world.revision(name)) in self.world.objects]
+        former = [name for name in former if (self.world.revision(name), ROWS) in self.rows]
+        if not former or not self.untouched or self.suspended():
+            return
+        before = len(self.asked)
+        self.edit_spec(former[0], token, None, None, 60, 1, resolve=False, suspend=False, checked=False, image=None)
+        self.the_operator_works()
+        assert len(self.asked) == before, "a model that has served is measured again"
 
     # -- what must always hold
 
@@ -333,15 +611,26 @@ class Life(RuleBasedStateMachine):
         if ("CreditModel", "credit") not in self.world.objects:
             return
         self.refresh()
+        quiet = 0
         for _ in range(30):
-            self.world.reconcile()
+            quiet = 0 if self.world.reconcile() or self.world.jobs(running=True) else quiet + 1
+            if quiet > 1:
+                break
             self.end_all_jobs_well()
             for name in self.world.names_of("Deployment"):
                 self.world.settle(name)
             self.refresh()
             self.world.wait(200)
-        self.world.reconcile()
+        self.the_operator_works()
         self.rests()
+        self.nothing_is_done_for_what_is_being_deleted()
+
+    def nothing_is_done_for_what_is_being_deleted(self) -> None:
+        self.world.objects["CreditModel", "credit"]["metadata"]["deletionTimestamp"] = "2026-11-01T13:00:00Z"
+        for kind, name in [key for key in self.world.objects if key[0] in ("Service", "Deployment")]:
+            self.world.delete(kind, name)
+        plan = self.world.decide()
+        assert (plan.actions, plan.status) == ((), None), "the garbage collector is worked against"
 
     def rests(self) -> None:
         assert self.world.reconcile() == 0
@@ -354,6 +643,8 @@ class Life(RuleBasedStateMachine):
         standing = {name for name in self.world.names_of("ModelApproval") if name.endswith(bundle)}
         if self.world.approval_required and f"approve-{bundle}" not in standing and found["Ready"] != "True":
             assert self.world.status["phase"] in ("AwaitingApproval", "Rejected", "Failed")
+            served = self.untouched and self.world.champion == self.world.revision(bundle) and not self.strict()
+            assert not served or self.world.status["phase"] != "AwaitingApproval", "approved when it took over"
             return
         if self.world.approval_required and f"reject-{bundle}" in standing:
             assert (found["Ready"], found["Stalled"]) == ("False", "True")
@@ -368,12 +659,22 @@ class Life(RuleBasedStateMachine):
             assert self.world.champion == self.world.revision(bundle)
 
 
-TestLife = Life.TestCase
-TestLife.settings = settings(
-    max_examples=40,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-    database=None,
-    derandomize=True,
-)
+def lives(examples: int, steps: int) -> settings:
+    slow = [HealthCheck.too_slow]
+    return settings(
+        max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=slow, database=None,
+        derandomize=True,
+    )  # fmt: skip
+
+
+class TestLife(Life.TestCase):  # type: ignore[misc, valid-type]
+    """A sample, in a few seconds."""
+
+    settings = lives(25, 20)
+
+
+@pytest.mark.full
+class TestManyLongLives(Life.TestCase):  # type: ignore[misc, valid-type]
+    """As many as a minute or two allow."""
+
+    settings = lives(400, 40)
