@@ -123,7 +123,7 @@ def test_a_part_is_closed_by_the_thread_with_a_share_of_its_own(
     assert threads
     assert set(threads) == {log._urgent.name}
     assert log.statistics() == (0, 2 * PAGE_ROWS, 0, 0)
-    log._patient.join(10)
+    log._patient.join(30)
     assert not log._patient.is_alive()
 
 

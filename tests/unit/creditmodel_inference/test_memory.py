@@ -21,26 +21,25 @@ def test_memory_goes_back_once_large_requests_are_over(
     scorer: Scorer, applicants: Callable[..., list[Row]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_back = asyncio.Event()
-    times: list[None] = []
-
-    def give_back() -> None:
-        times.append(None)
-        given_back.set()
-
-    monkeypatch.setattr("creditmodel_inference.service.give_back_memory", give_back)
-    monkeypatch.setattr("creditmodel_inference.service.IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("creditmodel_inference.service.give_back_memory", given_back.set)
     meter = Meter()
     meter.serve(scorer.contract, scorer.identity)
     service = Service(scorer, Intake(scorer.contract, 10_000), meter, None, lambda _: None)
     body = json.dumps({"applicants": applicants(1)}).encode()
+    large = body.ljust(LARGE_BYTES)
+
+    async def asked_for(request: bytes, idle_seconds: float) -> asyncio.TimerHandle | None:
+        monkeypatch.setattr("creditmodel_inference.service.IDLE_SECONDS", idle_seconds)
+        await service.score([request], None, 0.0)
+        return service._giving_back
 
     async def clients() -> None:
-        for _ in range(3):
-            await service.score([body.ljust(LARGE_BYTES)], None, 0.0)
-        assert not times, "between two of them it would have to be asked for again"
+        assert await asked_for(body, 0.0) is None
+        first = await asked_for(large, 3_600.0)
+        second = await asked_for(large, 0.0)
+        assert first is not None
+        assert first.cancelled(), "between two of them it would have to be asked for again"
         await asyncio.wait_for(given_back.wait(), 10)
-        await service.score([body], None, 0.0)
-        await asyncio.sleep(0.3)
+        assert await asked_for(body, 0.0) is second
 
     asyncio.run(clients())
-    assert len(times) == 1
