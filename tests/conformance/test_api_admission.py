@@ -49,7 +49,7 @@ def test_a_pod_waits_a_moment_for_the_account_of_a_new_namespace(apiserver: Any)
     name = f"test-{secrets.token_hex(4)}"
     apiserver.post("/api/v1/namespaces", {"metadata": {"name": name}})
     account = {"metadata": {"name": "default"}, "automountServiceAccountToken": False}
-    later = threading.Timer(0.3, apiserver.request, ("POST", f"/api/v1/namespaces/{name}/serviceaccounts", account))
+    later = threading.Timer(0.1, apiserver.request, ("POST", f"/api/v1/namespaces/{name}/serviceaccounts", account))
     later.start()  # where a controller makes the account, this comes too late
     try:
         assert made(apiserver, f"/api/v1/namespaces/{name}/pods")["serviceAccountName"] == "default"
