@@ -28,13 +28,16 @@ def pool(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both counts with sparse bins merged into one, as float64 [cells].
 
-    A bin is sparse when fewer than MIN_EXPECTED rows are expected in it in the smaller of both samples. Which bins are
-    merged depends on the reference and on the two totals and never on the current counts, so the merge chooses nothing.
+    A bin is sparse when fewer than MIN_EXPECTED rows are expected in it in the smaller of both samples, by the share
+    that it has of both together. Without drift that share says nothing of how its rows divide between the two, so the
+    merge chooses nothing; by the reference's count alone it would keep, of many small bins, those that chance had
+    filled.
     Merged bins that stay sparse together join the smallest of the others. Bins that are empty in the reference are
     among them: their own rates have exact tests. A bin in `alone` is never merged: its exact test has rejected chance.
     """
     before, after = np.asarray(reference, dtype=np.float64), np.asarray(current, dtype=np.float64)
-    expected = before * min(1.0, after.sum() / max(before.sum(), 1.0))
+    rows = max(before.sum() + after.sum(), 1.0)
+    expected = np.where(before > 0, before + after, 0.0) * min(before.sum(), after.sum()) / rows
     expected[list(alone)] = np.inf
     order = np.argsort(expected, kind="stable")
     merged = int(np.count_nonzero(expected < MIN_EXPECTED))

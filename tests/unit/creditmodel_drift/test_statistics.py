@@ -37,10 +37,19 @@ def test_a_merge_that_reaches_five_expected_rows_stands_alone() -> None:
     assert after.tolist() == [50, 40, 10]
 
 
-def test_which_bins_are_merged_does_not_depend_on_the_current_counts() -> None:
-    one, _ = pool([5000, 4900, 60, 40], [100, 0, 0, 0])
-    other, _ = pool([5000, 4900, 60, 40], [0, 0, 50, 50])
-    assert one.tolist() == other.tolist()
+def test_a_bin_that_the_reference_hardly_had_stands_alone_when_it_is_many_now() -> None:
+    before, _ = pool([10_000, 9_990, 10], [5_000, 5_000, 5_000])
+    assert before.tolist() == [10_000, 9_990, 10]
+
+
+@pytest.mark.parametrize(("before", "now"), [(5_000, 20_000), (5_000, 1_000_000), (20_000, 2_000)])
+def test_hundreds_of_small_categories_raise_no_more_alarms_than_the_level_says(before: int, now: int) -> None:
+    shares = 1 / np.arange(1, 401)
+    random = np.random.default_rng(1)
+    pairs = [[random.multinomial(rows, shares / shares.sum()) for rows in (before, now)] for _ in range(300)]
+    cells = [pool(*pair) for pair in pairs]
+    alarms = sum(psi(*pair) > psi_quantile(len(pair[0]), before, now, 0.01) for pair in cells)
+    assert alarms <= 9
 
 
 @pytest.mark.parametrize("shares", [[0.1] * 10, [0.5, 0.3, 0.1, 0.05, 0.03, 0.01, 0.005, 0.005], [0.9] + [0.01] * 10])
