@@ -46,7 +46,7 @@ def test_a_bin_that_the_reference_hardly_had_stands_alone_when_it_is_many_now() 
 def test_hundreds_of_small_categories_raise_no_more_alarms_than_the_level_says(before: int, now: int) -> None:
     shares = 1 / np.arange(1, 401)
     random = np.random.default_rng(1)
-    pairs = [[random.multinomial(rows, shares / shares.sum()) for rows in (before, now)] for _ in range(300)]
+    pairs = [[random.multinomial(rows, shares / shares.sum()).tolist() for rows in (before, now)] for _ in range(300)]
     cells = [pool(*pair) for pair in pairs]
     alarms = sum(psi(*pair) > psi_quantile(len(pair[0]), before, now, 0.01) for pair in cells)
     assert alarms <= 9
