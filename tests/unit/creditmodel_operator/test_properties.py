@@ -221,7 +221,7 @@ class Life(RuleBasedStateMachine):
 
     def took_over(self, champion: str) -> None:
         """A new champion was measured under today's retryToken, and has as many pods as the one before."""
-        if champion not in self.promoted and self.last in self.world.names_of("Deployment"):
+        if champion not in self.promoted and self.last in {None, *self.world.names_of("Deployment")}:
             token = self.token()
             missing = [gate for gate in MEASURED if (champion, gate, token) not in self.answered]
             assert not missing, f"{champion} takes over without {missing} under token {token!r}"
@@ -450,8 +450,14 @@ class Life(RuleBasedStateMachine):
             return
         self.world.wait(seconds)
         plan = self.world.decide()
-        assert not plan.actions, "there was something to do, and nothing would have woken the operator"
+        late = [action for action in plan.actions if not self.can_wait(action)]
+        assert not late, f"there was something to do, and nothing would have woken the operator: {late}"
         assert plan.status is None, "there was something to say, and nothing would have woken the operator"
+
+    def can_wait(self, action: Action) -> bool:
+        """A budget of a revision that is at zero binds nobody."""
+        cold = ("Deployment", action.name) in self.world.objects and self.world.replicas(action.name) == 0
+        return isinstance(action, Delete) and action.kind == "PodDisruptionBudget" and cold
 
     @rule(writes=st.integers(0, 4))
     def the_operator_dies_between_two_writes(self, writes: int) -> None:
@@ -477,7 +483,8 @@ class Life(RuleBasedStateMachine):
         assert former <= self.promoted, f"{former - self.promoted}: superseded, and still there"
         assert len(former) <= self.rollout("revisionHistoryLimit", 3), "more former champions than are to be kept"
         for name in former & self.left.keys():
-            over = self.world.now > self.left[name] + timedelta(seconds=self.rollout("keepPreviousSeconds", 3600))
+            last = max(self.left.values())  # the one that came after it may have come again since
+            over = self.world.now > last + timedelta(seconds=self.rollout("keepPreviousSeconds", 3600))
             assert not over or self.world.replicas(name) == 0, f"{name} is kept warm for ever"
         if champion is not None:
             assert self.world.replicas(champion) >= LEAST
@@ -528,6 +535,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(bundle=st.sampled_from(GOOD), keep=st.sampled_from([0, 60]), history=st.sampled_from([0, 1, 2]))
     def another_model_takes_over(self, bundle: str, keep: int, history: int) -> None:
+        self.somebody_decides(bundle, "Approve")
         self.edit_spec(bundle, None, None, None, keep, history, resolve=False, suspend=False, checked=True, image=None)
         self.a_good_while_passes(5, None)
 
@@ -548,8 +556,52 @@ class Life(RuleBasedStateMachine):
         self.world.wait(600)
         bundle = next(name for name in GOOD if name != self.named())
         self.another_model_takes_over(bundle, 60, 1)
-        self.world.wait(seconds - 30)
+        self.the_operator_sleeps_until_it_has_something_to_do(seconds)
         self.the_operator_works()
+
+    def asks(self, bundle: str, token: str | None = None, rows: int | None = None) -> None:
+        """An edit of spec with nothing odd about it."""
+        self.edit_spec(bundle, token, None, rows, 60, 1, resolve=False, suspend=False, checked=False, image=None)
+
+    @rule(outcome=st.sampled_from(["failed", "silent", "nonsense", "another model"]), times=st.sampled_from([1, 2, 6]))
+    def a_job_comes_to_nothing_again_and_again(self, outcome: str, times: int) -> None:
+        """It is tried again in time, though not for ever; and then it all goes well."""
+        self.asks("good1", f"t{len(self.asked)}")
+        for _ in range(times):
+            self.the_operator_works()
+            self.end_a_job(outcome, 0)
+            self.the_operator_sleeps_until_it_has_something_to_do(130)
+        self.a_good_while_passes(6, None)
+
+    @rule(bundle=st.sampled_from(GOOD), rounds=st.integers(1, 4))
+    def the_token_changes_on_the_way(self, bundle: str, rounds: int) -> None:
+        """What was measured under the one before counts only for what has served."""
+        token = len(self.asked)
+        self.asks(bundle, f"t{token}")
+        self.a_good_while_passes(rounds, 0)
+        self.the_operator_sleeps_until_it_has_something_to_do(130)
+        self.the_operator_works()
+        self.asks(bundle, f"u{token}")
+        self.a_good_while_passes(5, None)
+        assert self.world.approval_required or self.world.conditions["Stalled"] == "False", self.world.status
+
+    @rule(rows=st.sampled_from([None, 99]))
+    def more_is_asked_of_the_champion(self, rows: int | None) -> None:
+        self.another_model_takes_over("good3", 60, 1)
+        self.asks("good3", rows=rows)
+        self.a_good_while_passes(1, None)
+
+    @rule()
+    def what_has_taken_over_is_approved_for_good(self) -> None:
+        """Nobody has to keep the object of a decision."""
+        self.another_model_takes_over("good2", 60, 1)
+        before = self.world.conditions["Ready"]
+        for name in [name for name in self.world.names_of("ModelApproval") if name == f"approve-{self.named()}"]:
+            self.world.delete("ModelApproval", name)
+        self.the_operator_works()
+        assert self.suspended() or before != "True" or self.world.conditions["Ready"] == "True", (
+            "approval was withdrawn"
+        )
 
     @rule()
     def what_has_stalled_is_tried_again(self) -> None:
@@ -567,16 +619,24 @@ class Life(RuleBasedStateMachine):
     @rule(token=st.sampled_from(["a", "b", "c"]))
     def spec_goes_back_to_a_former_champion(self, token: str) -> None:
         """It was measured, so nothing is measured again, whatever token it was tried under."""
-        self.the_operator_works()
-        former = [name for name in GOOD if self.world.revision(name) in self.left]
-        former = [name for name in former if ("Deployment", self.world.revision(name)) in self.world.objects]
-        former = [name for name in former if (self.world.revision(name), ROWS) in self.rows]
-        if not former or not self.untouched or self.suspended():
+        for name in ("good1", "good2") if self.untouched else ():
+            self.another_model_takes_over(name, 60, 2)
+        if (
+            not self.untouched
+            or self.world.champion != self.world.revision("good2")
+            or not self.measured_as_now("good1")
+        ):
             return
         before = len(self.asked)
-        self.edit_spec(former[0], token, None, None, 60, 1, resolve=False, suspend=False, checked=False, image=None)
+        self.edit_spec("good1", token, None, None, 60, 1, resolve=False, suspend=False, checked=False, image=None)
         self.the_operator_works()
         assert len(self.asked) == before, "a model that has served is measured again"
+
+    def measured_as_now(self, bundle: str) -> bool:
+        """Whether it has served, and a parity Job has looked at as many rows as are asked for by default."""
+        revision = self.world.revision(bundle)
+        few = all([(r, g) for r, g, _ in self.asked.values()].count((revision, gate)) <= 3 for gate in MEASURED)
+        return revision in self.left and (revision, ROWS) in self.rows and few  # only the newest Jobs are kept
 
     # -- what must always hold
 
@@ -670,7 +730,7 @@ def lives(examples: int, steps: int) -> settings:
 class TestLife(Life.TestCase):  # type: ignore[misc, valid-type]
     """A sample, in a few seconds."""
 
-    settings = lives(25, 20)
+    settings = lives(30, 15)
 
 
 @pytest.mark.full
