@@ -94,6 +94,8 @@ class Life(RuleBasedStateMachine):
         """When former champions gave way, unless a hand was at work since."""
         self.size = 0
         """Pods that the champion should have, as far as whoever scales it says."""
+        self.good: set[str] = set()
+        """Revisions that spec has named at some time, and that are no bad ones."""
         self.made: set[str] = set()
         """uids of Deployments."""
         self.untouched = True
@@ -109,8 +111,7 @@ class Life(RuleBasedStateMachine):
         self.sizes_hold(champion, action)
         assert not self.suspended() or remembers(action), f"written while suspended: {action}"
         if champion is not None and not self.suspended():
-            good = {self.world.revision(name) for name in GOOD}
-            assert champion in good, f"{champion} takes requests, and is no good"
+            assert champion in self.good, f"{champion} takes requests, and is no good"
             missing = {gate for gate in MEASURED if (champion, gate) not in self.passed}
             assert not missing, f"{champion} takes requests, and nothing has ever measured {missing}"
             assert champion in self.lenient, f"{champion} takes requests, and never kept the limits"
@@ -136,7 +137,7 @@ class Life(RuleBasedStateMachine):
         revision, attempt = self.world.revision(bundle), int(action.name.rsplit("-", 1)[1])
         before = {other for other in MEASURED[: MEASURED.index(gate)] if (revision, other) not in self.passed}
         assert not before, f"{gate} is measured before {before}"
-        assert gate != "benchmark" or (bundle in GOOD and not self.strict()), "measured after a gate that it fails"
+        assert gate != "benchmark" or (bundle not in BAD and not self.strict()), "measured after a gate that it fails"
         assert attempt <= ATTEMPTS, f"attempt {attempt}"
         earlier = self.world.objects.get(("Job", f"{action.name.rsplit('-', 1)[0]}-{attempt - 1}"))
         if earlier is not None and "status" in earlier:  # else it never started
@@ -265,6 +266,7 @@ class Life(RuleBasedStateMachine):
         self.world.approval_required = guarded
         self.world.spec(bundle)
         self.lenient.add(self.world.revision(bundle))
+        self.good |= set() if bundle in BAD else {self.world.revision(bundle)}
         self.somebody_decides(bundle, "Approve")
         self.a_good_while_passes(4, None)
 
@@ -307,6 +309,7 @@ class Life(RuleBasedStateMachine):
         sections["model"] |= {"digest": None} if resolve else {}
         self.world.spec(bundle, **sections)
         self.lenient |= set() if self.strict() else {self.world.revision(bundle)}
+        self.good |= set() if bundle in BAD else {self.world.revision(bundle)}
 
     def strict(self) -> bool:
         """Whether spec has a limit that no model keeps."""
@@ -539,16 +542,36 @@ class Life(RuleBasedStateMachine):
         self.edit_spec(bundle, None, None, None, keep, history, resolve=False, suspend=False, checked=True, image=None)
         self.a_good_while_passes(5, None)
 
-    @rule(bundle=st.sampled_from(GOOD), half=st.integers(1, 4), bundle2=st.sampled_from(GOOD))
-    def a_model_is_superseded_on_its_way(self, bundle: str, half: int, bundle2: str) -> None:
+    def fresh(self) -> str:
+        """A good model that has not been seen yet, and that may take over."""
+        bundle = f"fresh{len(self.good)}"
+        self.somebody_decides(bundle, "Approve")
+        return bundle
+
+    @rule(half=st.integers(1, 4), bundle=st.sampled_from(GOOD))
+    def a_model_is_superseded_on_its_way(self, half: int, bundle: str) -> None:
         """Gates and pods get as far as they get, and then spec names another."""
-        self.edit_spec(bundle, None, None, None, 60, 1, resolve=False, suspend=False, checked=False, image=None)
+        self.asks(self.fresh())
         for _ in range(half):
             self.the_operator_works()
             self.end_all_jobs_well()
         self.the_operator_works()
-        self.edit_spec(bundle2, None, None, None, 60, 1, resolve=False, suspend=False, checked=False, image=None)
+        self.asks(bundle)
         self.the_operator_works()
+
+    @rule()
+    def settings_change_when_the_pods_are_ready(self) -> None:
+        """Pods of the old settings are no reason to take over."""
+        bundle = self.fresh()
+        self.asks(bundle)
+        self.a_good_while_passes(3, 0)
+        name = self.world.revision(bundle)
+        if name not in self.world.names_of("Deployment") or name == self.world.champion:
+            return
+        self.world.settle(name)
+        self.edit_spec(bundle, None, None, None, 60, 1, resolve=False, suspend=False, checked=False, image="other")
+        self.the_operator_works()
+        assert self.world.champion != name, "pods of other settings than spec's have taken over"
 
     @rule(seconds=st.sampled_from([30, 59, 61]))
     def a_successor_takes_over_and_time_passes(self, seconds: int) -> None:
@@ -573,10 +596,10 @@ class Life(RuleBasedStateMachine):
             self.the_operator_sleeps_until_it_has_something_to_do(130)
         self.a_good_while_passes(6, None)
 
-    @rule(bundle=st.sampled_from(GOOD), rounds=st.integers(1, 4))
-    def the_token_changes_on_the_way(self, bundle: str, rounds: int) -> None:
-        """What was measured under the one before counts only for what has served."""
-        token = len(self.asked)
+    @rule(rounds=st.integers(1, 4))
+    def the_token_changes_on_the_way(self, rounds: int) -> None:
+        """What was measured under the one before counts only for what has served, and what failed may be tried."""
+        bundle, token = self.fresh(), len(self.asked)
         self.asks(bundle, f"t{token}")
         self.a_good_while_passes(rounds, 0)
         self.the_operator_sleeps_until_it_has_something_to_do(130)
