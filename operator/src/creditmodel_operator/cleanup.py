@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from creditmodel_operator import names
 from creditmodel_operator.evaluate import Evaluation
@@ -39,7 +40,8 @@ def obsolete_jobs(fleet: Fleet, evaluation: Evaluation, observed: Observed) -> I
             groups[job.gate, digest].append(job)
         else:
             superseded.append(job)
-    yield from (_delete(job) for jobs in groups.values() for job in jobs[KEPT_PER_GATE:])
+    for jobs in groups.values():  # what failed since does not push out what was measured: a switch back asks for it
+        yield from (_delete(job) for job in sorted(jobs, key=_came_to_nothing)[KEPT_PER_GATE:])
     yield from (_delete(job) for job in superseded[KEPT_SUPERSEDED:])
 
 
@@ -51,11 +53,21 @@ def _current(evaluation: Evaluation) -> set[str]:
 
 def _digest(job: Job) -> str:
     """The model that the Job is about: as it was asked for, or as the artifact gate resolved it."""
-    notes = job.meta.annotations
+    return str(job.meta.annotations.get(names.DIGEST) or _said(job).get("digest") or "")
+
+
+def _came_to_nothing(job: Job) -> bool:
+    said = _said(job)
+    return not said or "error" in said
+
+
+def _said(job: Job) -> Mapping[str, Any]:
+    """What the Job is on record with: a measurement, or how it failed. Empty where neither can be read."""
     try:
-        return str(notes.get(names.DIGEST) or json.loads(notes.get(names.MEASUREMENT, "{}")).get("digest") or "")
-    except (ValueError, AttributeError):
-        return ""
+        said = json.loads(job.meta.annotations.get(names.MEASUREMENT, "{}"))
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _delete(job: Job) -> Delete:

@@ -344,9 +344,9 @@ class _Pass:
         return Rollout(stage, traffic, since, message, done, self._look_again(champion), settled, trouble)
 
     def _look_again(self, champion: Revision | None) -> datetime | None:
-        """When the next former champion goes cold."""
+        """When the next former champion goes cold; one that is at zero already still has its disruption budget."""
         former = (live for live in self.fleet.promoted if champion is None or live.name != champion.name)
-        times = (self._warm_until(live) for live in former if live.deployment.desired > 0)
+        times = (self._warm_until(live) for live in former)
         return min((at for at in times if at > self.now), default=None)
 
 

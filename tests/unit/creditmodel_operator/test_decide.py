@@ -293,6 +293,34 @@ def test_setting_spec_back_switches_back_at_once_without_a_job(world: World) -> 
     assert {job["metadata"]["name"] for job in world.jobs()} == jobs
 
 
+def test_measurements_that_failed_since_do_not_cost_a_model_the_one_that_it_passed(world: World) -> None:
+    world.promote("v1")
+    for token in "abcde":
+        world.wait(1)
+        world.spec("v1", rollout={"retryToken": token})
+        world.reconcile()
+        (job,) = world.jobs(running=True)
+        world.end_job(job, "", complete=False)
+        world.reconcile()
+    world.spec("v1")
+    world.reconcile()
+    assert not world.jobs(running=True)
+    assert world.conditions["Ready"] == "True"
+
+
+def test_a_former_champion_at_zero_loses_its_disruption_budget_when_its_warm_time_ends(world: World) -> None:
+    rollout = {"keepPreviousSeconds": 100}
+    v1, v2 = (world.promote(name, rollout=rollout) for name in ("v1", "v2"))
+    world.hand_edit("Deployment", v1, lambda live: live["spec"].update(replicas=0))
+    world.reconcile()
+    assert world.names_of("PodDisruptionBudget") == {v1, v2}
+    look_again = world.decide().look_again
+    assert look_again is not None
+    world.now = look_again
+    world.reconcile()
+    assert world.names_of("PodDisruptionBudget") == {v2}
+
+
 def test_setting_spec_back_is_instant_under_another_retry_token_and_another_jobs_image(world: World) -> None:
     v1 = world.promote("v1")
     world.promote("v2", rollout={"retryToken": "second"})
