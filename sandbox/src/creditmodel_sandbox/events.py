@@ -69,6 +69,12 @@ class Recorder:
             if self._task is None or self._task.done():
                 self._task = asyncio.get_running_loop().create_task(self._write_all())
 
+    async def stop(self) -> None:
+        """Write no more: to be awaited before the client is closed."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
     def _body(self, source: str, obj: Obj, kind: str, reason: str, message: str, field_path: str) -> dict[str, Any]:
         return {
             "apiVersion": "v1",

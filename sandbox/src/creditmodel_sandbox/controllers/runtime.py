@@ -282,6 +282,7 @@ class Runtime:
         finally:
             for _, task in self._informers.values():
                 task.cancel()
+            await self._recorder.stop()
 
     async def _synced(self) -> None:
         """Controllers decide on complete lists only; an odd resource that cannot be listed holds up nobody for long."""
