@@ -107,7 +107,7 @@ def _add_log_arguments(parser: argparse.ArgumentParser) -> None:
     logs = parser.add_argument_group("logs")
     logs.add_argument("--scoring-log", metavar="URI", help="directory for Parquet parts of every decision")
     logs.add_argument("--scoring-log-seconds", type=_positive, default=10.0, help="between parts (default: 10)")
-    logs.add_argument("--scoring-log-rows", type=_whole(1, 2**31), default=100_000, help="in a part at most, about")
+    logs.add_argument("--scoring-log-rows", type=_whole(1, 2**31), default=32_768, help="in a part at most, about")
     logs.add_argument("--scoring-log-sample-rate", type=_share, default=1.0, help="share of requests (default: 1)")
     logs.add_argument("--access-log", action="store_true", help="log each request to score")
     logs.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")

@@ -31,7 +31,7 @@ class LogSettings:
 
     uri: str
     seconds: float = 10.0
-    rows: int = 100_000
+    rows: int = 32_768
     sample_rate: float = 1.0
 
 
