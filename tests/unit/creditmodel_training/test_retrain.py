@@ -19,7 +19,7 @@ from creditmodel_bundle.documents import Evaluation
 from creditmodel_bundle.measurement import Failure, Training, parse
 from creditmodel_bundle.storage import Bundle, fetch
 from creditmodel_training.cli.train import main
-from creditmodel_training.data import uci
+from creditmodel_training.data import TEXT, uci
 from creditmodel_training.outcomes import Outcomes
 from creditmodel_training.prepare import HOLDOUT, TRAIN, VALIDATION, prepare
 from creditmodel_training.retrain import gather
@@ -210,23 +210,29 @@ def test_rows_with_an_error_and_parts_that_are_no_table_are_left_out_and_named(
     write_log(few, scored.set_column(scored.column_names.index("_error"), "_error", errors))
     (few / "log" / "part-bad.parquet").write_bytes(b"PAR1 nothing")
     pq.write_table(pa.table({"x": [1]}), few / "log" / "part-foreign.parquet")
+    (few / "log" / "part-cut.csv.gz").write_bytes(b"\x1f\x8b nothing")
     (few / "log" / ".partial.parquet").write_bytes(b"")
     gathered_text = gathered(few, bundle)
     assert gathered_text == f"{ROWS - 100} labelled, 0 left out"
-    assert "part-bad.parquet was left out" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "part-bad.parquet was left out" in told
+    assert "part-cut.csv.gz cannot be unpacked as gzip" in told
 
 
-def test_csv_serves_as_well(few: Path, bundle: Bundle, scored: pa.Table) -> None:
+@pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".csv", ";"), (".csv.gz", "\t"), (".csv.zst", ",")])
+def test_text_serves_as_well(few: Path, bundle: Bundle, scored: pa.Table, suffix: str, delimiter: str) -> None:
     shutil.rmtree(few / "log")
     (few / "log").mkdir()
-    pyarrow.csv.write_csv(scored.drop_columns(["_truth"]), few / "log" / "scores.csv")
+    with pa.output_stream(few / "log" / f"scores{suffix}", compression=TEXT[suffix]) as file:
+        options = pyarrow.csv.WriteOptions(delimiter=delimiter)
+        pyarrow.csv.write_csv(scored.drop_columns(["_truth"]), file, options)
     assert gathered(few, bundle) == f"{ROWS} labelled, 0 left out"
 
 
 @pytest.mark.parametrize(
     ("break_it", "code", "reason", "message"),
     [
-        ("no labels", 2, "DataError", "no .parquet or .csv file with labels"),
+        ("no labels", 2, "DataError", "no .parquet, .csv, .csv.gz, .csv.zst file with labels"),
         ("labels without key", 2, "DataError", "labels need the column '_request_id'"),
         ("few labels", 2, "DataError", "labelled applicants are too few"),
         ("no bundle", 75, "Unreachable", "manifest.json"),

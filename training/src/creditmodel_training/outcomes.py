@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from creditmodel_bundle.errors import BundleError
 from creditmodel_bundle.storage import filesystem
-from creditmodel_training.data import NULL_WORDS, plain
+from creditmodel_training.data import TEXT, plain, read_text
 from creditmodel_training.errors import DataError, DataUnreachable
 
 __all__ = ["KEY", "Outcomes", "read_outcomes"]
@@ -29,7 +28,7 @@ KEY = ("_request_id", "_row")
 SLACK = timedelta(days=1)
 """A part is filed under the day it was written, which may be after midnight for a row scored before."""
 _ROWS_AT_ONCE = 250_000
-_SUFFIXES = (".parquet", ".csv")
+_SUFFIXES = (".parquet", *TEXT)
 _DAY = re.compile(r"/date=(\d{4}-\d{2}-\d{2})/")
 
 
@@ -75,7 +74,7 @@ def _labels(uri: str) -> pa.Table:
     """One label of each row: the newest."""
     source, paths = _find(uri, (None, None))
     if not paths:
-        raise DataError(f"{uri} has no .parquet or .csv file with labels")
+        raise DataError(f"{uri} has no {', '.join(_SUFFIXES)} file with labels")
     parts = [_read(source, path, [*KEY, "_label", "_observed"]) for path in paths]
     for part, path in zip(parts, paths, strict=True):
         if absent := [name for name in (*KEY, "_label") if name not in part.column_names]:
@@ -179,11 +178,10 @@ def _wanted(path: str, scored: tuple[datetime | None, datetime | None]) -> bool:
 def _read(source: Any, path: str, wanted: Sequence[str]) -> pa.Table:
     """The wanted columns of a file, as far as it has them. Raises ArrowException for a file that is no table."""
     try:
+        if path.endswith(tuple(TEXT)):
+            table = read_text(lambda: source.open(path, "rb"), path)
+            return _text_times(table.select([name for name in wanted if name in table.column_names]))
         with source.open(path, "rb") as file:
-            if path.endswith(".csv"):
-                options = pyarrow.csv.ConvertOptions(null_values=NULL_WORDS, strings_can_be_null=True)
-                table = pyarrow.csv.read_csv(file, convert_options=options)
-                return _text_times(table.select([name for name in wanted if name in table.column_names]))
             parquet = pq.ParquetFile(file)
             return parquet.read([name for name in wanted if name in parquet.schema_arrow.names])
     except pa.ArrowException:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,9 +18,12 @@ from creditmodel_training.data import uci
 from creditmodel_training.errors import DataError
 from creditmodel_training.schema import Schema
 
-__all__ = ["NULL_WORDS", "Source", "named", "names", "open_source", "plain", "read_table"]
+__all__ = ["TEXT", "Source", "named", "names", "open_source", "plain", "read_table", "read_text"]
 
 NULL_WORDS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+
+TEXT = {".csv": None, ".csv.gz": "gzip", ".csv.zst": "zstd"}
+"""Text files by the end of their name, and how they are compressed."""
 
 DELIMITERS = ",;\t|"
 """A CSV file's is the one that its header has most of."""
@@ -50,7 +56,7 @@ def named(name: str) -> Source:
 def open_source(data: str) -> Source:
     """The data set or the file that --data names. Raises DataError."""
     path = Path(data)
-    if path.suffix.lower() in (".csv", ".parquet", ".pq") or path.exists():
+    if path.name.lower().endswith((*TEXT, ".parquet", ".pq")) or path.exists():
         return Source(path.name, read_table(path), None)
     return named(data)
 
@@ -100,29 +106,51 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _read(path: Path) -> pa.Table:
-    if path.suffix.lower() == ".csv":
-        return _read_csv(path)
+    if path.name.lower().endswith(tuple(TEXT)):
+        return read_text(lambda: path.open("rb"), str(path))
     if path.suffix.lower() in (".parquet", ".pq"):
         return pq.read_table(path)
-    raise DataError(f"{path}: data is a .csv or .parquet file")
+    raise DataError(f"{path}: data is a .csv or .parquet file, or text compressed as .csv.gz or .csv.zst")
 
 
-def _read_csv(path: Path) -> pa.Table:
+def read_text(opened: Callable[[], IO[bytes]], name: str) -> pa.Table:
+    """The table in a text file, by any usual delimiter, compressed as its name says.
+
+    `opened` opens it, from the beginning each time. Raises DataError for what is no text in UTF-8, ArrowException for
+    what is no table, OSError where it cannot be read.
+    """
+    compression = next(compression for suffix, compression in TEXT.items() if name.lower().endswith(suffix))
+    if compression is None:
+        return _read_plain_text(opened, name)
+    with opened() as file:
+        packed = file.read()
+    try:
+        return _read_plain_text(lambda: _unpacked(packed, compression), name)
+    except OSError as e:
+        raise DataError(f"{name} cannot be unpacked as {compression}: {e}") from e
+
+
+def _unpacked(packed: bytes, compression: str) -> IO[bytes]:
+    return io.BufferedReader(pa.CompressedInputStream(pa.BufferReader(packed), compression))
+
+
+def _read_plain_text(opened: Callable[[], IO[bytes]], name: str) -> pa.Table:
+    with opened() as text:
+        delimiter = _delimiter(text.readline(1 << 20), name)
     convert = pyarrow.csv.ConvertOptions(null_values=NULL_WORDS, strings_can_be_null=True)
-    parse = pyarrow.csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True)
-    table = pyarrow.csv.read_csv(path, convert_options=convert, parse_options=parse)
+    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    with opened() as text:
+        table = pyarrow.csv.read_csv(text, convert_options=convert, parse_options=parse)
     for field in table.schema:
         if pa.types.is_binary(field.type):  # what Arrow takes text for that does not decode
-            raise DataError(f"{path}: column {field.name!r} {_NOT_UTF8}")
+            raise DataError(f"{name}: column {field.name!r} {_NOT_UTF8}")
     return table
 
 
-def _delimiter(path: Path) -> str:
-    with path.open("rb") as file:
-        header = file.readline(1 << 20)
+def _delimiter(header: bytes, name: str) -> str:
     try:
         if header.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise DataError(f"{path} is UTF-16; save it as UTF-8")
+            raise DataError(f"{name} is UTF-16; save it as UTF-8")
         return max(DELIMITERS, key=header.decode("utf-8").count)
     except UnicodeDecodeError as e:
-        raise DataError(f"{path}: its header {_NOT_UTF8}") from e
+        raise DataError(f"{name}: its header {_NOT_UTF8}") from e
