@@ -88,6 +88,7 @@ class Life(RuleBasedStateMachine):
         """Job to revision, gate and retryToken that it was made for."""
         self.answered: set[tuple[str, str, str]] = set()
         """The same, of those that have measured a good model."""
+        self.tokens = 0
         self.promoted: set[str] = set()
         """Revisions that have taken over at some time."""
         self.left: dict[str, datetime] = {}
@@ -432,6 +433,8 @@ class Life(RuleBasedStateMachine):
             self.world.watcher = self.after_write
             self.left.clear()
             assert self.world.champion != "x" or self.suspended(), f"not put back onto {before} by the first write"
+            if (champion := self.world.champion) not in (None, "x"):  # what spec names may have become ready meanwhile
+                self.promoted.add(champion)
             self.refresh()
 
     @rule()
@@ -536,6 +539,11 @@ class Life(RuleBasedStateMachine):
         self.edit_spec(bundle, None, None, None, keep, history, resolve=False, suspend=False, checked=True, image=None)
         self.a_good_while_passes(5, None)
 
+    def new_token(self) -> str:
+        """A retryToken that has not been used yet."""
+        self.tokens += 1
+        return f"t{self.tokens}"
+
     def fresh(self) -> str:
         """A good model that has not been seen yet, and that may take over."""
         bundle = f"fresh{len(self.good)}"
@@ -583,7 +591,7 @@ class Life(RuleBasedStateMachine):
     @rule(outcome=st.sampled_from(["failed", "silent", "nonsense", "another model"]), times=st.sampled_from([1, 2, 6]))
     def a_job_comes_to_nothing_again_and_again(self, outcome: str, times: int) -> None:
         """It is tried again in time, though not for ever; and then it all goes well."""
-        self.asks("good1", f"t{len(self.asked)}")
+        self.asks("good1", self.new_token())
         for _ in range(times):
             self.the_operator_works()
             self.end_a_job(outcome, 0)
@@ -593,12 +601,12 @@ class Life(RuleBasedStateMachine):
     @rule(rounds=st.integers(1, 4))
     def the_token_changes_on_the_way(self, rounds: int) -> None:
         """What was measured under the one before counts only for what has served, and what failed may be tried."""
-        bundle, token = self.fresh(), len(self.asked)
-        self.asks(bundle, f"t{token}")
+        bundle = self.fresh()
+        self.asks(bundle, self.new_token())
         self.a_good_while_passes(rounds, 0)
         self.the_operator_sleeps_until_it_has_something_to_do(130)
         self.the_operator_works()
-        self.asks(bundle, f"u{token}")
+        self.asks(bundle, self.new_token())
         self.a_good_while_passes(5, None)
         assert self.world.approval_required or self.world.conditions["Stalled"] == "False", self.world.status
 
@@ -628,8 +636,9 @@ class Life(RuleBasedStateMachine):
             return
         if f"reject-{self.named()}" in self.world.names_of("ModelApproval"):
             return
-        token = f"t{len(self.asked)}"
-        self.edit_spec(self.named(), token, None, None, 60, 1, resolve=False, suspend=False, checked=False, image=None)
+        self.edit_spec(
+            self.named(), self.new_token(), None, None, 60, 1, resolve=False, suspend=False, checked=False, image=None
+        )
         self.the_operator_works()
         assert self.world.conditions["Stalled"] == "False", "a new retryToken, and nothing is tried"
 
