@@ -2,6 +2,9 @@
 
 Quantile edges collapse on zero-inflated columns and then read no drift at all, so a value that holds at least one
 bin's share of the rows is a bin of its own (a point mass), and quantiles cut only the rest.
+
+Numbers are compared as float32, which is how the graph reads them: 3.9 from JSON, 3.9 from a float32 column and the
+3.9000000953674316 that training saw are one value to the model, and so one point to the check.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from ctypes import c_float
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
@@ -21,6 +25,8 @@ __all__ = ["BinTable", "CategoryBins", "NumberBins", "freeze_categories", "freez
 
 BINS = 10
 """Bins that a column is cut into, point masses included: the credit industry's deciles."""
+
+_FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 
 
 class NumberBins(Document):
@@ -59,12 +65,13 @@ class NumberBins(Document):
         """The bin of a value; None and NaN are missing."""
         if value is None or math.isnan(value):
             return self.missing
-        if (self.minimum is not None and value < self.minimum) or (self.maximum is not None and value > self.maximum):
+        seen = _seen(value)
+        if not _within(seen, self.minimum, self.maximum):
             return self.out_of_range
-        at = bisect_left(self.points, value)
-        if at < len(self.points) and self.points[at] == value:
+        at = bisect_left(self.points, seen, key=_seen)
+        if at < len(self.points) and _seen(self.points[at]) == seen:
             return at
-        return len(self.points) + bisect_left(self.edges, value)
+        return len(self.points) + bisect_left(self.edges, seen, key=_seen)
 
     def labels(self) -> list[str]:
         """A reader's name for each bin, in the order of `counts`."""
@@ -118,15 +125,8 @@ def freeze_numbers(
     values: Iterable[float | None], minimum: float | None = None, maximum: float | None = None, bins: int = BINS
 ) -> NumberBins:
     """Cut a reference column into at most about `bins` bins and count its rows in them."""
-    column = list(values)
-    inside = sorted(
-        value
-        for value in column
-        if value is not None
-        and not math.isnan(value)
-        and (minimum is None or value >= minimum)
-        and (maximum is None or value <= maximum)
-    )
+    column = [None if value is None or math.isnan(value) else _seen(value) for value in values]
+    inside = sorted(value for value in column if value is not None and _within(value, minimum, maximum))
     frequency = Counter(inside)
     if len(frequency) <= bins:
         points = sorted(frequency)
@@ -143,6 +143,16 @@ def freeze_categories(values: Iterable[str | int | None], categories: Sequence[s
     """Count a reference column's rows per category of the contract."""
     table = CategoryBins(values=list(categories), counts=[0] * (len(categories) + 2))
     return table.model_copy(update={"counts": _count((table.index(value) for value in values), len(table.counts))})
+
+
+def _seen(value: float) -> float:
+    """A number as the graph reads it; one beyond float32 is the largest or smallest of it."""
+    return max(-_FLOAT32_MAX, min(_FLOAT32_MAX, c_float(value).value))
+
+
+def _within(seen: float, minimum: float | None, maximum: float | None) -> bool:
+    """Whether a number that the graph reads so lies in the range; the range is read alike."""
+    return (minimum is None or seen >= _seen(minimum)) and (maximum is None or seen <= _seen(maximum))
 
 
 def _quantile_edges(ordered: list[float], cuts: int) -> list[float]:

@@ -5,6 +5,9 @@ That was measured faster than numbering each row's bin and grouping by it, and t
 however many rows stream past. Nothing here is special to one engine: each condition is a comparison, each count a
 conditional sum, and NaN sorts above every number as in DuckDB, Spark and PostgreSQL. So a missing number becomes NaN
 before it is compared: without nulls and dictionaries a comparison takes half the time.
+
+Bins compare float32 numbers, and columns have more digits. What is compared here is the column as it is, with the first
+or last number that the graph reads like the bin's: rounding every row would cost more than counting it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
+
+import numpy as np
 
 from creditmodel_bundle.bins import CategoryBins, NumberBins
 from creditmodel_drift.baseline import Column
@@ -25,6 +30,7 @@ Physical = Literal["integer", "number", "text", "boolean", "wrong", "absent"]
 _INFINITY = "CAST('infinity' AS DOUBLE)"
 _NAN = "CAST('NaN' AS DOUBLE)"
 _EXACT_INTEGERS = 2**53
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _BOOLEANS = frozenset(("true", "false"))
 """How a contract writes them; a CSV file may write True or TRUE."""
 
@@ -88,7 +94,7 @@ def _inside(table: NumberBins, hits: Sequence[int]) -> list[int]:
     edges = [min(max(hit, below), within) for hit in hits[2 + len(points) :]]
     intervals = [after - before for before, after in pairwise([below, *edges, within])]
     for point, count in zip(table.points, points, strict=True):
-        intervals[sum(edge < point for edge in table.edges)] -= count
+        intervals[sum(bool(np.float32(edge) < np.float32(point)) for edge in table.edges)] -= count
     return [*points, *intervals]
 
 
@@ -97,15 +103,36 @@ def _comparisons(value: str, table: NumberBins, integers: bool) -> Iterator[str]
 
     Stored integers are compared with integers: a value is at most 3.7 where it is at most 3.
     """
-    yield "FALSE" if table.minimum is None else f"{value} < {_number(table.minimum, integers, math.ceil)}"
-    highest = math.inf if table.maximum is None else table.maximum
+    yield "FALSE" if table.minimum is None else f"{value} < {_first(table.minimum, integers)}"
     # Beside an infinity every integer would be made a floating-point number first.
-    unbounded = integers and highest == math.inf
-    yield f"{value} IS NOT NULL" if unbounded else f"{value} <= {_number(highest, integers, math.floor)}"
+    unbounded = integers and table.maximum is None
+    highest = math.inf if table.maximum is None else table.maximum
+    yield f"{value} IS NOT NULL" if unbounded else f"{value} <= {_last(highest, integers)}"
     for point in table.points:
-        yield f"{value} = {_number(point, integers and point.is_integer(), math.floor)}"
+        first, last = _first(point, integers), _last(point, integers)
+        yield f"{value} = {first}" if first == last else f"{value} BETWEEN {first} AND {last}"
     for edge in table.edges:
-        yield f"{value} <= {_number(edge, integers, math.floor)}"
+        yield f"{value} <= {_last(edge, integers)}"
+
+
+def _first(value: float, integers: bool) -> str:
+    """The smallest number that the graph reads like this one, in SQL."""
+    return _number(_outermost(value, -math.inf), integers, math.ceil)
+
+
+def _last(value: float, integers: bool) -> str:
+    """The largest number that the graph reads like this one, in SQL."""
+    return _number(_outermost(value, math.inf), integers, math.floor)
+
+
+def _outermost(value: float, towards: float) -> float:
+    """The last number in a direction that float32 rounds as it rounds `value`; all beyond float32 are as its ends."""
+    seen = np.float32(max(-_FLOAT32_MAX, min(_FLOAT32_MAX, value)))
+    if seen == math.copysign(_FLOAT32_MAX, towards):
+        return towards
+    half_way = (float(seen) + float(np.nextafter(seen, np.float32(towards)))) / 2
+    # Numbers half-way go to the neighbour whose last bit is even.
+    return half_way if np.float32(half_way) == seen else math.nextafter(half_way, float(seen))
 
 
 def _is_converted(column: Column, physical: Physical) -> bool:
@@ -130,8 +157,8 @@ def _category(value: str | int, column: Column) -> str:
 
 def _number(value: float, integers: bool, rounded: Callable[[float], int]) -> str:
     """A number in SQL that is exactly this one: a bare 0.1 would be a decimal."""
-    if value == math.inf:
-        return _INFINITY
+    if math.isinf(value):
+        return _INFINITY if value > 0 else f"-{_INFINITY}"
     if integers and abs(value) < _EXACT_INTEGERS:
         return str(rounded(value))
     return f"{value:.17e}"

@@ -88,16 +88,17 @@ def _binning(feature: Feature, table: NumberBins | CategoryBins) -> Callable[[Va
 
 
 def _number_binning(table: NumberBins) -> Callable[[Values], NDArray[np.intp]]:
-    # An infinity after the last point: no value within float32 equals it.
-    points, edges = np.array([*table.points, np.inf]), np.array(table.edges)
-    low = -np.inf if table.minimum is None else table.minimum
-    high = np.inf if table.maximum is None else table.maximum
+    # Bins compare what the graph reads. An infinity after the last point: no value within float32 equals it.
+    points, edges = np.array([*table.points, np.inf], np.float32), np.array(table.edges, np.float32)
+    low = np.float32(-np.inf if table.minimum is None else table.minimum)
+    high = np.float32(np.inf if table.maximum is None else table.maximum)
 
     def place(values: Values) -> NDArray[np.intp]:
-        at = np.searchsorted(points, values)
-        is_point = points[np.minimum(at, len(points) - 1)] == values
-        found = np.where(is_point, at, len(table.points) + np.searchsorted(edges, values))
-        inside = np.where((values < low) | (values > high), table.out_of_range, found)
-        return np.where(np.isnan(values), table.missing, inside)
+        seen = values.astype(np.float32)
+        at = np.searchsorted(points, seen)
+        is_point = points[np.minimum(at, len(points) - 1)] == seen
+        found = np.where(is_point, at, len(table.points) + np.searchsorted(edges, seen))
+        inside = np.where((seen < low) | (seen > high), table.out_of_range, found)
+        return np.where(np.isnan(seen), table.missing, inside)
 
     return place

@@ -45,12 +45,16 @@ def numbers(points: list[float], edges: list[float], low: float | None = None, h
     )
 
 
+TENTHS = np.float32([0.1, 0.7, 3.9, 10.6]).tolist()
+
 TABLES = {
+    "decimals as training sees them": numbers(TENTHS, np.float32([0.2, 0.3, 4.3]).tolist(), 0.1, 10.6),
     "points within, on and beside edges": numbers([-1.0, 0.0, 2.5], [-0.5, 0.0, 1.0, 3.0], -2.0, 4.0),
     "no range": numbers([0.0], [0.1, 0.2, 0.30000000000000004]),
     "no bins but the whole": numbers([], [], 0, 1),
     "points alone": numbers([0.0, 1.0, 2.0], []),
     "edges outside the range": numbers([], [-5.0, 0.0, 9.0], -1.0, 1.0),
+    "the ends of float32": numbers(np.float32([-3.4028235e38, 3.4028235e38]).tolist(), [0.0]),
     "fractional range": numbers([1.0], [0.5, 1.5], 0.25, 2.75),
 }
 VALUES = [
@@ -73,6 +77,7 @@ VALUES = [
     3.0,
 ]
 VALUES += [4.0, 4.000000001, 9.0, 1e8, 1e30, math.inf]
+VALUES += [-1e300, 1e300, 3.4028235e38, 0.7, 3.9, 4.3, 10.6, *TENTHS, 0.1 - 2e-9, 0.1 + 1e-8, 3.9 + 1e-6, 10.6 + 1e-6]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -82,7 +87,8 @@ def test_numbers_fall_into_the_bins_that_the_rule_gives(
 ) -> None:
     finite = [v for v in VALUES if abs(v) < 100]
     if pa.types.is_floating(stored):
-        raw: list[Any] = [*np.array(VALUES, stored.to_pandas_dtype()).tolist(), math.nan, None, None]
+        in_range = [v for v in VALUES if stored == pa.float64() or abs(v) != 1e300]
+        raw: list[Any] = [*np.array(in_range, stored.to_pandas_dtype()).tolist(), math.nan, None, None]
     else:
         raw = [*(int(v) for v in finite), None]
     column = pa.array(raw, stored)
@@ -96,6 +102,29 @@ def test_a_real_column_counts_into_its_own_frozen_bins_exactly(seed: int, counte
     random = np.random.default_rng(seed)
     values = np.round(np.exp(random.normal(size=3_000)) * (random.random(3_000) > 0.4), seed)
     table = freeze_numbers(values.tolist(), 0, 20)
+    pq.write_table(pa.table({"x": values}), tmp_path / "x.parquet")
+    assert counted(tmp_path / "x.parquet", table) == table.counts
+
+
+@pytest.mark.parametrize("stored", [pa.float64(), pa.float32()])
+def test_decimals_fall_into_the_bins_that_training_froze_of_them(
+    stored: pa.DataType, counted: Count, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).choice([1.8, 2.0, 3.1, 3.2, 3.6, 3.9, 4.3, 5.3, 8.9, 10.6, 11.1, 11.99], 2_000)
+    for table in (
+        freeze_numbers(values.astype(np.float32).tolist(), 1.8, 11.99),
+        freeze_numbers(values.tolist(), 1.8, 11.99),
+    ):
+        pq.write_table(pa.table({"x": pa.array(values).cast(stored)}), tmp_path / "x.parquet")
+        assert counted(tmp_path / "x.parquet", table) == table.counts
+        assert table.counts[-2:] == [0, 0]
+
+
+def test_integers_that_float32_rounds_fall_into_the_bins_that_training_froze_of_them(
+    counted: Count, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).choice(np.arange(20_000_001, 20_000_013), 2_000)
+    table = freeze_numbers(values.astype(np.float32).tolist())
     pq.write_table(pa.table({"x": values}), tmp_path / "x.parquet")
     assert counted(tmp_path / "x.parquet", table) == table.counts
 

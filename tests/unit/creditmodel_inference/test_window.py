@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from creditmodel_bundle.bins import NumberBins
 from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.encoder import Encoder
 from creditmodel_inference.meter import Meter
@@ -41,6 +42,17 @@ def test_a_point_an_edge_and_what_is_out_of_range_have_their_bins(contract: Cont
         if table.kind == "number":
             values = [*table.points, *table.edges, -2e38, 2e38, 0.0, np.nan]
             assert window._bins[index](np.array(values)).tolist() == [table.index(value) for value in values]
+
+
+def test_a_decimal_that_float32_cannot_hold_falls_into_the_bin_that_training_froze_of_it(contract: Contract) -> None:
+    index, feature = next((i, f) for i, f in enumerate(contract.features) if f.dtype == "number")
+    values = [3.9, 10.6, 0.35, 11.99, 4.3, 4.299]
+    points, edges = np.float32([0.35, 3.9]).tolist(), np.float32([4.3, 10.6]).tolist()
+    table = NumberBins(points=points, edges=edges, maximum=11.99, counts=[0] * 7)
+    frozen = contract.model_copy(deep=True)
+    frozen.bins.features[feature.name] = table
+    assert FeatureWindow(frozen)._bins[index](np.array(values)).tolist() == [1, 3, 0, 4, 2, 2]
+    assert [table.index(value) for value in values] == [1, 3, 0, 4, 2, 2]
 
 
 def test_a_shift_raises_the_index_of_its_feature_alone(contract: Contract, encoded: NDArray[np.float64]) -> None:
