@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import sys
 import tempfile
 import urllib.error
@@ -23,6 +22,7 @@ from typing import Any
 import yaml
 
 from checks.prometheus import VARIABLES, dashboard_queries
+from creditmodel_sandbox.instance import free_port
 from harness.cluster import ROOT, Cluster, operator, sandbox
 from harness.kubectl import Timeout, until
 from harness.process import background
@@ -134,12 +134,6 @@ def refusal(url: str, query: str) -> str:
     except urllib.error.HTTPError as e:
         return str(json.load(e)["error"])
     return ""
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 if __name__ == "__main__":

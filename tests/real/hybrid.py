@@ -24,6 +24,7 @@ import yaml
 from aiohttp import web
 
 from creditmodel_sandbox.apiserver.credentials import Credentials, server_context
+from creditmodel_sandbox.instance import free_port
 from front import Core, Front, Upstream, policies
 from harness.kubectl import until
 from harness.process import background, console_script
@@ -75,7 +76,7 @@ async def _run(given: argparse.Namespace, work: Path) -> int:
 @contextmanager
 def _sandbox(work: Path) -> Iterator[tuple[Credentials, Upstream]]:
     """The sandbox's API server alone, which controllers join later, through the front."""
-    port, state = _free_port(), work / "core"
+    port, state = free_port(), work / "core"
     services = f"127.{random.randrange(200, 255)}.{random.randrange(256)}.0/24"  # noqa: S311 - an address, not a secret
     command = [SANDBOX, "apiserver", "--state-dir", str(state), "--kubeconfig", str(work / "core.kubeconfig")]
     with background([*command, f"--port={port}", f"--service-cidr={services}"], work / "core.log"):
@@ -87,7 +88,7 @@ def _sandbox(work: Path) -> Iterator[tuple[Credentials, Upstream]]:
 @asynccontextmanager
 async def _extensions(programs: Path, work: Path, core: Path) -> AsyncIterator[Upstream]:
     """Kubernetes' server for custom resources, with an etcd of its own."""
-    client, peer, port = (_free_port() for _ in range(3))
+    client, peer, port = (free_port() for _ in range(3))
     storage = [f"--data-dir={work / 'etcd'}", f"--listen-peer-urls=http://127.0.0.1:{peer}", "--unsafe-no-fsync=true"]
     storage += [f"--{name}-client-urls=http://127.0.0.1:{client}" for name in ("listen", "advertise")]
     server = [
@@ -124,12 +125,6 @@ async def _served(handle: Handler, credentials: Credentials) -> AsyncIterator[st
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context(credentials)).start()
     yield f"https://127.0.0.1:{runner.addresses[0][1]}"
     await runner.cleanup()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

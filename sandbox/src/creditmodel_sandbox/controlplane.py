@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from creditmodel_sandbox.instance import Instance, InstanceError, Record, ranges
+from creditmodel_sandbox.instance import Instance, InstanceError, Record, free_port, ranges
 from creditmodel_sandbox.parts import Part, node, own
 from creditmodel_sandbox.pki import Identity, kubeconfig, private_pem, public_pem, write_private
 
@@ -40,7 +40,7 @@ def parts(instance: Instance, record: Record, port: int, say: Callable[[str], No
     found = _programs(Path(record.control_plane))
     services = ranges(record.slot)[1]
     pki = Pki(instance.directory / "pki", str(ipaddress.ip_network(services)[1]))
-    record.port = _port(port or record.port)
+    record.port = _wanted(port or record.port) or free_port()
     url = f"https://127.0.0.1:{record.port}"
     write_private(instance.kubeconfig, pki.kubeconfig("admin", url, f"creditmodel-sandbox-{instance.name}"))
     return _start(instance, found, pki, url, services, say)
@@ -52,7 +52,7 @@ def _start(
     def answers(path: str) -> Callable[[], bool]:
         return lambda: instance.get(path) is not None
 
-    etcd = f"https://127.0.0.1:{_port()}"
+    etcd = f"https://127.0.0.1:{free_port()}"
     yield Part("etcd", [str(found["etcd"]), *_etcd(instance, pki, etcd)])
     server = [str(found["kube-apiserver"]), *_apiserver(pki, url, etcd, services)]
     yield Part("kube-apiserver", server, answers("/readyz"), "the API server is ready")
@@ -155,7 +155,7 @@ def _component(kubeconfig: Path) -> list[str]:
         f"--kubeconfig={kubeconfig}",
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
-        f"--secure-port={_port()}",
+        f"--secure-port={free_port()}",
     ]
 
 
@@ -170,16 +170,16 @@ def _controller_manager(pki: Pki, kubeconfig: Path) -> list[str]:
     ]
 
 
-def _port(wanted: int = 0) -> int:
-    """A port that is free now: the wanted one, or any."""
+def _wanted(port: int) -> int:
+    """The port, if it can be had or is 0."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wanted))
+            probe.bind(("127.0.0.1", port))
         except OSError as error:
-            taken = f"port {wanted} on 127.0.0.1 cannot be had ({error.strerror})"
+            taken = f"port {port} on 127.0.0.1 cannot be had ({error.strerror})"
             raise InstanceError(f"{taken}: choose another with --port") from error
-        return int(probe.getsockname()[1])
+    return port
 
 
 def _kubeconfig(pki: Pki, user: str, url: str) -> Path:

@@ -11,6 +11,7 @@ import fcntl
 import ipaddress
 import json
 import os
+import random
 import socket
 import ssl
 import urllib.error
@@ -24,7 +25,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["JSON", "Instance", "InstanceError", "Process", "Record", "claim_slot", "ranges"]
+__all__ = ["JSON", "Instance", "InstanceError", "Process", "Record", "claim_slot", "free_port", "ranges"]
 
 JSON = dict[str, Any]
 SLOTS, FIRST_RANGE = 64, 32
@@ -32,6 +33,7 @@ SLOTS, FIRST_RANGE = 64, 32
 
 Apart from what the parts take without an instance: Services in 127.96.0.0/16, pods in 127.244.0.0/16.
 """
+PORTS = range(20_000, 30_000)
 
 
 class InstanceError(Exception):
@@ -215,3 +217,19 @@ def _listening_addresses() -> list[ipaddress.IPv4Address]:
         return []
     found = (ipaddress.IPv4Address(bytes.fromhex(line.split()[1][:8])[::-1]) for line in lines)
     return [address for address in found if address.is_loopback]
+
+
+# Ports
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that is free now and that no connection gets by chance, so that a server which is started
+    again finds it free: one below those that the system gives to whoever asks for any, where there is room.
+    """
+    first_of_any = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    quiet = PORTS[: max(0, first_of_any - PORTS.start)]
+    for port in [*random.sample(quiet, min(20, len(quiet))), 0]:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise InstanceError("no port of 127.0.0.1 is free")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from creditmodel_sandbox.instance import JSON, Instance, Record, ranges
+from creditmodel_sandbox.instance import JSON, Instance, Record, free_port, ranges
 
 __all__ = ["Part", "node", "own", "sandbox"]
 
@@ -31,7 +31,7 @@ def sandbox(instance: Instance, record: Record, port: int) -> Iterator[Part]:
     pods, services = ranges(record.slot)
     server = ["--state-dir", str(instance.directory / "apiserver"), "--kubeconfig", str(instance.kubeconfig)]
     server += ["--name", f"creditmodel-sandbox-{instance.name}", "--service-cidr", services]
-    server += ["--port", str(port or record.port)]
+    server += ["--port", str(port or record.port or free_port())]
     instance.kubeconfig.unlink(missing_ok=True)
     yield own("apiserver", *server, ready=instance.kubeconfig.exists, what="the API server listens")
     # The same address next time, so that a kubeconfig somebody copied stays good.

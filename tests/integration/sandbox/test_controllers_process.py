@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from creditmodel_sandbox.instance import free_port
 
 JSON = dict[str, Any]
 WEB: JSON = {"matchLabels": {"app": "web"}}
@@ -132,12 +133,6 @@ def test_controllers_killed_again_and_again_make_nothing_twice(api: Any, start_c
     assert len([pod for pod in objects(api, "pods") if pod["metadata"]["name"].startswith("web-")]) == 4
     slices = objects(api, "endpointslices", "apis/discovery.k8s.io/v1")
     assert [s["metadata"]["labels"].get("kubernetes.io/service-name") for s in slices].count("web") == 1
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def test_controllers_outlive_the_api_server(

@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +29,7 @@ from creditmodel_bundle.contract import Bins, Category, Contract, Cutoff, Featur
 from creditmodel_bundle.manifest import CONTRACT, REFERENCE, REQUIRED, seal
 from creditmodel_drift.duck import Duck, duck
 from creditmodel_drift.engine import Engine
+from creditmodel_sandbox.instance import free_port
 
 IN_STORE = "CREDITMODEL_DRIFT_STORE" in os.environ
 collect_ignore = [] if IN_STORE else ["test_object_store.py"]
@@ -168,13 +167,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         process.wait(30)
 
 
-def free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> set[int]:
     """Ports that nobody listens on."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    ports: set[int] = set()
+    while len(ports) < number:
+        ports.add(free_port())
+    return ports
 
 
 def await_bucket(store: Store, deadline: float) -> None:

@@ -215,7 +215,7 @@ def test_nobody_there_is_tried_again(receiver: Receiver, send: Send) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
-    code, said = send("--url", url, "--deadline", "0.3")
+        code, said = send("--url", url, "--deadline", "0.3")
     assert code == 2
     assert isinstance(said, Failure)
     assert said.error.reason == "Undeliverable"

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from creditmodel_sandbox.instance import free_port
 from creditmodel_sandbox.node.proxy import Proxy
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def free_address(host: str = "127.0.0.1") -> tuple[str, int]:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return host, probe.getsockname()[1]
+def free_address() -> tuple[str, int]:
+    """Where nobody listens, and nobody else will."""
+    return "127.0.0.1", free_port()
 
 
 async def backend(handler: Handler) -> tuple[asyncio.Server, tuple[str, int]]:
@@ -194,8 +194,8 @@ async def test_an_address_that_is_taken_is_tried_again(proxy: Proxy, monkeypatch
     monkeypatch.setattr("creditmodel_sandbox.node.proxy.RETRY_SECONDS", 0.05)
     server, address = await backend(saying(b"a"))
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        service = taken.getsockname()
+        service = free_address()
+        taken.bind(service)
         proxy.set({service: (address,)})
         await asyncio.sleep(0.1)
     assert await once(service) == b"a"
