@@ -132,11 +132,20 @@ async def test_a_node_thought_lost_or_deleted_says_that_it_is_there(apiserver: A
     apiserver.request("DELETE", path)
 
 
-def test_a_node_binds_what_fits_while_no_scheduler_is_alive(apiserver: Any, start_node: Any, namespace: str) -> None:
+@pytest.fixture
+def scheduler(apiserver: Any) -> Iterator[Callable[[], None]]:
+    """The lease of a kube-scheduler that is alive, until this is called, and at the latest until the test ends."""
     leases = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
     renewed = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     spec = {"holderIdentity": "the-real-one", "leaseDurationSeconds": 600, "renewTime": renewed}
     apiserver.post(leases, {"metadata": {"name": "kube-scheduler"}, "spec": spec})
+    yield lambda: apiserver.delete(f"{leases}/kube-scheduler")
+    apiserver.request("DELETE", f"{leases}/kube-scheduler")
+
+
+def test_a_node_binds_what_fits_while_no_scheduler_is_alive(
+    apiserver: Any, start_node: Any, namespace: str, scheduler: Callable[[], None]
+) -> None:
     start_node(namespace)
     path = f"/api/v1/namespaces/{namespace}/pods"
     requests = {"cpu": f"{600 * (os.cpu_count() or 1)}m"}
@@ -157,7 +166,7 @@ def test_a_node_binds_what_fits_while_no_scheduler_is_alive(apiserver: Any, star
         here = {"nodeSelector": {"kubernetes.io/hostname": namespace}, "terminationGracePeriodSeconds": 0}
         apiserver.post(path, {"metadata": {"name": name}, "spec": {"containers": [main], **here}})
     assert (node_of("first"), node_of("second")) == (None, None)
-    apiserver.delete(f"{leases}/kube-scheduler")
+    scheduler()
     wait_for(lambda: node_of("first") == namespace)
 
     def why() -> str:
