@@ -174,3 +174,18 @@ def test_no_request_fails_while_pods_are_replaced(pods: Any, clients: int) -> No
     assert [thread.failures for thread in load] == [[]] * clients
     with contextlib.suppress(AssertionError):
         pods.delete("v2")
+
+
+def test_a_service_whose_pods_are_all_on_another_node_is_left_to_that_node(pods: Any) -> None:
+    """Of two nodes on one machine only one can have an address, and what goes through it ends with that node."""
+    pods.create("theirs", "true", labels={"app": "theirs"}, nodeName="elsewhere")
+    theirs = pods.create_object(
+        "services", "Service", "theirs", spec={"selector": {"app": "theirs"}, "ports": [{"port": 80}]}
+    )
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [ready]}
+    pods.api.patch(f"{pods.path}/pods/theirs/status", {"status": status})
+    ours = service(pods)
+    server(pods, "ours")
+    assert get(ours) == "ours"  # which the node heard of later
+    assert refused((theirs["spec"]["clusterIP"], 80))

@@ -42,7 +42,7 @@ from creditmodel_sandbox.node.node import Node
 from creditmodel_sandbox.node.pods import Host
 from creditmodel_sandbox.node.process import sweep
 from creditmodel_sandbox.node.register import Registration, capacity
-from creditmodel_sandbox.node.routes import LocalRanges, Network, RouteError, free_range, is_loopback
+from creditmodel_sandbox.node.routes import LocalRanges, Network, RouteError, free_ranges, is_loopback
 from creditmodel_sandbox.node.stats import Census
 
 __all__ = ["NodeError", "Options", "main", "run"]
@@ -167,11 +167,13 @@ def _pod_range(options: Options, services: tuple[Network, ...], ranges: LocalRan
     """
     if options.pod_cidr is None and sandbox and all(map(is_loopback, services)):
         return LOOPBACK_PODS
-    wanted = options.pod_cidr or free_range(services, ranges.left)
     try:
-        if wanted is not None:
-            ranges.add(wanted)
-            return wanted
+        if options.pod_cidr is not None:
+            ranges.add(options.pod_cidr)
+            return options.pod_cidr
+        # Of two nodes that begin at once, one makes a range local, and the other takes the next.
+        if (found := next(filter(ranges.add, free_ranges(services, ranges.left)), None)) is not None:
+            return found
     except RouteError as e:
         log.warning("pods get addresses from %s: %s", LOOPBACK_PODS, e)
     return LOOPBACK_PODS

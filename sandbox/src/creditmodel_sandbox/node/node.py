@@ -102,8 +102,16 @@ class Node:
                 self._balance(service)
 
     def _balance(self, service: Obj) -> None:
+        """Forward what comes for a Service, unless all its pods are on other nodes: one of those forwards it, and may
+        be a process of this machine too, which needs the address for itself.
+        """
         pods = [pod for pod in self._pods.store.values() if matches(service, pod)]
-        self.proxy.set(backends(service, pods))
+        nodes = {pod["spec"]["nodeName"] for pod in pods if pod["spec"].get("nodeName")}
+        ours = not nodes or self.host.name in nodes
+        wanted = backends(service, pods if ours else ())
+        for network in _networks(wanted):
+            self._make_local(network) if ours else self._ranges.remove(network)
+        self.proxy.set(wanted)
 
     def _service_changed(self, old: Obj | None, new: Obj | None) -> None:
         before, wanted = (backends(service, ()) if service else {} for service in (old, new))
@@ -111,8 +119,6 @@ class Node:
         self.proxy.set({}, gone=gone)
         for network in _networks(gone) - _networks(wanted):
             self._ranges.remove(network)
-        for network in _networks(wanted):
-            self._make_local(network)
         if new is not None:
             self._balance(new)
 

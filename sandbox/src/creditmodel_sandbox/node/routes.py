@@ -15,7 +15,7 @@ import struct
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["LocalRanges", "Network", "RouteError", "free_range", "is_loopback"]
+__all__ = ["LocalRanges", "Network", "RouteError", "free_ranges", "is_loopback"]
 
 Network = ipaddress.IPv4Network
 _NEW_ROUTE, _DELETE_ROUTE = 24, 25
@@ -63,21 +63,24 @@ class LocalRanges:
             _forget(network)
         self._notes.unlink(missing_ok=True)
 
-    def add(self, network: Network) -> None:
-        """Make `network` local. RouteError without the permission; a range that is local already is left alone."""
+    def add(self, network: Network) -> bool:
+        """Make `network` local, and say whether it was not: one that is local already is left alone. RouteError without
+        the permission.
+        """
         if is_loopback(network) or is_local(network):
-            return
+            return False
         try:
             _change(_NEW_ROUTE, _CREATE | _EXCLUSIVE, network)
         except OSError as e:
             if e.errno == errno.EEXIST:
-                return
+                return False
             raise RouteError(
                 f"cannot make {network} local ({e.strerror}). Run the node as root, or run once: "
                 f"sudo ip route add local {network} dev lo"
             ) from e
         self._added.append(network)
         self._write()
+        return True
 
     def remove(self, network: Network) -> None:
         """Undo `add`; a range that this process did not add is left alone."""
@@ -121,11 +124,11 @@ def _routed() -> Iterator[Network]:
             yield Network((address, netmask.bit_count()))
 
 
-def free_range(taken: Iterable[Network] = (), own: Container[str] = ()) -> Network | None:
-    """A private range that overlaps neither a route of this machine nor `taken`; None when all are in use.
+def free_ranges(taken: Iterable[Network] = (), own: Container[str] = ()) -> Iterator[Network]:
+    """The private ranges that overlap neither a route of this machine nor `taken`.
 
     What is local already is another node's, whose pods have its addresses, unless it is one of our `own`.
     """
     used = [*_routed(), *taken]
     candidates = (Network(text) for text in _CANDIDATES if text in own or not is_local(Network(text)))
-    return next((network for network in candidates if not any(network.overlaps(other) for other in used)), None)
+    return (network for network in candidates if not any(network.overlaps(other) for other in used))

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from creditmodel_sandbox.node.addresses import AddressPool
-from creditmodel_sandbox.node.routes import LocalRanges, Network, free_range, is_loopback
+from creditmodel_sandbox.node.routes import LocalRanges, Network, free_ranges, is_loopback
 
 IN_A_NETWORK_OF_ITS_OWN = """
 import fcntl, pathlib, socket, struct, sys
-from creditmodel_sandbox.node.routes import LocalRanges, Network, free_range
+from creditmodel_sandbox.node.routes import LocalRanges, Network, free_ranges
 UP, SET_FLAGS = 1, 0x8914
 with socket.socket() as s:
     fcntl.ioctl(s, SET_FLAGS, struct.pack("16sh14x", b"lo", UP))
@@ -38,10 +38,11 @@ with LocalRanges(notes / "a") as ranges:
     ranges.add(network)
 assert not can_listen("10.77.3.4"), "what a killed node added was left"
 with LocalRanges(notes / "a") as ranges:
-    first = free_range()
-    ranges.add(first)
-    assert free_range() not in {None, first}, "the pods of two nodes would have the same addresses"
-    assert free_range(own=LocalRanges(notes / "a").left) == first, "a killed node's pods would lose their addresses"
+    first, *others = free_ranges()
+    assert ranges.add(first) and not ranges.add(first)
+    assert list(free_ranges()) == others, "the pods of two nodes would have the same addresses"
+    own = LocalRanges(notes / "a").left
+    assert next(free_ranges(own=own)) == first, "a killed node's pods would lose their addresses"
 print("fine")
 """
 
@@ -90,10 +91,10 @@ def test_loopback_ranges_need_nothing(tmp_path: Path) -> None:
 
 def test_a_free_range_overlaps_nothing_that_is_taken() -> None:
     taken = [Network("10.0.0.0/8"), Network("172.16.0.0/12")]
-    found = free_range(taken)
-    assert found is not None
-    assert not any(found.overlaps(network) for network in taken)
-    assert free_range([Network("0.0.0.0/0")]) is None
+    found = list(free_ranges(taken))
+    assert found
+    assert not any(each.overlaps(network) for each in found for network in taken)
+    assert not list(free_ranges([Network("0.0.0.0/0")]))
 
 
 def test_addresses_are_handed_out_once_and_rest_before_they_are_used_again() -> None:
