@@ -18,6 +18,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from harness.kubectl import Kubectl
+from harness.node import HOST, clear_away, joined, lasting_nodes
+
 T = TypeVar("T")
 JSON = dict[str, Any]
 TIMEOUT = float(os.environ.get("CONFORMANCE_TIMEOUT", "120"))
@@ -145,51 +148,38 @@ def join(
     request: pytest.FixtureRequest,
     loopback_range: Callable[[], str],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[[Any], Any]]:
-    """Gives a cluster a node: where none is ready, one of the sandbox, which binds pods unless a scheduler does."""
+) -> Iterator[Callable[[Any], JSON]]:
+    """Gives a cluster a node: where none is ready, one of the sandbox, which binds pods unless a scheduler does.
+
+    Returns what a pod's spec says to be there.
+    """
     if not given_cluster:
         request.getfixturevalue("start_apiserver")  # whose servers outlive the nodes
+    placements: dict[Path, JSON] = {}
     with ExitStack() as stack:
 
-        def join(server: Any) -> Any:
-            if not _ready_nodes(server):
+        def join(server: Any) -> JSON:
+            kubectl = Kubectl(server.kubeconfig)
+            if server.kubeconfig not in placements and given_cluster:
+                clear_away(kubectl)
+                if lasting_nodes(kubectl):
+                    placements[server.kubeconfig] = {}
+            if server.kubeconfig not in placements:
                 ranges = [] if given_cluster else ["--pod-cidr", loopback_range()]
-                stack.enter_context(_node(server, tmp_path_factory.mktemp("conformance-node"), *ranges))
-            return server
+                name = stack.enter_context(joined(kubectl, tmp_path_factory.mktemp("conformance-node"), *ranges))
+                placements[server.kubeconfig] = {"nodeSelector": {HOST: name}}
+            return placements[server.kubeconfig]
 
         yield join
 
 
 @pytest.fixture(scope="session")
-def joined(given_cluster: Any, request: pytest.FixtureRequest, join: Callable[[Any], Any]) -> Any:
-    """A cluster with a node, the sandbox's one without controllers."""
-    return join(given_cluster or request.getfixturevalue("start_apiserver")())
-
-
-@contextmanager
-def _node(server: Any, state: Path, *options: str) -> Iterator[None]:
-    """A node of the sandbox, which is ready."""
-    name = f"conformance-{os.getpid()}"
-    command = [sys.executable, "-m", "creditmodel_sandbox.cli", "node", "--kubeconfig", str(server.kubeconfig)]
-    command += ["--state-dir", str(state), "--name", name, *options]
-    with (state / "out").open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + TIMEOUT
-    try:
-        while name not in _ready_nodes(server):
-            assert process.poll() is None, (state / "out").read_text()
-            assert time.monotonic() < deadline, (state / "out").read_text()
-            time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        process.wait(60)
-        server.request("DELETE", f"/api/v1/nodes/{name}")
-
-
-def _ready_nodes(server: Any) -> list[str]:
-    nodes = server.get("/api/v1/nodes")["items"]
-    return [node["metadata"]["name"] for node in nodes if Cluster.condition(node, "Ready")[0] == "True"]
+def running_cluster(
+    given_cluster: Any, request: pytest.FixtureRequest, join: Callable[[Any], JSON]
+) -> tuple[Any, JSON]:
+    """A cluster that runs pods, the sandbox's one without controllers; and what a pod's spec says to run there."""
+    server = given_cluster or request.getfixturevalue("start_apiserver")()
+    return server, join(server)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.fixture
-def cluster(cluster: Any, join: Callable[[Any], Any]) -> Any:
+def cluster(cluster: Any, join: Callable[[Any], object]) -> Any:
     """A cluster that schedules: one without kube-scheduler and without a node gets the sandbox's node, which binds."""
     join(cluster.api)
     return cluster

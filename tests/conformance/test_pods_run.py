@@ -25,22 +25,23 @@ SWITCHES: JSON = {"volumes": [{"name": "v", "configMap": {"name": "cm"}}]}
 
 
 @pytest.fixture(scope="session")
-def apiserver(joined: Any) -> Any:
+def apiserver(running_cluster: tuple[Any, JSON]) -> Any:
     """A cluster that runs pods."""
-    return joined
+    return running_cluster[0]
 
 
 class Pods:
     """Pods of one namespace."""
 
-    def __init__(self, api: Any, namespace: str) -> None:
-        self.api, self.path = api, f"/api/v1/namespaces/{namespace}"
+    def __init__(self, api: Any, namespace: str, placement: JSON) -> None:
+        self.api, self.path, self._placement = api, f"/api/v1/namespaces/{namespace}", placement
 
     def create(
         self, script: str, name: str = "p", container: JSON | None = None, labels: JSON | None = None, **spec: Any
     ) -> None:
         main = {"name": "main", "image": IMAGE, "command": ["sh", "-c", script], **(container or {})}
-        spec = {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [main], **spec}
+        always = {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [main]}
+        spec = {**always, **self._placement, **spec}
         metadata = {"name": name, "labels": labels or {}}
         self.api.post(f"{self.path}/pods", {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 
@@ -89,8 +90,9 @@ class Pods:
 
 
 @pytest.fixture
-def pods(apiserver: Any, namespace: str) -> Pods:
-    return Pods(apiserver, namespace)
+def pods(running_cluster: tuple[Any, JSON], namespace: str) -> Pods:
+    api, placement = running_cluster
+    return Pods(api, namespace, placement)
 
 
 def main(status: JSON) -> JSON:

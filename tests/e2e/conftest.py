@@ -61,7 +61,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def kubectl(ours: Cluster) -> Iterator[Kubectl]:
     """kubectl in a namespace of this module's own."""
     name = f"e2e-{uuid.uuid4().hex[:8]}"
-    ours.kubectl()("create", "namespace", name)
+    ours.kubectl().apply(ours.namespace(name))
     yield ours.kubectl(name)
     ours.kubectl()("delete", "namespace", name, "--timeout=180s", timeout=200)
 

@@ -37,7 +37,9 @@ def spec(ours: Cluster) -> dict[str, Any]:
             # A node of two cores also has room for a Job that asks for a whole one, however far load has scaled out.
             "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
             "scoringLog": {"uri": models.uri(work / "scores")},
+            **ours.placement,
         },
+        "jobs": ours.placement,
         "rollout": {"progressDeadlineSeconds": 120},
         "drift": {
             "schedule": "0 5 * * *",
@@ -293,7 +295,7 @@ http.server.HTTPServer((sys.argv[1], 8080), Handler).serve_forever()
 
 
 @pytest.fixture
-def receiver(kubectl: Kubectl) -> str:
+def receiver(kubectl: Kubectl, ours: Cluster) -> str:
     """The URL of a pod that prints every request that it is sent."""
     container = {
         "name": "receiver",
@@ -302,7 +304,7 @@ def receiver(kubectl: Kubectl) -> str:
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
     }
     # No token: a cluster whose controller manager knows no certificate of its root has none to mount beside it.
-    spec = {"automountServiceAccountToken": False, "containers": [container]}
+    spec = {"automountServiceAccountToken": False, "containers": [container], **ours.placement}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "receiver"}, "spec": spec}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hook"}, "stringData": {"key": "s3cret"}}
     kubectl.apply(secret, pod)

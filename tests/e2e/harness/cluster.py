@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from creditmodel_sandbox.instance import free_port
 from harness.kubectl import Kubectl, KubectlError, until
+from harness.node import HOST, OWNER, clear_away, is_true, joined, lasting_nodes
 from harness.process import background, console_script
 
 __all__ = ["ROOT", "TIMEOUT", "Cluster", "cluster", "endpoint", "operator", "run", "sandbox"]
@@ -32,14 +34,27 @@ TIMEOUT = float(os.environ.get("E2E_TIMEOUT", "180"))
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that is ready for CreditModels. `work` is a directory of this run's own."""
+    """A cluster that is ready for CreditModels. `work` is a directory of this run's own, `node` the node that it joined
+    to a cluster without one, "" elsewhere.
+    """
 
     kubeconfig: Path
     work: Path
+    node: str = ""
 
     def kubectl(self, namespace: str | None = None) -> Kubectl:
         """kubectl on this cluster."""
         return Kubectl(self.kubeconfig, namespace)
+
+    @property
+    def placement(self) -> dict[str, Any]:
+        """What a pod's spec says so that the pod runs on this run's own node, if it has one."""
+        return {"nodeSelector": {HOST: self.node}} if self.node else {}
+
+    def namespace(self, name: str) -> dict[str, Any]:
+        """A namespace for pods of this run."""
+        labels = {OWNER: self.node} if self.node else {}
+        return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
 @contextmanager
@@ -48,15 +63,15 @@ def cluster(work: Path) -> Iterator[Cluster]:
     with ExitStack() as stack:
         given = os.environ.get("KUBECONFIG")
         kubeconfig = Path(given).absolute() if given else stack.enter_context(sandbox("e2e", work / "sandbox"))
-        ours = Cluster(kubeconfig, work)
-        kubectl = ours.kubectl()
-        kubectl("apply", "-f", str(ROOT / "crds"))
+        kubectl = Kubectl(kubeconfig)
+        # By the server, which lets another run do the same at once.
+        kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
         until(lambda: _established(kubectl), "the CRD to be established", 60)
-        if not _ready_nodes(kubectl):
-            stack.enter_context(_node(ours))
+        clear_away(kubectl)
+        node = "" if lasting_nodes(kubectl) else stack.enter_context(joined(kubectl, work))
         if not _operator_deployed(kubectl):
             stack.enter_context(operator(kubeconfig, work / "operator.log"))
-        yield ours
+        yield Cluster(kubeconfig, work, node)
 
 
 @contextmanager
@@ -81,28 +96,7 @@ def operator(kubeconfig: Path, log: Path, *arguments: str) -> Iterator[subproces
 
 def _established(kubectl: Kubectl) -> bool:
     """Not by `kubectl wait`: that fails on the null which a new CRD has for its conditions."""
-    return _is_true(kubectl.get("crd", "creditmodels.creditmodel.dev"), "Established")
-
-
-def _ready_nodes(kubectl: Kubectl) -> list[str]:
-    return [node["metadata"]["name"] for node in kubectl.get("nodes")["items"] if _is_true(node, "Ready")]
-
-
-def _is_true(found: dict[str, Any], condition: str) -> bool:
-    conditions = found.get("status", {}).get("conditions") or []
-    return any(c["type"] == condition and c["status"] == "True" for c in conditions)
-
-
-@contextmanager
-def _node(ours: Cluster) -> Iterator[None]:
-    """Join the sandbox's node to a control plane that has none."""
-    name = f"e2e-{os.getpid()}"
-    command = [console_script("creditmodel-sandbox"), "node", "--kubeconfig", str(ours.kubeconfig)]
-    command += ["--name", name, "--state-dir", str(ours.work / "node")]
-    with background(command, ours.work / "node.log"):
-        until(lambda: name in _ready_nodes(ours.kubectl()), f"node {name} to be Ready", 60)
-        yield
-    ours.kubectl()("delete", "node", name, "--ignore-not-found")
+    return is_true(kubectl.get("crd", "creditmodels.creditmodel.dev"), "Established")
 
 
 def _operator_deployed(kubectl: Kubectl) -> bool:
@@ -119,7 +113,7 @@ def endpoint(kubectl: Kubectl, service: str, log: Path) -> Iterator[str]:
     if spec["clusterIP"] not in ("", "None") and _connects(spec["clusterIP"], port):
         yield f"http://{spec['clusterIP']}:{port}"
         return
-    free = _free_port()
+    free = free_port()
     with background(kubectl.command("port-forward", f"service/{service}", f"{free}:{port}"), log):
         until(lambda: _connects("127.0.0.1", free), f"a port-forward to {service}", 30)
         yield f"http://127.0.0.1:{free}"
@@ -131,12 +125,6 @@ def _connects(host: str, port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def run(command: list[str]) -> None:
