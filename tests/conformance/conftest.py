@@ -80,7 +80,7 @@ class Cluster:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy, **options}
         self.api.delete(self.path(plural, name), body)
 
-    def until(self, condition: Callable[[], T], seconds: float = 60) -> T:
+    def until(self, condition: Callable[[], T], seconds: float = TIMEOUT) -> T:
         """What `condition` returns, as soon as that is true."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):
