@@ -19,7 +19,7 @@ from creditmodel_inference.answers import MAX_LOG_ODDS, Answers, Verdict
 from creditmodel_inference.blocks import Outputs
 from creditmodel_inference.errors import Unscorable
 
-__all__ = ["ColumnAnswers", "Columns", "reason_table"]
+__all__ = ["ColumnAnswers", "Columns"]
 
 LARGEST = 9.999
 """Contributions above this, in log-odds, are left to the scalar rule: tables hold one digit before the point."""
@@ -45,7 +45,7 @@ class Columns(NamedTuple):
         )
 
 
-def reason_table(reasons: Iterable[tuple[int, ...]]) -> NDArray[np.int64]:
+def _reason_table(reasons: Iterable[tuple[int, ...]]) -> NDArray[np.int64]:
     """Each row's feature indices, up to MAX_REASONS, as in `Columns.reasons`."""
     filled = [index for row in reasons for index in row + _PADDING[len(row)]]
     return np.array(filled, np.int64).reshape(-1, MAX_REASONS)
@@ -58,7 +58,7 @@ def _columns_of(verdicts: list[Verdict]) -> Columns:
         np.array([verdict.log_odds for verdict in verdicts], np.float64),
         np.array([verdict.points for verdict in verdicts], np.int64),
         np.array([verdict.decision for verdict in verdicts], np.int64),
-        reason_table(verdict.reasons for verdict in verdicts),
+        _reason_table(verdict.reasons for verdict in verdicts),
     )
 
 

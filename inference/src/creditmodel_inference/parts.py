@@ -6,8 +6,9 @@ which costs the process 50 MB and its requests a pause, and it would hold the in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +18,7 @@ from numpy.typing import NDArray
 from creditmodel_bundle.contract import Contract, Feature
 from creditmodel_inference.answers import Identity
 from creditmodel_inference.chain import BLOCK_ROWS, KEY, VERSION, PartSeal, head_of, links_of, opening
-from creditmodel_inference.columns import reason_table
-from creditmodel_inference.scoring_log import Span
-
-if TYPE_CHECKING:
-    from creditmodel_inference.scoring_log import Page, Record
+from creditmodel_inference.pages import Rows
 
 __all__ = ["PartBuilder", "schema"]
 
@@ -44,17 +41,16 @@ class PartBuilder:
         self._reason_codes = _TextTable([feature.reason.code for feature in contract.features])
         self._sink = pa.BufferOutputStream()
         self._writer = pq.ParquetWriter(self._sink, self._schema, **_encodings(self._schema))
-        self._pending: list[_Rows] = []
+        self._pending: list[Rows] = []
         self._waiting = 0
         self._rest: list[Any] = []
         self._links = [opening(self._schema)]
 
-    def add(self, page: Page, rows: NDArray[np.intp]) -> None:
-        """Add some rows of a page, which must not change any more."""
-        # The entries of single requests take a kilobyte each: of a page that waits only columns are kept.
-        self._pending.append(_rows_of(page, rows))
-        self.rows += len(rows)
-        self._waiting += len(rows)
+    def add(self, rows: Rows) -> None:
+        """Add rows, which must not change any more."""
+        self._pending.append(rows)
+        self.rows += len(rows.facts)
+        self._waiting += len(rows.facts)
         if self._waiting >= ROW_GROUP:
             self._write_row_group()
 
@@ -82,7 +78,7 @@ class PartBuilder:
         self._rest = table.slice(written).to_batches()
         self._waiting = len(table) - written
 
-    def _batch(self, pending: list[_Rows]) -> Any:
+    def _batch(self, pending: list[Rows]) -> Any:
         columns = [
             _feature_column(feature, codes, np.concatenate([rows.features[:, i] for rows in pending]))
             for i, (feature, codes) in enumerate(zip(self._contract.features, self._codes, strict=True))
@@ -90,112 +86,24 @@ class PartBuilder:
         columns += self._system_columns(pending)
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
-    def _system_columns(self, pending: list[_Rows]) -> list[Any]:
-        spans = _together([rows.spans for rows in pending])
-        decision = spans.decision
-        scored = decision >= 0
-        count = len(decision)
+    def _system_columns(self, pending: list[Rows]) -> list[Any]:
+        facts = np.concatenate([rows.facts for rows in pending])
+        scored = facts["decision"] >= 0
+        count = len(facts)
         return [
-            _texts(spans.request_ids),
-            _numbers(pa.int32(), spans.rows.astype(np.int32)),
-            _numbers(pa.timestamp("us", tz="UTC"), np.concatenate([rows.times for rows in pending])),
+            _texts(facts["id_bytes"], b"".join([rows.ids for rows in pending])),
+            _numbers(pa.int32(), facts["row"]),
+            _numbers(pa.timestamp("us", tz="UTC"), facts["time"]),
             _repeated(self._identity.revision.encode(), count),
             _repeated(self._identity.digest.encode(), count),
-            _numbers(pa.float64(), np.concatenate([rows.probability for rows in pending]), scored),
-            _numbers(pa.float64(), np.concatenate([rows.log_odds for rows in pending]), scored),
-            _numbers(pa.int32(), spans.points.astype(np.int32), scored),
-            self._decisions.column(decision),
-            _reason_lists(spans.reasons, self._reason_codes, scored),
-            _numbers(pa.int64(), spans.latency_us),
-            _sparse_texts(spans.errors),
+            _numbers(pa.float64(), facts["probability"], scored),
+            _numbers(pa.float64(), facts["log_odds"], scored),
+            _numbers(pa.int32(), facts["points"].astype(np.int32), scored),
+            self._decisions.column(facts["decision"]),
+            _reason_lists(facts["reasons"], self._reason_codes, scored),
+            _numbers(pa.int64(), facts["latency_us"]),
+            _errors(pending, count),
         ]
-
-
-class _Rows(NamedTuple):
-    """Rows of a page, features [n, F]."""
-
-    features: Codes
-    probability: Codes
-    log_odds: Codes
-    times: NDArray[np.int64]
-    spans: _Spans
-
-
-def _rows_of(page: Page, rows: NDArray[np.intp]) -> _Rows:
-    """The chosen rows of a page: all of them, but around midnight."""
-    spans = _joined(page.spans())
-    whole = len(rows) == page.rows
-    chosen = slice(page.rows) if whole else rows
-    return _Rows(
-        page.features[chosen],
-        page.probability[chosen],
-        page.log_odds[chosen],
-        page.times[chosen],
-        spans if whole else spans.take(rows),
-    )
-
-
-class _Spans(NamedTuple):
-    """All rows of a page, beside their numbers. A decision of -1 is a row that was not scored."""
-
-    request_ids: list[bytes]
-    rows: NDArray[np.int64]
-    latency_us: NDArray[np.int64]
-    errors: list[bytes | None]
-    points: NDArray[np.int64]
-    decision: NDArray[np.int64]
-    reasons: NDArray[np.int64]
-
-    def take(self, rows: NDArray[np.intp]) -> _Spans:
-        """Some of the rows."""
-        return _Spans(
-            [self.request_ids[i] for i in rows],
-            self.rows[rows],
-            self.latency_us[rows],
-            [self.errors[i] for i in rows],
-            self.points[rows],
-            self.decision[rows],
-            self.reasons[rows],
-        )
-
-
-def _joined(entries: Iterable[list[Record] | Span]) -> _Spans:
-    return _together([_of_span(entry) if isinstance(entry, Span) else _of_records(entry) for entry in entries])
-
-
-def _together(made: list[_Spans]) -> _Spans:
-    if len(made) == 1:
-        return made[0]
-    return _Spans(
-        [text for part in made for text in part.request_ids],
-        np.concatenate([part.rows for part in made]),
-        np.concatenate([part.latency_us for part in made]),
-        [error for part in made for error in part.errors],
-        np.concatenate([part.points for part in made]),
-        np.concatenate([part.decision for part in made]),
-        np.concatenate([part.reasons for part in made]),
-    )
-
-
-def _of_span(span: Span) -> _Spans:
-    count = len(span.verdicts.points)
-    rows = np.arange(span.first, span.first + count)
-    ids: list[bytes] = [span.request_id.encode()] * count
-    told = span.verdicts
-    latency = np.full(count, span.latency_us)
-    return _Spans(ids, rows, latency, [None] * count, told.points, told.decision, told.reasons)
-
-
-def _of_records(records: list[Record]) -> _Spans:
-    return _Spans(
-        [record.request_id.encode() for record in records],
-        np.array([record.row for record in records], np.int64),
-        np.array([record.latency_us for record in records], np.int64),
-        [None if record.error is None else record.error.encode() for record in records],
-        np.array([record.points for record in records], np.int64),
-        np.array([record.decision for record in records], np.int64),
-        reason_table(record.reasons for record in records),
-    )
 
 
 def schema(contract: Contract) -> Any:
@@ -284,21 +192,24 @@ def _numbers(kind: Any, values: NDArray[Any], given: NDArray[np.bool_] | None = 
     return pa.Array.from_buffers(kind, len(values), buffers)
 
 
-def _texts(values: list[bytes]) -> Any:
-    """A column of UTF-8 strings."""
-    offsets = _offsets(np.fromiter(map(len, values), np.int64, len(values)))
-    return pa.Array.from_buffers(pa.string(), len(values), [None, offsets, pa.py_buffer(b"".join(values))])
+def _texts(lengths: NDArray[Any], content: bytes, given: NDArray[np.bool_] | None = None) -> Any:
+    """A column of UTF-8 strings that lie one after the other."""
+    return pa.Array.from_buffers(
+        pa.string(), len(lengths), [_validity(given), _offsets(lengths), pa.py_buffer(content)]
+    )
 
 
-def _sparse_texts(values: list[bytes | None]) -> Any:
-    """The same where most values are missing."""
-    count = len(values)
-    if values.count(None) == count:
-        nothing = np.zeros(count, np.int64)
-        return pa.Array.from_buffers(pa.string(), count, [_validity(nothing > 0), _offsets(nothing), pa.py_buffer(b"")])
-    given = np.array([value is not None for value in values])
-    column = _texts([value or b"" for value in values])
-    return pa.Array.from_buffers(pa.string(), count, [_validity(given), *column.buffers()[1:]])
+def _errors(pending: list[Rows], count: int) -> Any:
+    """A column of why rows were not scored, null where they were."""
+    starts = accumulate((len(rows.facts) for rows in pending), initial=0)
+    errors = {
+        start + place: error
+        for start, rows in zip(starts, pending, strict=False)
+        for place, error in rows.errors.items()
+    }
+    lengths, given = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+    lengths[list(errors)], given[list(errors)] = [len(error) for error in errors.values()], True
+    return _texts(lengths, b"".join(errors.values()), given)
 
 
 class _TextTable:
@@ -310,7 +221,7 @@ class _TextTable:
         width = max(1, int(self._lengths.max()))
         self._padded = np.frombuffer(b"".join(text.ljust(width, _PADDING) for text in encoded), f"V{width}")
 
-    def column(self, places: NDArray[np.int64]) -> Any:
+    def column(self, places: NDArray[np.integer[Any]]) -> Any:
         """A column of strings."""
         content = self._padded[places].view(np.uint8)
         if not (kept := content != _PADDING[0]).all():
@@ -325,7 +236,7 @@ def _repeated(value: bytes, count: int) -> Any:
     return pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(value * count)])
 
 
-def _reason_lists(reasons: NDArray[np.int64], codes: _TextTable, scored: NDArray[np.bool_]) -> Any:
+def _reason_lists(reasons: NDArray[np.int16], codes: _TextTable, scored: NDArray[np.bool_]) -> Any:
     """A column of lists of reason codes, from feature indices [n, k] with -1 where there are fewer."""
     named = reasons >= 0
     items = codes.column(reasons[named])
@@ -333,7 +244,7 @@ def _reason_lists(reasons: NDArray[np.int64], codes: _TextTable, scored: NDArray
     return pa.Array.from_buffers(pa.list_(pa.string()), len(reasons), buffers, children=[items])
 
 
-def _offsets(lengths: Sequence[int] | NDArray[np.int64]) -> Any:
+def _offsets(lengths: NDArray[Any]) -> Any:
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
     return pa.py_buffer(offsets)

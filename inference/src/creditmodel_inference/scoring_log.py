@@ -20,13 +20,11 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,23 +32,21 @@ from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.errors import BundleError
 from creditmodel_bundle.storage import write_bytes
 from creditmodel_inference.memory import give_back_memory
+from creditmodel_inference.pages import Page, Record, Span
 from creditmodel_inference.turns import PATIENT_NICE, URGENT_NICE, step_back
 from creditmodel_inference.window import FeatureWindow
 
 if TYPE_CHECKING:
     from creditmodel_inference.answers import Identity
-    from creditmodel_inference.blocks import Outputs
-    from creditmodel_inference.columns import Columns
     from creditmodel_inference.parts import PartBuilder
     from creditmodel_inference.settings import LogSettings
 
-__all__ = ["Page", "Record", "ScoringLog", "Span", "prepare_writing"]
+__all__ = ["ScoringLog", "prepare_writing"]
 
 logger = logging.getLogger(__name__)
 
-PAGE_ROWS = 1024
 MAX_PAGES = 64
-"""Pages that may wait for the writer: 65,536 rows."""
+"""Pages that may wait for the writer: 65,536 rows, which take 18 MB where a model has 23 features."""
 
 URGENT_PAGES = 4
 CALM_PAGES = 1
@@ -64,57 +60,6 @@ MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024
 
 CLOSE_SECONDS = 15.0
 """How long a stopping server waits for the sink."""
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """What the log says of one row, beside the numbers. Where `error` says why it was not scored, decision is -1.
-
-    Thousands of them wait, so that a verdict's JSON is not kept with them.
-    """
-
-    request_id: str
-    row: int
-    latency_us: int
-    points: int = 0
-    decision: int = -1
-    reasons: tuple[int, ...] = ()
-    error: str | None = None
-
-
-class Span(NamedTuple):
-    """The same of consecutive rows of one request."""
-
-    request_id: str
-    first: int
-    latency_us: int
-    verdicts: Columns
-
-
-class Page:
-    """Rows on their way to the writer. `features` holds encoded values: a category's code, NaN where missing."""
-
-    __slots__ = ("entries", "features", "log_odds", "probability", "rows", "times")
-
-    def __init__(self, width: int) -> None:
-        self.features = np.empty((PAGE_ROWS, width), np.float64)
-        self.log_odds = np.empty(PAGE_ROWS, np.float64)
-        self.probability = np.empty(PAGE_ROWS, np.float64)
-        self.times = np.empty(PAGE_ROWS, np.int64)
-        self.entries: list[Record | Span] = []
-        self.rows = 0
-
-    @property
-    def room(self) -> int:
-        """Rows that still fit."""
-        return PAGE_ROWS - self.rows
-
-    def spans(self) -> Iterator[list[Record] | Span]:
-        """The entries in order, records that follow each other together."""
-        for is_span, entries in groupby(self.entries, lambda entry: isinstance(entry, Span)):
-            if is_span:
-                yield from cast("Iterator[Span]", entries)
-            else:
-                yield cast("list[Record]", list(entries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,17 +126,12 @@ class ScoringLog:
         """Whether pages pile up that the writer could take if it had the time. A slow sink is no such reason."""
         return self._waiting_pages > BEHIND_PAGES and not self._at_sink
 
-    def add(self, features: NDArray[np.float64], outputs: Outputs, records: Sequence[Record]) -> None:
-        """Log scored rows: encoded features [n, F], the first n outputs, n records in the same order."""
+    def add(self, features: NDArray[np.float64], records: Sequence[Record]) -> None:
+        """Log rows: encoded features [n, F], n records in the same order."""
         if self._settings.sample_rate < 1.0:
             kept = self._sample(records)
-            if kept and len(kept) < len(records):
-                chosen = [records[i] for i in kept]
-                self._append(features[kept], outputs.log_odds[kept], outputs.probability[kept], chosen)
-                return
-            if not kept:
-                return
-        self._append(features, outputs.log_odds, outputs.probability, records)
+            features, records = features[kept], [records[i] for i in kept]
+        self._append(features, records)
 
     def draw(self) -> bool:
         """Whether a request is in the sample."""
@@ -199,13 +139,12 @@ class ScoringLog:
 
     def add_span(self, features: NDArray[np.float64], span: Span) -> None:
         """Log consecutive rows of one request, encoded features [n, F]. Whoever calls has drawn the request."""
-        self._append(features, span.verdicts.log_odds, span.verdicts.probability, span)
+        self._append(features, span)
 
     def add_error(self, request_id: str, latency_us: int, error: str) -> None:
         """Log a request that was answered with a problem."""
-        nothing = np.full(1, np.nan)
-        features = np.full((1, len(self._contract.features)), np.nan)
-        self._append(features, nothing, nothing, [Record(request_id, 0, latency_us, error=error)])
+        nothing = np.full((1, len(self._contract.features)), np.nan)
+        self._append(nothing, [Record(request_id, 0, latency_us, error=error)])
 
     def flush(self) -> None:
         """Have everything so far written as parts, without waiting for it."""
@@ -231,39 +170,22 @@ class ScoringLog:
         drawn = {request_id: self.draw() for request_id in dict.fromkeys(record.request_id for record in records)}
         return [i for i, record in enumerate(records) if drawn[record.request_id]]
 
-    def _append(
-        self,
-        features: NDArray[np.float64],
-        log_odds: NDArray[Any],
-        probability: NDArray[Any],
-        entries: Sequence[Record] | Span,
-    ) -> None:
+    def _append(self, features: NDArray[np.float64], told: Sequence[Record] | Span) -> None:
         now = time.time_ns() // 1000
-        total = len(entries.verdicts.points) if isinstance(entries, Span) else len(entries)
-        done = 0
+        total, done = len(features), 0
         while done < total:
             if not self._page.room and not self._hand_over():
                 self._dropped += total - done
                 return
-            page = self._page
-            start = page.rows
-            count = min(page.room, total - done)
-            page.features[start : start + count] = features[done : done + count]
-            page.log_odds[start : start + count] = log_odds[done : done + count]
-            page.probability[start : start + count] = probability[done : done + count]
-            page.times[start : start + count] = now
-            if isinstance(entries, Span):
-                request_id, first, latency, verdicts = entries
-                page.entries.append(Span(request_id, first + done, latency, verdicts.take(slice(done, done + count))))
-            else:
-                page.entries += entries[done : done + count]
-            page.rows += count
-            done += count
-            self._added += count
+            rows = slice(done, done + min(self._page.room, total - done))
+            part = told.take(rows) if isinstance(told, Span) else told[rows]
+            self._page.add(features[rows], part, now)
+            self._added += rows.stop - done
+            done = rows.stop
 
     def _hand_over(self) -> bool:
         """Give the page to the writer and begin another; False while too many wait."""
-        if not self._page.rows:
+        if not self._page.used:
             return True
         with self._lock:
             if self._waiting_pages >= MAX_PAGES:
@@ -313,7 +235,7 @@ class ScoringLog:
             self._add_page(item)
         except Exception:  # the log must outlive one bad page
             logger.exception("a page of the scoring log could not be encoded")
-            self._abandoned += item.rows
+            self._abandoned += item.used
         with self._lock:
             self._waiting_pages -= 1
 
@@ -342,17 +264,17 @@ class ScoringLog:
     def _add_page(self, page: Page) -> None:
         from creditmodel_inference.parts import PartBuilder
 
-        scored = ~np.isnan(page.probability[: page.rows])
+        rows = page.rows
+        scored = ~np.isnan(rows.facts["probability"])
         if scored.any():
-            rows = page.features[: page.rows]
             # A page that is mostly empty must not be kept for its few rows.
-            self.window.add(rows if scored.all() and not page.room else rows[scored])
-        days = page.times[: page.rows] // 86_400_000_000
+            self.window.add(rows.features if scored.all() and not page.room else rows.features[scored])
+        days = rows.facts["time"] // 86_400_000_000
         for day in np.unique(days).tolist():
             date = datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
             if date not in self._builders:
                 self._builders[date] = PartBuilder(self._contract, self._identity)
-            self._builders[date].add(page, np.flatnonzero(days == day))
+            self._builders[date].add(rows if (days == day).all() else rows.take(np.flatnonzero(days == day)))
 
     def _close_parts(self) -> None:
         for date, builder in self._builders.items():

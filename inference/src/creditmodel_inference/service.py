@@ -24,8 +24,9 @@ from creditmodel_inference.errors import Denied, Problem, Unscorable
 from creditmodel_inference.intake import Intake, Request
 from creditmodel_inference.memory import give_back_memory
 from creditmodel_inference.meter import SCORE, Meter
+from creditmodel_inference.pages import Record, Span
 from creditmodel_inference.scorer import Scorer
-from creditmodel_inference.scoring_log import Record, ScoringLog, Span
+from creditmodel_inference.scoring_log import ScoringLog
 from creditmodel_inference.steps import Steps, at_once, in_turns
 from creditmodel_inference.tensors import TensorReader
 from creditmodel_inference.wire import RequestIds
@@ -181,7 +182,7 @@ class Service:
             if self._log is not None:
                 records += _records(request_id, verdicts, round(seconds * 1e6))
         if self._log is not None:
-            self._log.add(self._gathered[:count], outputs, records)
+            self._log.add(self._gathered[:count], records)
 
     def _note_unscorable(
         self, request_id: str, rows: int, arrived: float, problem: Unscorable, records: list[Record]
@@ -273,6 +274,6 @@ class Service:
 
 def _records(request_id: str, verdicts: list[Verdict], latency: int) -> list[Record]:
     return [
-        Record(request_id, i, latency, verdict.points, verdict.decision, verdict.reasons)
-        for i, verdict in enumerate(verdicts)
+        Record(request_id, i, latency, v.probability, v.log_odds, v.points, v.decision, v.reasons)
+        for i, v in enumerate(verdicts)
     ]

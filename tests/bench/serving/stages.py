@@ -17,8 +17,9 @@ import numpy as np
 
 from creditmodel_inference.intake import Intake
 from creditmodel_inference.meter import SCORE, Meter
+from creditmodel_inference.pages import PAGE_ROWS, Page, Record, Span
 from creditmodel_inference.scorer import Scorer, load
-from creditmodel_inference.scoring_log import Page, Record, ScoringLog, Span, prepare_writing
+from creditmodel_inference.scoring_log import ScoringLog, prepare_writing
 from creditmodel_inference.settings import LogSettings
 from creditmodel_inference.steps import at_once
 from creditmodel_inference.wire import Heads
@@ -50,7 +51,9 @@ def of_one(scorer: Scorer, applicant: object) -> Stages:
     numbers = float(outputs.probability[0]), float(outputs.log_odds[0]), outputs.contributions[0].tolist()
     verdict = scorer.answers.verdict(*numbers)
 
-    record = Record("id", 0, 100, verdict.points, verdict.decision, verdict.reasons)
+    record = Record(
+        "0123456789abcdef0123-00000001", 0, 100, *numbers[:2], verdict.points, verdict.decision, verdict.reasons
+    )
 
     def count() -> None:
         meter.requests[SCORE, 200] += 1
@@ -63,7 +66,7 @@ def of_one(scorer: Scorer, applicant: object) -> Stages:
         "points, decision, reasons, their JSON": lambda: scorer.answers.verdict(*numbers),
         "head and body": lambda: heads.ok([], b"id", len(scorer.answers.body(b"id", [verdict.json])), close=False),
         "metrics": count,
-        "hand over to the scoring log": lambda: log.add(rows, outputs, [record]),
+        "hand over to the scoring log": lambda: log.add(rows, [record]),
     }
     return {name: median_seconds(stage, 3_000) * 1e6 for name, stage in stages.items()}
 
@@ -95,23 +98,19 @@ def of_the_log(scorer: Scorer, applicants: list[object]) -> float:
     window = FeatureWindow(scorer.contract)
 
     def page() -> Page:
-        made = Page(scorer.width)
-        part = np.resize(rows, made.features.shape)
-        outputs = scorer.blocks.run(part)
-        made.features[:], made.log_odds[:], made.probability[:] = part, outputs.log_odds, outputs.probability
-        made.times[:] = time.time_ns() // 1_000
-        made.entries.append(Span("0123456789abcdef0123-00000001", 0, 100, scorer.columns(outputs)))
-        made.rows = len(part)
+        made, part = Page(scorer.width), np.resize(rows, (PAGE_ROWS, scorer.width))
+        span = Span("0123456789abcdef0123-00000001", 0, 100, scorer.columns(scorer.blocks.run(part)))
+        made.add(part, span, time.time_ns() // 1_000)
         return made
 
     pages = [page() for _ in range(PAGES)]
-    total = sum(made.rows for made in pages)
+    total = sum(made.used for made in pages)
 
     def write() -> None:
         builder = PartBuilder(scorer.contract, scorer.identity)
         for made in pages:
-            window.add(made.features)
-            builder.add(made, np.arange(made.rows))
+            window.add(made.rows.features)
+            builder.add(made.rows)
         window.measure()
         builder.finish("0" * 16, 1, "0" * 64)
 

@@ -18,8 +18,9 @@ import pytest
 from creditmodel_bundle.encoder import Encoder
 from creditmodel_inference.chain import FIRST, KEY, Blocks, PartSeal, head_of, opening, read_seal
 from creditmodel_inference.log_cli import main
+from creditmodel_inference.pages import Span
 from creditmodel_inference.scorer import Scorer
-from creditmodel_inference.scoring_log import ScoringLog, Span
+from creditmodel_inference.scoring_log import ScoringLog
 from creditmodel_inference.settings import LogSettings
 
 Row = dict[str, Any]

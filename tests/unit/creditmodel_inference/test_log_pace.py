@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from creditmodel_bundle.encoder import Encoder
 from creditmodel_inference.intake import Intake
 from creditmodel_inference.meter import Meter
+from creditmodel_inference.pages import PAGE_ROWS, Span
 from creditmodel_inference.scorer import Scorer
 from creditmodel_inference.scoring_log import (
     BEHIND_PAGES,
     CALM_PAGES,
-    PAGE_ROWS,
     URGENT_PAGES,
     ScoringLog,
-    Span,
     _Flush,
 )
 from creditmodel_inference.service import LOG_SECONDS, PART_ROWS, Service
