@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import json
 import logging
 import random
 import ssl
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import aiohttp
+import msgspec
 import yaml
 
 __all__ = [
@@ -237,7 +237,7 @@ class Client:
     ) -> Obj:
         """One request, its JSON answer."""
         headers = {"Content-Type": content_type} if body is not None else {}
-        data = json.dumps(body, separators=(",", ":")).encode() if body is not None else None
+        data = msgspec.json.encode(body) if body is not None else None
         params = dict(params or {})
         if self._manager and method in {"POST", "PUT", "PATCH"}:
             params.setdefault("fieldManager", self._manager)
@@ -297,7 +297,7 @@ class Client:
                 if response.status != 200:
                     _decode(response.status, await response.read())
                 async for line in _lines(response.content):
-                    event = json.loads(line)
+                    event = msgspec.json.decode(line)
                     if event["type"] == "ERROR":
                         raise ApiError.from_status(500, event["object"])
                     yield event
@@ -328,14 +328,14 @@ def _no_answer(what: str) -> Iterator[None]:
     """Everything that means "no usable answer" becomes Unreachable."""
     try:
         yield
-    except (aiohttp.ClientError, TimeoutError, OSError, json.JSONDecodeError) as e:
+    except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as e:
         raise Unreachable(f"{what}: {str(e) or type(e).__name__}") from e
 
 
 def _decode(status: int, data: bytes) -> Obj:
     try:
-        body = json.loads(data) if data else {}
-    except json.JSONDecodeError:
+        body = msgspec.json.decode(data) if data else {}
+    except msgspec.DecodeError:
         if status < 400:
             raise
         raise ApiError.from_status(status, data.decode(errors="replace")) from None

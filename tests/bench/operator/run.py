@@ -60,6 +60,8 @@ CHILDREN = (
     Resource("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget"),
     Resource("v1", "services", "Service"),
 )
+TELLING = [resource for resource in CHILDREN if resource.kind in ("Job", "Deployment")]
+"""The children that something becomes of. The rest is not watched: its watchers would share the API server's core."""
 AT_A_TIME, DEADLINE = 4, 900.0
 OPERATOR_CORE, OTHERS_CORE = 0, 1
 
@@ -180,7 +182,7 @@ class Watcher:
     first_job: dict[str, float] = field(default_factory=dict)
     ready: dict[str, float] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
-    """Children that are there, Jobs among them that ended and Deployments whose pods are ready."""
+    """Jobs that ended and Deployments whose pods are ready."""
     last: float = 0.0
 
     def saw(self, _: JSON | None, new: JSON | None) -> None:
@@ -207,8 +209,7 @@ def _condition(obj: JSON, wanted: str) -> bool:
 def _is_settled(child: JSON) -> bool:
     if child["kind"] == "Job":
         return _condition(child, "Complete")
-    ready: int = child.get("status", {}).get("readyReplicas", 0)
-    return child["kind"] != "Deployment" or ready > 0
+    return bool(child.get("status", {}).get("readyReplicas"))
 
 
 @contextmanager
@@ -216,7 +217,7 @@ def watching(client: Client, watcher: Watcher, tasks: asyncio.TaskGroup) -> Iter
     """Feed the watcher from watches."""
     running = [
         tasks.create_task(Informer(client, resource, watcher.saw, namespace=NAMESPACE).run())
-        for resource in (*CHILDREN, MODELS)
+        for resource in (*TELLING, MODELS)
     ]
     try:
         yield
@@ -388,7 +389,8 @@ async def floor(work: Path, count: int, children: list[JSON]) -> tuple[Spent, fl
     """The bare handler on the same children: what the burst took, and CPU seconds of its process."""
     file = work / "children.json"
     file.write_text(json.dumps(children))
-    watcher, wanted = Watcher(), count * len(children)
+    telling = sum(child["kind"] in ("Job", "Deployment") for child in children)
+    watcher, wanted = Watcher(), count * telling
     with api_server(work, "floor") as kubeconfig:
         environment = {"KUBECONFIG": str(kubeconfig), "FLOOR_CHILDREN": str(file), "FLOOR_NAMESPACE": NAMESPACE}
         async with Client(load_kubeconfig(kubeconfig), "bench") as client, asyncio.TaskGroup() as tasks:
@@ -396,7 +398,7 @@ async def floor(work: Path, count: int, children: list[JSON]) -> tuple[Spent, fl
             stub = started(work, "stub", OTHERS_CORE, [sys.executable, str(HERE / "stub.py"), str(kubeconfig)])
             bare = started(work, "bare", OPERATOR_CORE, [sys.executable, str(HERE / "floor.py")], **environment)
             with stub, bare as running, watching(client, watcher, tasks):
-                await warm(client, watcher, len(children))
+                await warm(client, watcher, telling)
                 watcher.settled.clear()
                 cpu, others, began = running.cpu_s(), others_cpu_s(), time.perf_counter()
                 await apply_all(client, count)

@@ -69,6 +69,7 @@ def custom_node(schema: JSON) -> Node:
         node.properties[name] = Node({"type": "string"})
     given = node.properties.get("metadata")
     node.properties["metadata"] = _Metadata(meta, given)
+    node.filled = True
     return node
 
 
@@ -79,7 +80,7 @@ class _Metadata(Node):
 
     def __init__(self, meta: Node, given: Node | None) -> None:
         super().__init__({"type": "object"}, builtin=True)
-        self._meta = meta
+        self._meta, self.filled = meta, True
         self.properties = dict(meta.properties)
         if given is not None and "name" in given.properties:
             self.properties["name"] = given.properties["name"]

@@ -199,6 +199,7 @@ class _LazyNode(Node):
             super().__init__({"format": "quantity"}, builtin=True)
         else:
             super().__init__(source, builtin=True)
+        self.filled = True  # as may well be: what is below is not known yet
         if "default" in source:
             self.default = source["default"]
         del self.properties, self.extra, self.items

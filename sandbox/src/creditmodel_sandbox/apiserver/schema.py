@@ -41,15 +41,18 @@ class Node:
 
     __slots__ = (
         "alternatives",
+        "bounded",
         "builtin",
         "default",
         "enum",
         "extra",
+        "filled",
         "format",
         "int_or_string",
         "items",
         "limits",
         "list_type",
+        "looks_back",
         "map_keys",
         "map_type",
         "merge_key",
@@ -81,13 +84,26 @@ class Node:
         self.enum: list[Any] | None = schema.get("enum")
         self.required: list[str] = schema.get("required", [])
         self.limits: JSON = {key: schema[key] for key in _LIMITS if key in schema}
+        self.bounded = bool(
+            self.enum is not None
+            or self.required
+            or self.limits
+            or self.format
+            or self.type == "integer"
+            or self.list_type != "atomic"
+        )
+        """Whether a value of the right type can be wrong in itself."""
         self.properties: dict[str, Node] = {}
         self.extra: Node | bool = False
         self.items: Node | None = None
         self.alternatives: dict[str, list[Node]] = {}
+        self.filled = False
+        """Whether there are defaults below."""
         self.rules: list[Rule] = []
         self.ruled = False
         """Whether there are rules here or below."""
+        self.looks_back = False
+        """Whether there are transition rules here or below, which are asked of unchanged values too."""
 
     def child(self, name: str) -> Node | None:
         """The schema of a field, declared or additional; None where anything goes or nothing is declared."""
@@ -116,7 +132,7 @@ class Node:
         if schema.get("x-kubernetes-embedded-resource") and metadata is not None:
             node.properties |= {"apiVersion": cls({"type": "string"}), "kind": cls({"type": "string"})}
             node.properties["metadata"] = metadata
-            node.required = [*dict.fromkeys([*node.required, "apiVersion", "kind"])]
+            node.required, node.bounded = [*dict.fromkeys([*node.required, "apiVersion", "kind"])], True
         for word in ("allOf", "anyOf", "oneOf"):
             if word in schema:
                 node.alternatives[word] = [cls.parse(part) for part in schema[word]]
@@ -125,6 +141,8 @@ class Node:
         node.rules = rules(schema)
         below = [*node.properties.values(), *(part for part in (node.extra, node.items) if isinstance(part, Node))]
         node.ruled = bool(node.rules) or any(child.ruled for child in below)
+        node.filled = any(child.filled or child.default is not MISSING for child in below)
+        node.looks_back = any(rule.transition for rule in node.rules) or any(child.looks_back for child in below)
         return node
 
 
@@ -167,8 +185,10 @@ def prune(node: Node, value: Any, path: str = "", keep_null: bool = False) -> li
                     del value[name]
                     continue
             if child is not None:
-                unknown += prune(child, value[name], join(path, name), keep_null)
-                if _vanishes(node, child, name, value[name]) and not (keep_null and not child.builtin):
+                item = value[name]
+                if isinstance(item, dict | list):
+                    unknown += prune(child, item, join(path, name), keep_null)
+                if not item and _vanishes(node, child, name, item) and not (keep_null and not child.builtin):
                     del value[name]
     elif isinstance(value, list) and node.items is not None:
         for index, item in enumerate(value):
@@ -196,9 +216,9 @@ def fill(node: Node, value: Any) -> None:
                 value[name] = deepcopy(child.default)
         for name, item in value.items():
             found = node.child(name)
-            if found is not None:
+            if found is not None and found.filled:
                 fill(found, item)
-    elif isinstance(value, list) and node.items is not None:
+    elif isinstance(value, list) and node.items is not None and node.items.filled:
         for item in value:
             fill(node.items, item)
 
@@ -240,14 +260,16 @@ def type_name(value: Any) -> str:
 
 def validate(node: Node, value: Any, old: Any = MISSING, path: str = "") -> list[FieldError]:
     """What a schema finds wrong with a value. What did not change since `old` is not judged again."""
-    unchanged = old is not MISSING and old == value
-    if not unchanged:
-        wrong = _type_error(node, value, path)
-        if wrong:
-            return [wrong]
-        if value is None:
-            return []
-    errors = [] if unchanged else [*_own_errors(node, value, path), *_alternative_errors(node, value, path)]
+    if old is not MISSING and old == value:
+        return []
+    wrong = _type_error(node, value, path)
+    if wrong:
+        return [wrong]
+    if value is None:
+        return []
+    errors = list(_own_errors(node, value, path)) if node.bounded else []
+    if node.alternatives:
+        errors += _alternative_errors(node, value, path)
     for child, item, before, where in _children(node, value, old, path):
         errors += validate(child, item, before, where)
     return errors
@@ -273,6 +295,8 @@ def ask_rules(node: Node, value: Any, old: Any, path: str) -> list[FieldError]:
     if not node.ruled or value is None:
         return []
     unchanged = old is not MISSING and old == value
+    if unchanged and not node.looks_back:
+        return []
     asked = [rule for rule in node.rules if rule.transition or not unchanged]
     errors = [error for rule in asked for error in rule.check(node, value, old, path)]
     for child, item, before, where in _children(node, value, old, path):

@@ -14,7 +14,7 @@ from creditmodel_sandbox.apiserver.crd import custom_node
 from creditmodel_sandbox.apiserver.errors import ApiError
 from creditmodel_sandbox.apiserver.jsonpath import JsonPathError, compile_path
 from creditmodel_sandbox.apiserver.rules import check_kind
-from creditmodel_sandbox.apiserver.schema import MISSING, Node
+from creditmodel_sandbox.apiserver.schema import MISSING, Node, ask_rules, fill
 from creditmodel_sandbox.apiserver.tables import human_age
 
 
@@ -146,6 +146,22 @@ def test_rules_are_given_whatever_they_read(source: dict[str, Any], found: list[
     new, old = {"a": 1, "b": "yes ", "c-d": "is"}, {"a": 0, "c-d": "was"}
     errors = CelRule({"message": "x", **source}).check(node, new, old, "y")
     assert [error.text.rpartition(": ")[2] for error in errors] == found
+
+
+def test_a_rule_that_looks_back_is_asked_of_what_did_not_change_however_deep() -> None:
+    rules = [{"rule": "self != oldSelf", "message": "looks back"}, {"rule": "self > 1", "message": "does not"}]
+    count = {"type": "integer", "x-kubernetes-validations": rules}
+    node = custom_node({"properties": {"spec": {"type": "object", "properties": {"count": count}}}})
+    obj = {"spec": {"count": 1}}
+    assert [error.text for error in ask_rules(node, obj, obj, "")] == ["Invalid value: 1: looks back"]
+
+
+def test_defaults_are_filled_in_below_what_has_none_itself() -> None:
+    inner = {"type": "object", "properties": {"count": {"type": "integer", "default": 3}}}
+    node = custom_node({"properties": {"spec": {"type": "object", "additionalProperties": inner}}})
+    obj: dict[str, Any] = {"spec": {"a": {}, "b": {"count": 1}}}
+    fill(node, obj)
+    assert obj == {"spec": {"a": {"count": 3}, "b": {"count": 1}}}
 
 
 def test_rules_are_checked_against_the_types_of_a_schema() -> None:
