@@ -98,13 +98,13 @@ class Answers:
         """Score points of many log-odds: the same operations in the same order as for one."""
         return np.floor(self._points - self._factor * (log_odds + self._shift) + 0.5).astype(np.int64)
 
+    def head(self, request_id: bytes) -> bytes:
+        """A response body up to its list of results."""
+        return b"".join((self._opening, request_id, self._middle))
+
     def body(self, request_id: bytes, results: Sequence[bytes]) -> bytes:
         """The response body for rows already written as JSON."""
         return b"".join((self._opening, request_id, self._middle, b",".join(results), b"]}"))
-
-    def pieces(self, request_id: bytes, results: list[bytes]) -> list[bytes]:
-        """The same in pieces, for results of many rows each with the commas between them: they are not copied again."""
-        return [b"".join((self._opening, request_id, self._middle)), *results, b"]}"]
 
 
 def reasons_of(contributions: list[float]) -> list[int]:

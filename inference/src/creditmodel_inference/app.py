@@ -15,7 +15,7 @@ from msgspec.json import encode
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from creditmodel_inference.bodies import InFlight, LongResponse, json_response, read_body
+from creditmodel_inference.bodies import InFlight, LongResponse, body_parts, json_response
 from creditmodel_inference.errors import PROBLEM_JSON, Denied, MethodNotAllowed, NotFound, Problem, Unscorable
 from creditmodel_inference.inference_protocol import add_inference_protocol
 from creditmodel_inference.keys import Keys, is_guarded
@@ -79,22 +79,19 @@ def _add_score(app: FastAPI, lifecycle: Lifecycle, limits: Limits, in_flight: In
     async def score(request: Request) -> Response:
         service = lifecycle.require_service()
         arrived = time.perf_counter()
-        headers = dict(request.scope["headers"])
+        headers, state = dict(request.scope["headers"]), request.scope["state"]
         try:
-            given_id = given_request_id(headers)
-            request.scope["state"]["request_id"] = given_id or request.scope["state"]["request_id"]
+            state["request_id"] = given_request_id(headers) or state["request_id"]
             check_headers(headers)
-            size = check_length(headers, limits) or limits.body_bytes
-            with in_flight.admit(size):
-                parts = await read_body(request, limits)
-                request.scope["state"]["counted"] = True
-                request_id, answer = await service.score(parts, given_id, arrived)
+            with in_flight.admit(check_length(headers, limits) or limits.body_bytes):
+                rows, own_id = await service.read(body_parts(request, limits))
+                state["request_id"] = own_id or state["request_id"]
+                answer = await service.score(rows, state["request_id"], arrived)
         except Problem as problem:
-            if not request.scope["state"].get("counted"):
-                service.note_problem(problem, request.scope["state"]["request_id"], arrived)
-                request.scope["state"]["counted"] = True
+            service.note_problem(problem, state["request_id"], arrived)
+            state["counted"] = True
             raise
-        request.scope["state"]["request_id"] = request_id
+        state["counted"] = True
         identity = service.scorer.identity
         return LongResponse(answer, {"x-model-digest": identity.digest, "x-model-revision": identity.revision})
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ from creditmodel_inference.settings import Limits
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-__all__ = ["InFlight", "LongResponse", "json_response", "read_body"]
+    from creditmodel_inference.sheets import Answer
+
+__all__ = ["InFlight", "LongResponse", "body_parts", "json_response"]
 
 
 class InFlight:
@@ -40,17 +43,15 @@ class InFlight:
             self.bytes -= size
 
 
-async def read_body(request: Request, limits: Limits) -> list[bytes]:
-    """The whole body, in the parts in which it came. Raises TooLarge as soon as it is."""
-    parts = []
+async def body_parts(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    """The body, in the parts in which it comes. Raises TooLarge as soon as it is."""
     size = 0
     async for part in request.stream():
-        if part:
-            parts.append(part)
         size += len(part)
         if size > limits.body_bytes:
             raise too_many_bytes(limits)
-    return parts
+        if part:
+            yield part
 
 
 def json_response(body: bytes, headers: Mapping[str, str] | None = None) -> Response:
@@ -59,15 +60,15 @@ def json_response(body: bytes, headers: Mapping[str, str] | None = None) -> Resp
 
 
 class LongResponse(Response):
-    """JSON of megabytes in pieces, which are sent as they are: put together, they would be copied once more."""
+    """JSON of megabytes, each piece of it made when those before have left, in turns with other clients."""
 
-    def __init__(self, pieces: Sequence[bytes], headers: Mapping[str, str]) -> None:
-        length = {"content-length": str(sum(map(len, pieces)))}
-        super().__init__(media_type="application/json", headers={**headers, **length})
-        self._pieces = pieces
+    def __init__(self, answer: Answer, headers: Mapping[str, str]) -> None:
+        super().__init__(media_type="application/json", headers={**headers, "content-length": str(answer.size)})
+        self._pieces = answer.pieces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         for piece in self._pieces:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": b""})

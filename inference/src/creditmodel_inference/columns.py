@@ -1,4 +1,4 @@
-"""Verdicts by column, for requests of many applicants: the same answers as `Answers.verdict`, to the byte.
+"""Verdicts by column, for requests of many applicants: the same as `Answers.verdict` gives.
 
 The graph's outputs are float32. A float32 times 10,000 or 1,000,000 has at most 44 significant bits, so the product is
 exact in a double, and rounding it half to even gives the digits that Python's correctly rounded `round` and `%.6f`
@@ -8,10 +8,9 @@ give. Where that argument does not hold, for contributions beyond any sane model
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from msgspec.json import encode
 from numpy.typing import NDArray
 
 from creditmodel_bundle.reasons import DECIMALS, MAX_REASONS
@@ -19,14 +18,12 @@ from creditmodel_inference.answers import MAX_LOG_ODDS, Answers, Verdict
 from creditmodel_inference.blocks import Outputs
 from creditmodel_inference.errors import Unscorable
 
-__all__ = ["ColumnAnswers", "Columns"]
+__all__ = ["LARGEST", "ColumnAnswers", "Columns", "one_by_one"]
 
 LARGEST = 9.999
-"""Contributions above this, in log-odds, are left to the scalar rule: tables hold one digit before the point."""
+"""Contributions above this, in log-odds, are left to the scalar rule: one digit stands before the point."""
 
 _PADDING = [(-1,) * (MAX_REASONS - count) for count in range(MAX_REASONS + 1)]
-
-Pieces = NDArray[np.object_]
 
 
 class Columns(NamedTuple):
@@ -63,20 +60,12 @@ def _columns_of(verdicts: list[Verdict]) -> Columns:
 
 
 class ColumnAnswers:
-    """Makes verdicts and their JSON for blocks of rows of one model."""
+    """Makes verdicts for blocks of rows of one model."""
 
     def __init__(self, answers: Answers, width: int) -> None:
         self._answers = answers
         self._width = width
         self._bounds = np.array(answers.bounds)
-        self._decisions = _pieces([text.encode() for text in answers.decisions])
-        prefixes = [f"{text}{whole}." for text in answers.reasons for whole in range(10)]
-        # A row's first reason has no comma before it. The last entry of a table stands for no reason at all.
-        later = [f",{prefix}" for prefix in prefixes]
-        self._prefixes = _pieces([*(prefix.encode() for prefix in [*prefixes, *later]), b""])
-        self._shift = np.array([0] + [len(prefixes)] * (MAX_REASONS - 1))
-        self._thousands = _pieces([*(b"%03d" % number for number in range(1_000)), b""])
-        self._units = _pieces([*(b"%03d}" % number for number in range(1_000)), b""])
 
     def columns(self, outputs: Outputs) -> Columns:
         """Verdicts of all rows of the graph's outputs. Raises Unscorable."""
@@ -84,7 +73,7 @@ class ColumnAnswers:
         contributions = outputs.contributions.astype(np.float64)
         _check(probability, log_odds, contributions)
         if contributions.max() > LARGEST:
-            return _columns_of(self._one_by_one(outputs))
+            return _columns_of(one_by_one(self._answers, outputs))
         return Columns(
             probability,
             log_odds,
@@ -93,44 +82,13 @@ class ColumnAnswers:
             _top(contributions, self._width),
         )
 
-    def json(self, columns: Columns, outputs: Outputs, opening: bytes = b"") -> bytes:
-        """The JSON of all rows, joined with commas, behind `opening`."""
-        if outputs.contributions.max() > LARGEST:
-            return opening + b",".join([verdict.json for verdict in self._one_by_one(outputs)])
-        return self._json(columns, outputs.contributions.astype(np.float64), opening)
 
-    def _one_by_one(self, outputs: Outputs) -> list[Verdict]:
-        rows = zip(
-            *(array.tolist() for array in (outputs.probability, outputs.log_odds, outputs.contributions)), strict=True
-        )
-        return [self._answers.verdict(*row) for row in rows]
-
-    def _json(self, columns: Columns, contributions: NDArray[np.float64], opening: bytes) -> bytes:
-        """Every row is the same sequence of pieces, most of them taken from tables: one join makes the whole."""
-        pieces = np.empty((len(columns.points), 7 + 3 * MAX_REASONS), object)
-        pieces[:, 0] = b']},{"probability":'
-        pieces[0, 0] = opening + b'{"probability":'
-        pieces[:, 1] = _encoded(columns.probability)
-        pieces[:, 2] = b',"log_odds":'
-        pieces[:, 3] = _encoded(columns.log_odds)
-        pieces[:, 4] = b',"points":'
-        pieces[:, 5] = _encoded(columns.points)
-        pieces[:, 6] = self._decisions[columns.decision]
-        pieces[:, 7::3], pieces[:, 8::3], pieces[:, 9::3] = self._reasons(columns.reasons, contributions)
-        return b"".join([*pieces.ravel().tolist(), b"]}"])
-
-    def _reasons(self, index: NDArray[np.int64], contributions: NDArray[np.float64]) -> tuple[Pieces, Pieces, Pieces]:
-        """Three pieces a reason: up to the decimal point, and two times three decimals; empty where there is none."""
-        given = index >= 0
-        places = np.where(given, index, 0) + np.arange(0, contributions.size, self._width)[:, None]
-        millionths = np.rint(contributions.ravel()[places] * 1e6).astype(np.int32)  # up to LARGEST
-        thousandths = millionths // 1_000
-        whole = thousandths // 1_000
-        return (
-            self._prefixes[np.where(given, index * 10 + whole + self._shift, -1)],
-            self._thousands[np.where(given, thousandths - whole * 1_000, -1)],
-            self._units[np.where(given, millionths - thousandths * 1_000, -1)],
-        )
+def one_by_one(answers: Answers, outputs: Outputs) -> list[Verdict]:
+    """Verdicts by the scalar rule. Raises Unscorable."""
+    rows = zip(
+        *(array.tolist() for array in (outputs.probability, outputs.log_odds, outputs.contributions)), strict=True
+    )
+    return [answers.verdict(*row) for row in rows]
 
 
 def _check(probability: NDArray[np.float64], log_odds: NDArray[np.float64], contributions: NDArray[np.float64]) -> None:
@@ -151,13 +109,3 @@ def _top(contributions: NDArray[np.float64], width: int) -> NDArray[np.int64]:
     best = np.partition(ranks, ranks.shape[1] - MAX_REASONS, axis=1)[:, -MAX_REASONS:]
     best = -np.sort(-best, axis=1)
     return np.where(best >= 0, width - 1 - best % width, -1)
-
-
-def _encoded(numbers: NDArray[Any]) -> list[bytes]:
-    return encode(numbers.tolist())[1:-1].split(b",")
-
-
-def _pieces(values: list[bytes]) -> Pieces:
-    made = np.empty(len(values), object)
-    made[:] = values
-    return made

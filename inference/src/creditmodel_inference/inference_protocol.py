@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request, Response
 from numpy.typing import NDArray
 
 from creditmodel_inference.blocks import Outputs
-from creditmodel_inference.bodies import InFlight, json_response, read_body
+from creditmodel_inference.bodies import InFlight, body_parts, json_response
 from creditmodel_inference.errors import NotFound, Problem
 from creditmodel_inference.intake import REQUEST_ID
 from creditmodel_inference.lifecycle import Lifecycle, Phase
@@ -75,7 +75,7 @@ def add_inference_protocol(app: FastAPI, lifecycle: Lifecycle, limits: Limits, i
             state["request_id"] = given_id or state["request_id"]
             check_encoding(headers)
             with in_flight.admit(check_length(headers, limits) or limits.body_bytes):
-                body = b"".join(await read_body(request, limits))
+                body = b"".join([part async for part in body_parts(request, limits)])
                 call = await in_turns(service.tensors.read(body, request.headers.get(HEADER_LENGTH)))
                 if given_id is None:
                     state["request_id"] = _loggable(call.id) or state["request_id"]

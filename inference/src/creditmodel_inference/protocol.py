@@ -122,6 +122,9 @@ class ConnectionBase(HttpToolsProtocol):
         if self._refused_at is not None:
             return
         if not self._short:
+            if not (self.cycle.body or self.cycle.response_complete):
+                # As bytes it goes to the application as it is. A bytearray would be filled with it and copied again.
+                self.cycle.body, body = body, b""  # type: ignore[assignment]
             super().on_body(body)
         elif self._body:
             self._body += body

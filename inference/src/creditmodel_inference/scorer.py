@@ -17,6 +17,7 @@ from creditmodel_inference.answers import Answers, Identity, Verdict
 from creditmodel_inference.blocks import Blocks, Outputs
 from creditmodel_inference.columns import ColumnAnswers, Columns
 from creditmodel_inference.errors import Refusal
+from creditmodel_inference.sheets import Sheets
 
 __all__ = ["Scorer", "load"]
 
@@ -33,6 +34,7 @@ class Scorer:
     blocks: Blocks
     answers: Answers
     column_answers: ColumnAnswers
+    sheets: Sheets
 
     @property
     def width(self) -> int:
@@ -65,7 +67,8 @@ def load(uri: str, digest: str | None, revision: str | None, directory: Path) ->
     blocks = Blocks(bundle.path(ONNX), len(contract.features))
     identity = _identity(bundle, revision)
     answers = Answers(contract, identity)
-    scorer = Scorer(contract, identity, blocks, answers, ColumnAnswers(answers, len(contract.features)))
+    width = len(contract.features)
+    scorer = Scorer(contract, identity, blocks, answers, ColumnAnswers(answers, width), Sheets(answers, width))
     _reproduce(scorer, golden)
     return scorer
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Protocol
 
 import msgspec
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from creditmodel_inference.answers import Verdict
+from creditmodel_inference.batches import Batches
 from creditmodel_inference.blocks import Outputs
 from creditmodel_inference.columns import Columns
 from creditmodel_inference.errors import Denied, Problem, Unscorable
@@ -27,6 +28,7 @@ from creditmodel_inference.meter import SCORE, Meter
 from creditmodel_inference.pages import Record, Span
 from creditmodel_inference.scorer import Scorer
 from creditmodel_inference.scoring_log import ScoringLog
+from creditmodel_inference.sheets import Answer, Sheet
 from creditmodel_inference.steps import Steps, at_once, in_turns
 from creditmodel_inference.tensors import TensorReader
 from creditmodel_inference.wire import RequestIds
@@ -34,6 +36,8 @@ from creditmodel_inference.wire import RequestIds
 __all__ = ["ReplyTo", "Service"]
 
 logger = logging.getLogger(__name__)
+
+Rows = NDArray[np.float64]
 
 PART_ROWS = 1024
 """Rows of a large request between two looks at other clients: about a millisecond."""
@@ -81,12 +85,13 @@ class Service:
     ) -> None:
         self.scorer = scorer
         self.intake = intake
+        self.batches = Batches(intake)
         self.tensors = TensorReader(scorer.contract, intake.max_rows)
         self.meter = meter
         self.request_ids = RequestIds()
         self._log = log
         self._call_soon = call_soon
-        self._row = struct.Struct(f"={scorer.width}d")
+        self._row = struct.Struct(f"{scorer.width}d")
         self._capacity = scorer.blocks.capacity
         self._gathered = np.zeros((self._capacity, scorer.width), np.float64)
         self._buffer = self._gathered.data.cast("B")
@@ -195,52 +200,76 @@ class Service:
         """A request of more rows than gather, small enough in bytes to be answered in one go."""
         rows = np.array(request.rows, np.float64)
         try:
-            results = at_once(self._results(rows, request_id, arrived))
+            sheets = at_once(self._sheets([rows], request_id, arrived))
         except Problem as problem:
             client.failed(problem, request_id)
             self.note_problem(problem, request_id, arrived)
             return
-        client.scored(request_id, b"".join(self.scorer.answers.pieces(request_id.encode(), results)))
+        client.scored(request_id, b"".join(self.scorer.sheets.answer(request_id, sheets).pieces))
         self.meter.request(SCORE, 200, time.perf_counter() - arrived)
 
-    async def score(self, parts: list[bytes], given_id: str | None, arrived: float) -> tuple[str, list[bytes]]:
-        """Request id and response body, both bodies in parts, giving way to other clients now and then. Raises Problem.
+    async def read(self, parts: AsyncIterator[bytes]) -> tuple[list[Rows], str | None]:
+        """Rows [n, F], in several arrays, and the id that the body has, giving way to other clients now and then.
 
-        `parts` is emptied as soon as it is read.
+        Reads the parts as they come. Raises Problem, and what the parts raise.
         """
-        request_id = given_id or self.request_ids()
-        is_large = sum(map(len, parts)) >= LARGE_BYTES
-        if self._giving_back is not None:
-            self._giving_back.cancel()
+        reader = self.batches.reader()
         try:
-            rows, own_id = await in_turns(self.intake.read_columns(*parts))
-            parts.clear()
-            request_id = own_id or request_id
-            results = await in_turns(self._results(rows, request_id, arrived))
-        except Problem as problem:
-            self.note_problem(problem, request_id, arrived)
-            raise
+            async for part in parts:
+                await in_turns(reader.add(part))
+                if reader.size >= LARGE_BYTES:
+                    self._keep_memory()
+            return await in_turns(reader.finish())
+        finally:
+            if reader.size >= LARGE_BYTES:
+                self._give_back_soon()
+
+    async def score(self, rows: list[Rows], request_id: str, arrived: float) -> Answer:
+        """The response body, whose pieces are made when they are asked for. Empties `rows`. Raises Problem."""
+        is_large = sum(map(len, rows)) > PART_ROWS
+        if is_large:
+            self._keep_memory()
+        try:
+            sheets = await in_turns(self._sheets(rows, request_id, arrived))
         finally:
             if is_large:
-                self._giving_back = asyncio.get_running_loop().call_later(IDLE_SECONDS, give_back_memory)
-        answer = self.scorer.answers.pieces(request_id.encode(), results)
+                self._give_back_soon()
         self.meter.request(SCORE, 200, time.perf_counter() - arrived)
-        return request_id, answer
+        answer = self.scorer.sheets.answer(request_id, sheets)
+        return Answer(answer.size, self._keeping_memory(answer.pieces)) if is_large else answer
 
-    def _results(self, rows: NDArray[np.float64], request_id: str, arrived: float) -> Steps[list[bytes]]:
-        """JSON of the results, some rows at a time."""
-        results: list[bytes] = []
+    def _keeping_memory(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        try:
+            for piece in pieces:
+                self._keep_memory()
+                yield piece
+        finally:
+            self._give_back_soon()
+
+    def _keep_memory(self) -> None:
+        """A large request is worked on: what it leaves behind is of use."""
+        if self._giving_back is not None:
+            self._giving_back.cancel()
+
+    def _give_back_soon(self) -> None:
+        """Give back the memory of large requests if none comes for a while."""
+        self._keep_memory()
+        self._giving_back = asyncio.get_running_loop().call_later(IDLE_SECONDS, give_back_memory)
+
+    def _sheets(self, rows: list[Rows], request_id: str, arrived: float) -> Steps[list[Sheet]]:
+        """The results, some rows at a time."""
+        sheets: list[Sheet] = []
         for outputs, columns in self._in_parts(rows, request_id, arrived):
-            results.append(self.scorer.column_answers.json(columns, outputs, b"," if results else b""))
+            sheets.append(self.scorer.sheets.sheet(columns, outputs))
             yield from self._pauses()
-        return results
+        return sheets
 
     def infer(
         self, rows: NDArray[np.float64], request_id: str, arrived: float
     ) -> Steps[tuple[Outputs, NDArray[np.int64]]]:
         """Outputs and score points of rows already encoded and checked. Raises Unscorable."""
         parts = []
-        for part in self._in_parts(rows, request_id, arrived):
+        for part in self._in_parts([rows], request_id, arrived):
             parts.append(part)
             yield from self._pauses()
         outputs = Outputs(*(np.concatenate(arrays) for arrays in zip(*(made for made, _ in parts), strict=True)))
@@ -254,14 +283,12 @@ class Service:
                 return
             yield LOG_SECONDS
 
-    def _in_parts(
-        self, rows: NDArray[np.float64], request_id: str, arrived: float
-    ) -> Iterator[tuple[Outputs, Columns]]:
+    def _in_parts(self, rows: list[Rows], request_id: str, arrived: float) -> Iterator[tuple[Outputs, Columns]]:
         """Score some rows at a time; counted and logged as it goes."""
         scorer, log = self.scorer, self._log
         drawn = log is not None and log.draw()
-        for start in range(0, len(rows), PART_ROWS):
-            part = rows[start : start + PART_ROWS]
+        start = 0
+        for part in _parts_of(rows):
             outputs = scorer.blocks.run(part)
             self.meter.calls += 1
             columns = scorer.columns(outputs)
@@ -269,7 +296,20 @@ class Service:
             if log is not None and drawn:
                 latency = round((time.perf_counter() - arrived) * 1e6)
                 log.add_span(part, Span(request_id, start, latency, columns))
+            start += len(part)
             yield outputs, columns
+
+
+def _parts_of(arrays: list[Rows]) -> Iterator[Rows]:
+    """Rows in parts of PART_ROWS, the last one shorter. Each array is taken out of the list before it is divided."""
+    rest = arrays.pop(0)
+    while True:
+        while len(rest) < PART_ROWS and arrays:
+            rest = np.concatenate([rest, arrays.pop(0)])
+        yield rest[:PART_ROWS]
+        rest = rest[PART_ROWS:]
+        if not len(rest) and not arrays:
+            return
 
 
 def _records(request_id: str, verdicts: list[Verdict], latency: int) -> list[Record]:

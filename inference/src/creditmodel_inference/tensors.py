@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from creditmodel_bundle.contract import Contract
+from creditmodel_inference.decoding import pieces
 from creditmodel_inference.errors import FieldError, Malformed, TooLarge, Unacceptable
-from creditmodel_inference.intake import parse, pieces
+from creditmodel_inference.intake import parse
 from creditmodel_inference.rows import RowCheck
 from creditmodel_inference.steps import Steps
 

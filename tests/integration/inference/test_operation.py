@@ -282,6 +282,7 @@ def test_the_log_has_inputs_outputs_reasons_and_errors(
     answers = server.score(*rows, request_id="big").json["results"]
     small = server.score(rows[3], request_id="small").json["results"][0]
     assert server.score(rows[0] | {"sex": 9}, request_id="bad").status == 422
+    many_bad = server.score(*rows, rows[0] | {"sex": 9})
     assert server.stop() == 0
     logged = read_log(tmp_path)
     assert {path.relative_to(tmp_path).parts[1] for path in tmp_path.rglob("*.parquet")} == {"revision=r7"}
@@ -297,7 +298,8 @@ def test_the_log_has_inputs_outputs_reasons_and_errors(
         assert row["_latency_us"] > 0
     (one,) = (row for row in logged if row["_request_id"] == "small")
     assert one["_probability"] == small["probability"] == big[3]["_probability"]
-    (bad,) = (row for row in logged if row["_error"] is not None)
+    bad, other = (row for row in logged if row["_error"] is not None)
+    assert other["_request_id"] == many_bad.headers["x-request-id"] == many_bad.json["request_id"]
     assert "/applicants/0/sex" in bad["_error"]
     assert bad["_probability"] is bad["_decision"] is bad["age"] is None
 

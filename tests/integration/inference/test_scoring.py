@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 Row = dict[str, Any]
+VERSIONS = (b"HTTP/1.0", b"HTTP/1.1")
 
 
 def test_an_answer_has_score_decision_reasons_and_the_models_identity(server: Any, bundle: Any, sample: Any) -> None:
@@ -251,11 +252,48 @@ def test_a_client_that_leaves_in_the_middle_disturbs_nobody(server: Any, applica
     assert server.score(applicants(1)[0]).status == 200
 
 
-def test_other_clients_are_answered_while_a_large_request_is_worked_on(
-    start: Callable[..., Any], bundle: Any, applicants: Callable[..., list[Row]]
+@pytest.fixture(scope="module")
+def bulk_server(start: Callable[..., Any], bundle: Any) -> Any:
+    """A server without limits of its own."""
+    made = start(bundle, "--drain-seconds", "0")
+    made.wait_ready()
+    return made
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_long_answer_leaves_nothing_behind(
+    bulk_server: Any, applicants: Callable[..., list[Row]]
 ) -> None:
-    server = start(bundle, "--drain-seconds", "0")
-    server.wait_ready()
+    server = bulk_server
+    large = post(json.dumps({"applicants": applicants(500) * 20}).encode())
+    for _ in range(2):
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(60)
+            client.connect(server.address)
+            client.sendall(large)
+            assert client.recv(64).startswith(b"HTTP/1.1 200 ")
+    assert server.score(applicants(1)[0]).status == 200
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_a_long_answer_announces_its_length_also_to_http_1_0(
+    bulk_server: Any, applicants: Callable[..., list[Row]]
+) -> None:
+    large = post(json.dumps({"applicants": applicants(500) * 5}).encode(), close=True)
+    heads, bodies = zip(
+        *(exchange(bulk_server, large.replace(b"HTTP/1.1", version, 1)).split(b"\r\n\r\n", 1) for version in VERSIONS),
+        strict=True,
+    )
+    assert bodies[0].partition(b"results")[2] == bodies[1].partition(b"results")[2]
+    for head, body in zip(heads, bodies, strict=True):
+        assert b"\r\ncontent-length: %d\r\n" % len(body) in head
+        assert len(json.loads(body)["results"]) == 2_500
+
+
+def test_other_clients_are_answered_while_a_large_request_is_worked_on(
+    bulk_server: Any, applicants: Callable[..., list[Row]]
+) -> None:
+    server = bulk_server
     large = post(json.dumps({"applicants": applicants(500) * 20}).encode(), close=True)
     small = post(json.dumps({"applicants": applicants(1)}).encode())
     answered: list[float] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -15,6 +15,10 @@ from creditmodel_inference.scorer import Scorer
 from creditmodel_inference.service import LARGE_BYTES, Service
 
 Row = dict[str, Any]
+
+
+async def arriving(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 def test_memory_goes_back_once_large_requests_are_over(
@@ -30,7 +34,9 @@ def test_memory_goes_back_once_large_requests_are_over(
 
     async def asked_for(request: bytes, idle_seconds: float) -> asyncio.TimerHandle | None:
         monkeypatch.setattr("creditmodel_inference.service.IDLE_SECONDS", idle_seconds)
-        await service.score([request], None, 0.0)
+        rows, _ = await service.read(arriving(request))
+        for _ in (await service.score(rows, "id", 0.0)).pieces:
+            pass
         return service._giving_back
 
     async def clients() -> None:

@@ -1,0 +1,270 @@
+"""From the bytes of a large request to rows of numbers, while the bytes arrive.
+
+The list of applicants is cut between two of them, and each piece is decoded as a list of its own and forgotten. Pieces
+that are all valid make a valid whole. A cut at the wrong place, within a text say, makes an invalid piece. Then, as
+for all that cannot be told from a piece alone, the reader gives up: what follows is kept, and `Intake.read` judges the
+request as if the applicants before had never been in it. So no more is held than a piece, the rows, and what could not
+be read. A body that `Intake` reads carefully is kept whole, for every violation in it is named.
+
+What is wrong is told when the body has ended: a client that is still sending does not read.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET
+from msgspec.structs import astuple
+from numpy.typing import NDArray
+
+from creditmodel_bundle.contract import Contract, Feature
+from creditmodel_inference import decoding
+from creditmodel_inference.decoding import (
+    CANNOT_DECODE,
+    MARKS,
+    MARKS_WITH_ID,
+    code_table,
+    first_violation,
+    has_more_marks,
+    range_of,
+    types_of,
+)
+from creditmodel_inference.errors import Problem
+from creditmodel_inference.intake import NOTHING, Intake, Preceding, check_request_id, repeated_key
+from creditmodel_inference.steps import Steps
+
+__all__ = ["BatchReader", "Batches"]
+
+Rows = NDArray[np.float64]
+
+
+class Batches:
+    """Reads the bodies of /v1/score that have many applicants, for one contract."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._decoder = _Decoder(intake.contract)
+
+    def reader(self) -> BatchReader:
+        """A reader for one body."""
+        return BatchReader(self._intake, self._decoder)
+
+
+class BatchReader:
+    """Reads one body: `add` its parts as they come, then `finish`."""
+
+    def __init__(self, intake: Intake, decoder: _Decoder) -> None:
+        self.size = 0
+        """Bytes of the body so far."""
+        self._intake = intake
+        self._decoder = decoder
+        self._head = b""  # up to the list's bracket, as soon as applicants are read
+        self._held: list[bytes] = []  # what follows, or everything
+        self._held_bytes = 0
+        self._wanted = decoding.PIECE_BYTES
+        self._rows: list[Rows] = []
+        self._read = NOTHING
+        self._repeats_key = False
+        self._gave_up = False
+        self._problem: Problem | None = None
+
+    def add(self, part: bytes) -> Steps[None]:
+        """Read on. Pauses between pieces, so that whoever asks can turn to others."""
+        self.size += len(part)
+        if self._problem is not None:
+            return
+        self._held.append(part)
+        self._held_bytes += len(part)
+        if self._gave_up or self._held_bytes < self._wanted or self._intake.is_careful(self.size):
+            return
+        text, begin = self._release(), 0
+        if not self._head:
+            begin = text.find(b"[") + 1
+            if self._decoder.request(text[:begin] + b"]}") is None:
+                self._give_up(text)
+                return
+            self._head = text[:begin]
+        comma = _last_comma(text)
+        self._hold(text[max(begin, comma + 1) :])
+        # What has no end must not be put together again with every part.
+        self._wanted = self._held_bytes + max(self._held_bytes, decoding.PIECE_BYTES)
+        if comma > begin:
+            yield from self._take(text, begin, comma)
+
+    def finish(self) -> Steps[tuple[list[Rows], str | None]]:
+        """Rows [n, F], in several arrays, and the request id of the whole body. Raises what `Intake.read` raises."""
+        request_id = None
+        if self._problem is None and not self._gave_up:
+            request_id = yield from self._take_last(self._release())
+        if self._problem is not None:
+            raise self._problem
+        if self._gave_up:
+            request = self._intake.read(self._head + self._release(), self._read)
+            self._rows.append(np.array(request.rows, np.float64))
+            request_id = request.request_id
+        if self._repeats_key:
+            raise repeated_key()
+        return self._rows, None if request_id is None else check_request_id(request_id)
+
+    def _take_last(self, text: bytes) -> Steps[str | None]:
+        """Read what is left, to the end of the list, and the request id."""
+        begin, end = 0 if self._head else text.find(b"[") + 1, text.rfind(b"]")
+        head = self._head or text[:begin]
+        request = self._decoder.request(head + text[end:]) if end >= begin else None
+        if request is None or self._intake.is_careful(self.size):
+            self._give_up(text)
+            return None
+        self._head, (request_id, repeats_key) = head, request
+        self._repeats_key |= repeats_key
+        yield from self._take(text, begin, end)
+        return request_id
+
+    def _take(self, text: bytes, start: int, end: int) -> Steps[None]:
+        """Read the applicants in text[start:end], or give up before the first piece that cannot be read."""
+        for piece in decoding.pieces(text, start, end, b"}"):
+            try:
+                rows, repeats_key = self._decoder.rows(piece)
+            except msgspec.ValidationError as e:
+                # What precedes was valid, so that the piece begins with an applicant: the fault is where it seems.
+                self._refuse(first_violation(e, self._decoder.features, self._read.rows))
+                return
+            except CANNOT_DECODE:
+                self._give_up(text[start:])
+                return
+            start += len(piece) + 1
+            self._rows.append(rows)
+            self._read = Preceding(self._read.rows + len(rows), self._read.size + len(piece) + 1)
+            self._repeats_key |= repeats_key
+            if self._read.rows > self._intake.max_rows:
+                self._refuse(self._intake.too_many())
+                return
+            yield 0.0
+
+    def _hold(self, text: bytes) -> None:
+        self._held, self._held_bytes = [text], len(text)
+
+    def _release(self) -> bytes:
+        """What is held. Nothing is, then: it is not to be there twice."""
+        text = b"".join(self._held)
+        self._hold(b"")
+        return text
+
+    def _give_up(self, rest: bytes) -> None:
+        self._gave_up = True
+        self._hold(rest)
+
+    def _refuse(self, problem: Problem) -> None:
+        self._problem = problem
+        self._rows.clear()
+        self._hold(b"")
+
+
+class _Decoder:
+    """Decodes pieces of a request, by column."""
+
+    def __init__(self, contract: Contract) -> None:
+        features = contract.features
+        plain = [i for i, feature in enumerate(features) if _is_plain(feature)]
+        special = [i for i, feature in enumerate(features) if not _is_plain(feature)]
+        # What can be packed as it is comes first, so that one slice of a struct's values has it.
+        applicant, envelope = types_of(contract, [*plain, *special])
+        unbounded, _ = types_of(contract, [*plain, *special], bounded=False)
+        self.features = {feature.name: feature for feature in features}
+        self._width, self._plain = len(features), plain
+        self._pack = struct.Struct(f"{len(plain)}d").pack
+        self._special = [(i, attrgetter(f"f{i}"), _column_converter(features[i])) for i in special]
+        self._bounds = _Bounds(features)
+        self._bounded = msgspec.json.Decoder(list[applicant]).decode  # type: ignore[valid-type]
+        self._unbounded = msgspec.json.Decoder(list[unbounded]).decode  # type: ignore[valid-type]
+        self._envelope = msgspec.json.Decoder(envelope).decode
+
+    def request(self, text: bytes) -> tuple[str | None, bool] | None:
+        """The id of a request without applicants, and whether a key stands in it twice. None if it is no such."""
+        try:
+            envelope: Any = self._envelope(text)
+        except CANNOT_DECODE:
+            return None
+        given = envelope.request_id is not UNSET
+        repeats_key = has_more_marks(text, MARKS_WITH_ID if given else MARKS)
+        return None if envelope.applicants else (envelope.request_id if given else None, repeats_key)
+
+    def rows(self, piece: bytes) -> tuple[Rows, bool]:
+        """Rows [n, F] of the applicants in a piece, and whether one of them has a key twice. Raises CANNOT_DECODE."""
+        text = b"[%b]" % piece
+        try:
+            applicants = self._unbounded(text)
+        except msgspec.ValidationError:
+            self._bounded(text)  # names the first violation, which may be one of the bounds
+            raise
+        if not applicants:
+            raise msgspec.DecodeError("there is no applicant between two commas")
+        count, plain, pack = len(applicants), len(self._plain), self._pack
+        packed = b"".join([pack(*values[:plain]) for values in map(astuple, applicants)])
+        rows = np.empty((count, self._width), np.float64)
+        rows[:, self._plain] = np.frombuffer(packed, np.float64).reshape(count, plain)
+        marks = 2 * rows.size
+        for index, get, convert in self._special:
+            rows[:, index], found = convert(list(map(get, applicants)))
+            marks += found
+        if not self._bounds.hold(rows):
+            self._bounded(text)  # names the first value that breaks them
+        return rows, has_more_marks(piece, marks)
+
+
+def _last_comma(text: bytes) -> int:
+    """The last comma between two objects, or -1. Two brackets may stand behind it: an applicant's and the request's."""
+    close = len(text)
+    for _ in range(3):
+        close = text.rfind(b"}", 0, close)
+        comma = text.find(b",", close) if close > 0 else -1
+        if comma > 0 and not text[close + 1 : comma].strip():
+            return comma
+    return -1
+
+
+class _Bounds:
+    """Ranges and whole numbers, of all rows at once: value by value, msgspec takes longer over them than NumPy."""
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        numbers = [(i, *range_of(feature)) for i, feature in enumerate(features) if feature.dtype != "category"]
+        self._columns = [i for i, _, _ in numbers]
+        self._low, self._high = np.array([low for _, low, _ in numbers]), np.array([high for _, _, high in numbers])
+        self._integers = [i for i, feature in enumerate(features) if feature.dtype == "integer"]
+
+    def hold(self, rows: NDArray[np.float64]) -> bool:
+        """Whether all rows [n, F] are within; what is missing is."""
+        numbers, integers = rows[:, self._columns], rows[:, self._integers]
+        outside = (numbers < self._low) | (numbers > self._high)
+        broken = (integers != np.rint(integers)) & ~np.isnan(integers)
+        return not (outside.any() or broken.any())
+
+
+def _is_plain(feature: Feature) -> bool:
+    """Whether every accepted value is the number that the graph takes."""
+    return code_table(feature) is None and (feature.dtype == "category" or feature.missing == "forbidden")
+
+
+def _column_converter(feature: Feature) -> Callable[[list[Any]], tuple[NDArray[np.float64], int]]:
+    """A function from a decoded column to its floats, and to the quotation marks beyond those of its names."""
+    table = code_table(feature)
+    if table is None:
+        return _numbers_with_gaps
+    marks = {value: -2 if value is UNSET else 2 if type(value) is str else 0 for value in table}
+    same = marks.popitem()[1] if len(set(marks.values())) == 1 else None
+
+    def codes(column: list[Any]) -> tuple[NDArray[np.float64], int]:
+        found = sum(map(marks.__getitem__, column)) if same is None else same * len(column)
+        return np.array([table[value] for value in column]), found
+
+    return codes
+
+
+def _numbers_with_gaps(column: list[Any]) -> tuple[NDArray[np.float64], int]:
+    numbers = np.array([math.nan if value is None or value is UNSET else value for value in column], np.float64)
+    return numbers, -2 * column.count(UNSET) if np.isnan(numbers).any() else 0
