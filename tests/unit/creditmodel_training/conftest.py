@@ -21,8 +21,8 @@ QUICK = Settings(epochs=8, batch=128, learning_rate=0.01, interactions=5)
 
 @pytest.fixture(scope="session")
 def clients() -> Prepared:
-    """4,000 clients as of September 2005."""
-    return prepare(uci.snapshot("2005-09").slice(0, 4000), uci.SCHEMA)
+    """6,000 clients as of September 2005."""
+    return prepare(uci.snapshot("2005-09").slice(0, 6000), uci.SCHEMA)
 
 
 @pytest.fixture(scope="session")

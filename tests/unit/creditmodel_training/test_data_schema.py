@@ -152,20 +152,53 @@ def test_a_category_of_numbers_and_a_few_words_is_pointed_out() -> None:
 
 
 @pytest.mark.parametrize(
+    ("column", "codes"),
+    [
+        ([-9, -8, -7, *range(60, 97)] * 3, "-9, -8, -7"),
+        ([-9.0, 0.5, 0.7, None] * 30, "-9"),
+        ([999, *range(20)] * 6, "999"),
+        ([99, -1, 0, 3, 7] * 24, "-1, 99"),
+        ([*range(-9, 31)] * 3, None),
+        ([90, 99, 105, 120, 60] * 24, None),
+        ([0, 1, 2, 9] * 30, None),
+        ([-9, *(i % 40 for i in range(119))], None),
+        ([None, 999] * 60, None),
+    ],
+)
+def test_numbers_that_look_like_codes_of_a_missing_value_are_pointed_out(column: list[Any], codes: str | None) -> None:
+    inferred = infer(frame(label=[i % 2 for i in range(len(column))], score=column), "label", None, None)
+    noted = f"score has {codes} beside other numbers: if that says why there is no value, leave it empty"
+    assert inferred.notes == ([] if codes is None else [noted])
+
+
+def test_a_features_name_does_not_depend_on_the_order_of_the_columns() -> None:
+    columns: dict[str, Any] = {"город": ["a", "b"], "доход": [1.0, 2.0], "年収": [3.0, 4.0]}
+    names = []
+    for ordered in (columns, dict(reversed(columns.items()))):
+        features = infer(frame(label=[0, 1], **ordered), "label", None, None).schema.features
+        names.append({feature.source: feature.name for feature in features})
+    assert names[0] == names[1]
+    assert len(set(names[0].values())) == 3
+
+
+@pytest.mark.parametrize(
     ("column", "feature"),
     [
         ("Monthly Income", "Monthly_Income"),
-        ("größe", "gro_e"),
+        ("größe", "grosse"),
         ("Fälligkeit", "Falligkeit"),
         ("1st", "x_1st"),
         ("a/b~c", "a_b_c"),
-        ("収入", "x"),
+        ("収入", "ShouRu"),
+        ("город", "gorod"),
+        ("доход, ₽", "dokhod_Rb"),
+        ("?", "x"),
         ("x", "x_2"),
         ("Class", "Class_2"),
     ],
 )
 def test_a_column_whose_name_no_feature_can_have_gives_a_feature_of_a_like_name(column: str, feature: str) -> None:
-    before = {"x_2": "収入", "Class_2": "class"}.get(feature)
+    before = {"x_2": "?", "Class_2": "class"}.get(feature)
     columns = {name: [1.0, 2.0] for name in (before, column) if name is not None}
     inferred = infer(frame(label=[0, 1], **columns), "label", None, None)
     spec = inferred.schema.features[-1]

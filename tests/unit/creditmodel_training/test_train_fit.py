@@ -78,6 +78,17 @@ def test_interactions_find_what_no_sum_of_shapes_can_say() -> None:
     )
 
 
+def test_few_rows_without_interactions_are_given_none_by_chance() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(4):
+        values = random.uniform(-2, 2, (5, 600))
+        y = random.random(600) < 1 / (1 + np.exp(1.5 - values[:3].sum(axis=0)))
+        table = pa.table({**dict(zip("abcde", values, strict=True)), "label": y.astype(np.int64)})
+        specs = [FeatureSpec(name=name, dtype="number") for name in "abcde"]
+        data = prepare(table, Schema(label="label", features=specs))
+        assert fit(data, replace(QUICK, epochs=12, interactions=4)).pairs == []
+
+
 def test_a_missing_value_that_tells_of_risk_raises_the_score() -> None:
     data = made()
     network = fit(data, replace(QUICK, epochs=25, interactions=0)).network

@@ -6,9 +6,9 @@ table can tell, and gives the features of the contract.
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from anyascii import anyascii
 from pydantic import Field, ValidationError, model_validator
 
 from creditmodel_bundle._model import Document, first_error
@@ -29,6 +30,12 @@ MAX_INFERRED_CATEGORIES = 50
 """A text column with more values than this is taken for an identifier or free text, and left out."""
 
 MAX_CATEGORIES = 1000
+
+_CODES = (*range(1, 10), 96, 97, 98, 99, 996, 997, 998, 999, 9996, 9997, 9998, 9999, 99999, 999999)
+"""Numbers, with either sign, that stand in credit bureaus' files for why there is no number."""
+_NINES = 96
+MAX_CODES = 4
+"""More negative numbers than this in a row are a scale: points, or months before a date."""
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:.*)?")
 
@@ -207,9 +214,12 @@ def _is_number(text: str) -> bool:
 
 
 def _named(spec: FeatureSpec, taken: set[str]) -> FeatureSpec:
-    """The feature under a name that a contract takes; its column stays what it is."""
-    letters = "".join(c for c in unicodedata.normalize("NFKD", spec.name) if not unicodedata.combining(c))
-    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", letters).strip("_")[:120]
+    """The feature under a name that a contract takes, in Latin letters; its column stays what it is.
+
+    The name follows from the column's own, whatever stands beside it, so that a table whose columns have changed places
+    gives the same features. Only where two columns would be called the same does their order tell them apart.
+    """
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", anyascii(spec.name)).strip("_")[:120]
     stem = stem if stem[:1].isalpha() else f"x_{stem}".rstrip("_")
     names = [stem, *(f"{stem}_{number}" for number in range(2, len(taken) + 3))]
     name = next(name for name in names if name.lower() not in taken)
@@ -221,7 +231,29 @@ def _notes(spec: FeatureSpec, column: pa.ChunkedArray) -> list[str]:
     words = _words_among_numbers(_distinct(column)) if spec.dtype == "category" else []
     if words:
         notes.append(f"{spec.source} is a category, since values like {words[0]!r} are no numbers")
+    if spec.dtype != "category" and (codes := _codes(column)):
+        shown = ", ".join(f"{code:g}" for code in codes)
+        notes.append(
+            f"{spec.source} has {shown} beside other numbers: if that says why there is no value, leave it empty"
+        )
     return notes
+
+
+def _codes(column: pa.ChunkedArray) -> list[float]:
+    """Values that look like codes of why there is no number: -9, -8, -7, or 999, in at least 1 % of rows each.
+
+    Negative ones are where nothing else is negative, nines where they are more than twice as large as all else.
+    """
+    listed = pc.is_in(pc.abs(column), value_set=pa.array(_CODES, column.type))
+    counted = column.filter(listed).value_counts()
+    counts = dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
+    frequent = {value for value, count in counts.items() if count * 100 >= len(column)}
+    span = pc.min_max(column.filter(pc.invert(listed))).as_py()
+    rest = [value for value in (*span.values(), *(counts.keys() - frequent)) if value is not None]
+    below = [value for value in frequent if value < 0 <= min(rest, default=0)]
+    top = max([abs(value) for value in (*rest, *frequent) if abs(value) < _NINES], default=math.inf)
+    above = [value for value in frequent if value >= _NINES and value > 2 * max([*rest, top])]
+    return sorted((below if len(below) <= MAX_CODES else []) + above)
 
 
 def _is_identifier(column: pa.ChunkedArray) -> bool:

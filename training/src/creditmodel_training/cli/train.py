@@ -95,7 +95,7 @@ def _schema(arguments: argparse.Namespace, source: Source) -> Schema:
     except OSError as e:
         raise OutputError(f"{path} cannot be written: {e.strerror}") from e
     for line in [
-        f"no --schema: inferred one, review it (names, directions, reason texts): {path}",
+        f"no --schema: inferred one, review it (names, ranges, directions, reason texts): {path}",
         *(f"left out: {column} ({why})" for column, why in inferred.left_out.items()),
         *inferred.notes,
     ]:

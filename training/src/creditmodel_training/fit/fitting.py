@@ -12,7 +12,7 @@ from creditmodel_training.fit.additive import AdditiveNetwork, Pair
 from creditmodel_training.fit.basis import FeatureBasis, build_basis
 from creditmodel_training.fit.calibrate import centred, platt
 from creditmodel_training.fit.interactions import select_pairs
-from creditmodel_training.fit.loop import Rows, Settings, Stopped, train
+from creditmodel_training.fit.loop import Rows, Settings, Stopped, losses, train
 from creditmodel_training.model.network import ScoringNetwork, ScoringTensors, score
 from creditmodel_training.prepare import TRAIN, VALIDATION, Prepared
 
@@ -54,7 +54,7 @@ def _fit(data: Prepared, settings: Settings) -> Fitted:
     rate = float(training.y.mean())
     network = AdditiveNetwork(bases, [], float(np.log(rate / (1 - rate))))
     shapes = train(network, training, validation, settings, "shapes")
-    network, interactions = _with_interactions(network, training, validation, settings, shapes)
+    network, interactions = _with_interactions(network, training, validation, settings)
     tensors = _settled(network, bases, training)
     slope, intercept = _calibration(tensors, training, validation)
     calibrated = _calibrated(tensors, slope, intercept)
@@ -67,9 +67,13 @@ def _rows(data: Prepared, part: int) -> Rows:
 
 
 def _with_interactions(
-    shapes_only: AdditiveNetwork, training: Rows, validation: Rows, settings: Settings, shapes: Stopped
+    shapes_only: AdditiveNetwork, training: Rows, validation: Rows, settings: Settings
 ) -> tuple[AdditiveNetwork, Stopped | None]:
-    """The network with interactions where they lower the validation loss, else the one without."""
+    """The network with interactions where they lower the validation loss by more than chance, else the one without.
+
+    More than chance is more than one standard error. Interactions are stopped at their best epoch, so that they nearly
+    always lower it by something, and on a few hundred validation rows that something is noise.
+    """
     pairs = _pairs(shapes_only, training, settings.interactions)
     if not pairs:
         return shapes_only, None
@@ -77,7 +81,9 @@ def _with_interactions(
     learned = {name: value for name, value in shapes_only.state_dict().items() if name != "cells"}
     network.load_state_dict(learned, strict=False)
     stopped = train(network, training, validation, settings, "interactions")
-    return (network, stopped) if stopped.loss < shapes.loss else (shapes_only, None)
+    gains = losses(shapes_only, validation) - losses(network, validation)
+    is_better = gains.mean() > gains.std() / np.sqrt(len(gains))
+    return (network, stopped) if is_better else (shapes_only, None)
 
 
 def _pairs(network: AdditiveNetwork, training: Rows, count: int) -> list[Pair]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from creditmodel_training.evaluation.metrics import auc
 from creditmodel_training.fit.additive import AdditiveNetwork
 
-__all__ = ["Progress", "Settings", "Stopped", "train"]
+__all__ = ["Progress", "Settings", "Stopped", "losses", "train"]
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int8]
@@ -112,11 +112,22 @@ def train(network: AdditiveNetwork, training: Rows, validation: Rows, settings: 
 
 def validate(network: AdditiveNetwork, rows: Rows, epoch: int) -> Stopped:
     """Log-loss and AUC of the present parameters."""
+    log_odds, each = _judged(network, rows)
+    return Stopped(epoch, epoch, float(each.mean()), auc(rows.y, log_odds.numpy()))
+
+
+def losses(network: AdditiveNetwork, rows: Rows) -> Floats:
+    """The log-loss of each row [N]."""
+    each: Floats = _judged(network, rows)[1].numpy()
+    return each
+
+
+def _judged(network: AdditiveNetwork, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-odds and log-loss of each row."""
     with torch.inference_mode():
         log_odds = network(torch.from_numpy(rows.x))
         y = torch.from_numpy(rows.y.astype(np.float32))
-        loss = float(functional.binary_cross_entropy_with_logits(log_odds, y))
-    return Stopped(epoch, epoch, loss, auc(rows.y, log_odds.numpy()))
+        return log_odds, functional.binary_cross_entropy_with_logits(log_odds, y, reduction="none")
 
 
 def _epoch(
