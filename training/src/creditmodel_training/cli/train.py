@@ -177,7 +177,13 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument("--force", action="store_true", help="replace what is at --out")
     bundle.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     training = parser.add_argument_group("training")
-    training.add_argument("--seed", type=_natural, default=0, help="same data and seed, same model (default 0)")
+    training.add_argument(
+        "--seed",
+        type=_natural,
+        default=0,
+        help="same data and seed, same model; the digest covers the time of making too, which SOURCE_DATE_EPOCH "
+        "(seconds since 1970, in the environment) fixes (default 0)",
+    )
     training.add_argument("--epochs", type=_natural, default=100, help="at most (default 100)")
     training.add_argument("--interactions", type=_natural, default=16, metavar="N", help="feature pairs (default 16)")
     meaning = parser.add_argument_group("what a score means")
