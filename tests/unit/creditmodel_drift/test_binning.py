@@ -45,16 +45,16 @@ def numbers(points: list[float], edges: list[float], low: float | None = None, h
     )
 
 
-TENTHS = np.float32([0.1, 0.7, 3.9, 10.6]).tolist()
+TENTHS = np.array([0.1, 0.7, 3.9, 10.6], np.float32).tolist()
 
 TABLES = {
-    "decimals as training sees them": numbers(TENTHS, np.float32([0.2, 0.3, 4.3]).tolist(), 0.1, 10.6),
+    "decimals as training sees them": numbers(TENTHS, np.array([0.2, 0.3, 4.3], np.float32).tolist(), 0.1, 10.6),
     "points within, on and beside edges": numbers([-1.0, 0.0, 2.5], [-0.5, 0.0, 1.0, 3.0], -2.0, 4.0),
     "no range": numbers([0.0], [0.1, 0.2, 0.30000000000000004]),
     "no bins but the whole": numbers([], [], 0, 1),
     "points alone": numbers([0.0, 1.0, 2.0], []),
     "edges outside the range": numbers([], [-5.0, 0.0, 9.0], -1.0, 1.0),
-    "the ends of float32": numbers(np.float32([-3.4028235e38, 3.4028235e38]).tolist(), [0.0]),
+    "the ends of float32": numbers(np.array([-3.4028235e38, 3.4028235e38], np.float32).tolist(), [0.0]),
     "fractional range": numbers([1.0], [0.5, 1.5], 0.25, 2.75),
 }
 VALUES = [

@@ -47,7 +47,7 @@ def test_a_point_an_edge_and_what_is_out_of_range_have_their_bins(contract: Cont
 def test_a_decimal_that_float32_cannot_hold_falls_into_the_bin_that_training_froze_of_it(contract: Contract) -> None:
     index, feature = next((i, f) for i, f in enumerate(contract.features) if f.dtype == "number")
     values = [3.9, 10.6, 0.35, 11.99, 4.3, 4.299]
-    points, edges = np.float32([0.35, 3.9]).tolist(), np.float32([4.3, 10.6]).tolist()
+    points, edges = np.array([0.35, 3.9], np.float32).tolist(), np.array([4.3, 10.6], np.float32).tolist()
     table = NumberBins(points=points, edges=edges, maximum=11.99, counts=[0] * 7)
     frozen = contract.model_copy(deep=True)
     frozen.bins.features[feature.name] = table
