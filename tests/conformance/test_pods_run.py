@@ -362,9 +362,9 @@ def _server(pods: Pods, name: str, ready: str) -> None:
 
 
 def _service(pods: Pods) -> str:
-    spec = {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]}
+    spec = {"selector": {"app": "web"}, "ports": [{"port": 8000, "targetPort": "http"}]}
     body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": spec}
-    return str(pods.api.post(f"{pods.path}/services", body)["spec"]["clusterIP"])
+    return f"{pods.api.post(f'{pods.path}/services', body)['spec']['clusterIP']}:8000"
 
 
 def test_a_service_forwards_to_its_ready_pods_and_to_no_other(pods: Pods) -> None:

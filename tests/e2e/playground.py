@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from creditmodel_sandbox.node.proxy import places
 from harness import models
 from harness.cluster import ROOT, run
 from harness.kubectl import Kubectl, KubectlError
@@ -53,7 +55,21 @@ def up(home: Path, identity: list[str]) -> None:
     resource.write_text(json.dumps(models.credit_model("credit-default", bundle, **log), indent=2))
     applicants = home / "applicants.json"
     models.applicants("uci-credit-default@2005-06", applicants, 3)
-    print(TO_TRY.format(kubeconfig=kubeconfig, bin=Path(sys.executable).parent, resource=resource, body=applicants))
+    home_of = {"kubeconfig": kubeconfig, "bin": Path(sys.executable).parent, "resource": resource, "body": applicants}
+    print(TO_TRY.format(**home_of, port=port_of_services()))
+
+
+def port_of_services() -> str:
+    """What follows a Service's address in a URL: nothing where port 80 is to be had."""
+    address = ("127.0.0.1", 80)
+    with socket.socket() as probe:
+        try:
+            probe.bind(address)
+        except PermissionError:
+            return f":{places(address)[-1][1]}"
+        except OSError:
+            pass
+    return ""
 
 
 def operator(kubeconfig: Path) -> list[dict[str, Any]]:
@@ -92,7 +108,7 @@ A sandbox with the operator is running. To play with it:
   kubectl wait creditmodel/credit-default --for=condition=Ready --timeout=3m
   kubectl describe creditmodel credit-default
   ADDRESS=$(kubectl get service credit-default -o jsonpath='{{.spec.clusterIP}}')
-  curl http://$ADDRESS/v1/score -H 'Content-Type: application/json' -d @{body}
+  curl http://$ADDRESS{port}/v1/score -H 'Content-Type: application/json' -d @{body}
   kubectl explain creditmodel.spec.gates
   kubectl logs -n creditmodel-system deployment/creditmodel-operator --follow
 

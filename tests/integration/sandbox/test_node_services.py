@@ -50,9 +50,9 @@ def server(pods: Any, name: str, **more: Any) -> None:
 
 def service(pods: Any, **spec: Any) -> tuple[str, int]:
     """The address of a Service over the pods labelled app=web."""
-    spec = {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}], **spec}
+    spec = {"selector": {"app": "web"}, "ports": [{"port": 8080, "targetPort": "http"}], **spec}
     created = pods.create_object("services", "Service", "web", spec=spec)
-    return created["spec"]["clusterIP"], 80
+    return created["spec"]["clusterIP"], 8080
 
 
 def get(address: tuple[str, int], seconds: float = 60) -> str:
@@ -180,7 +180,7 @@ def test_a_service_whose_pods_are_all_on_another_node_is_left_to_that_node(pods:
     """Of two nodes on one machine only one can have an address, and what goes through it ends with that node."""
     pods.create("theirs", "true", labels={"app": "theirs"}, nodeName="elsewhere")
     theirs = pods.create_object(
-        "services", "Service", "theirs", spec={"selector": {"app": "theirs"}, "ports": [{"port": 80}]}
+        "services", "Service", "theirs", spec={"selector": {"app": "theirs"}, "ports": [{"port": 8080}]}
     )
     ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [ready]}
@@ -188,4 +188,4 @@ def test_a_service_whose_pods_are_all_on_another_node_is_left_to_that_node(pods:
     ours = service(pods)
     server(pods, "ours")
     assert get(ours) == "ours"  # which the node heard of later
-    assert refused((theirs["spec"]["clusterIP"], 80))
+    assert refused((theirs["spec"]["clusterIP"], 8080))

@@ -1,6 +1,7 @@
 """The Services' TCP proxy: listens on cluster addresses and forwards each connection to one backend.
 
-A Service without a backend is not listened on, so a client is refused at once, as kube-proxy does it. A connection that
+A Service without a backend is not listened on, so a client is refused at once, as kube-proxy does it. An address or a
+port that an ordinary user may not listen on has a stand-in. A connection that
 is established stays with its backend whatever happens to the Service. A backend that refuses is passed over for the
 next one: nothing of the client's has been read by then, so nothing is lost or sent twice.
 """
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import itertools
 import logging
 import random
 import socket
@@ -20,11 +23,23 @@ if TYPE_CHECKING:
 
     from creditmodel_sandbox.node.services import Address
 
-__all__ = ["Proxy"]
+__all__ = ["Proxy", "places"]
 
 log = logging.getLogger(__name__)
 CONNECT_SECONDS, RETRY_SECONDS = 2.0, 5.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_NOT_OURS = {errno.EACCES, errno.EPERM, errno.EADDRNOTAVAIL}
+FIRST_FREE_PORT, SHIFT = 1024, 8000
+
+
+def places(address: Address) -> list[Address]:
+    """Where connections to a Service's address may be taken, best first: there; without the right to a port below
+    1024, 8000 further up; without the right to make the address local, at 127 and the rest of it.
+    """
+    host, port = address
+    hosts = dict.fromkeys([host, f"127.{host.partition('.')[2]}"])
+    ports = [port] if port >= FIRST_FREE_PORT else [port, port + SHIFT]
+    return list(itertools.product(hosts, ports))
 
 
 class _End(asyncio.Protocol):
@@ -187,7 +202,7 @@ class Proxy:
                 continue
             port = _Port(backends)
             try:
-                port.server = await asyncio.get_running_loop().create_server(port.client, *address, backlog=1024)
+                port.server = await _listen(port, address)
             except OSError as e:
                 failed = True
                 log.warning("cannot listen on the Service address %s:%d: %s", *address, e.strerror or e)
@@ -197,3 +212,20 @@ class Proxy:
             if not port.backends:
                 port.close()
         return failed
+
+
+async def _listen(port: _Port, address: Address) -> asyncio.Server:
+    """Listen at the first place that is ours. OSError when it is taken, or none is."""
+    refused = OSError(errno.EADDRNOTAVAIL, "no place")
+    for place in places(address):
+        try:
+            server = await asyncio.get_running_loop().create_server(port.client, *place, backlog=1024)
+        except OSError as e:
+            if e.errno not in _NOT_OURS:
+                raise
+            refused = e
+            continue
+        if place != address:
+            log.warning("the Service address %s:%d is at %s:%d: there it would take root", *address, *place)
+        return server
+    raise refused

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from creditmodel_sandbox.instance import free_port
-from creditmodel_sandbox.node.proxy import Proxy
+from creditmodel_sandbox.node.proxy import Proxy, places
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -200,3 +202,57 @@ async def test_an_address_that_is_taken_is_tried_again(proxy: Proxy, monkeypatch
         await asyncio.sleep(0.1)
     assert await once(service) == b"a"
     server.close()
+
+
+WITHOUT_RIGHTS = """
+import asyncio, sys
+from creditmodel_sandbox.instance import free_port
+from creditmodel_sandbox.node.proxy import Proxy, places
+
+async def hello(reader, writer):
+    writer.write(b"hello")
+    writer.close()
+
+async def answers(place):
+    try:
+        reader, writer = await asyncio.wait_for(asyncio.open_connection(*place), 60)
+        said = await reader.read()
+        writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return said == b"hello"
+
+async def main():
+    backend = await asyncio.start_server(hello, "127.0.0.1", 0)
+    low, far = ("127.77.13.1", 80), ("10.77.13.2", free_port())
+    proxy = Proxy()
+    task = asyncio.create_task(proxy.run())
+    proxy.set({address: (backend.sockets[0].getsockname(),) for address in (low, far)})
+    for there in (places(low), places(far)[1:]):
+        while not any([await answers(place) for place in there]):
+            await asyncio.sleep(0.01)
+    proxy.set({}, gone=[low, far])
+    assert not any([await answers(place) for place in [*places(low), *places(far)[1:]]])
+    task.cancel()
+    print("fine")
+
+asyncio.run(main())
+"""
+
+
+def test_an_ordinary_user_reaches_what_only_root_may_listen_on_at_another_place() -> None:
+    command = ["unshare", "--user", sys.executable, "-c", WITHOUT_RIGHTS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "fine\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        (("127.9.0.1", 8080), [("127.9.0.1", 8080)]),
+        (("127.9.0.1", 80), [("127.9.0.1", 80), ("127.9.0.1", 8080)]),
+        (("10.9.0.1", 443), [("10.9.0.1", 443), ("10.9.0.1", 8443), ("127.9.0.1", 443), ("127.9.0.1", 8443)]),
+    ],
+)
+def test_where_a_service_may_be(address: tuple[str, int], expected: list[tuple[str, int]]) -> None:
+    assert places(address) == expected
