@@ -1,8 +1,9 @@
-"""The cluster under test: that of KUBECONFIG, or a sandbox of its own, with the CRD, a node and the operator on it.
+"""The cluster under test: a given one, or a sandbox of its own, with the CRD, a node and the operator on it.
+
+What a given one lacks is added: the CRD to stay, a node and the operator as processes of this run.
 
 Environment (all optional):
-  KUBECONFIG                  an existing cluster; what it lacks is added: the CRD to stay, a node and the operator as
-                              processes of this run
+  KUBECONFIG                  the cluster of the end-to-end suite (default: a sandbox)
   E2E_TIMEOUT                 seconds that a rollout may take (default 180)
   E2E_BUNDLES_URI             where bundles, logs and reports are put, for clusters whose pods do not see this
                               machine's files (default: a directory of this machine)
@@ -12,9 +13,11 @@ Environment (all optional):
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from creditmodel_sandbox.instance import free_port
+from creditmodel_sandbox.node.proxy import places
 from harness.kubectl import Kubectl, KubectlError, until
 from harness.node import HOST, OWNER, clear_away, is_true, joined, lasting_nodes
 from harness.process import background, console_script
@@ -58,10 +62,9 @@ class Cluster:
 
 
 @contextmanager
-def cluster(work: Path) -> Iterator[Cluster]:
-    """The cluster of KUBECONFIG, or a sandbox, with everything that a CreditModel needs."""
+def cluster(work: Path, given: str | None = None) -> Iterator[Cluster]:
+    """The cluster of a kubeconfig, or a sandbox, with everything that a CreditModel needs."""
     with ExitStack() as stack:
-        given = os.environ.get("KUBECONFIG")
         kubeconfig = Path(given).absolute() if given else stack.enter_context(sandbox("e2e", work / "sandbox"))
         kubectl = Kubectl(kubeconfig)
         # By the server, which lets another run do the same at once.
@@ -107,16 +110,28 @@ def _operator_deployed(kubectl: Kubectl) -> bool:
 
 @contextmanager
 def endpoint(kubectl: Kubectl, service: str, log: Path) -> Iterator[str]:
-    """A URL at which this machine reaches a Service: its cluster address, or a port-forward where there is no route."""
+    """A URL at which this machine reaches a CreditModel's Service: its cluster address, or where a node of the sandbox
+    has that without root, or a port-forward where there is no route.
+    """
     spec = kubectl.get("service", service)["spec"]
-    port = spec["ports"][0]["port"]
-    if spec["clusterIP"] not in ("", "None") and _connects(spec["clusterIP"], port):
-        yield f"http://{spec['clusterIP']}:{port}"
+    address, port = spec["clusterIP"], spec["ports"][0]["port"]
+    urls = [f"http://{host}:{number}" for host, number in places((address, port))]
+    if (found := next(filter(_serves, urls), None)) is not None:
+        yield found
         return
     free = free_port()
     with background(kubectl.command("port-forward", f"service/{service}", f"{free}:{port}"), log):
         until(lambda: _connects("127.0.0.1", free), f"a port-forward to {service}", 30)
         yield f"http://127.0.0.1:{free}"
+
+
+def _serves(url: str) -> bool:
+    """Whether a scoring server is there, and not a neighbour with the same address."""
+    try:
+        with urllib.request.urlopen(f"{url}/healthz/ready", timeout=2) as answer:  # noqa: S310 - http, as above
+            return bool(answer.status == 200)
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def _connects(host: str, port: int) -> bool:
