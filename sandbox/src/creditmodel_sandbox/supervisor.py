@@ -22,7 +22,7 @@ from creditmodel_sandbox.node.process import MARK, sweep
 
 __all__ = ["main"]
 
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 READY_SECONDS_OF_A_CONTROL_PLANE = 120.0
 STOP_SECONDS = 20.0
 KILL_SECONDS = 10.0

@@ -373,7 +373,7 @@ def start_operator(apiserver: ApiServer, namespace: str, tmp_path: Path) -> Iter
 def _url(operator: Operator) -> str:
     end = time.monotonic() + DEADLINE
     while True:
-        for line in operator.log.read_text().splitlines():
+        for line in operator.log.read_text().split("\n")[:-1]:  # the last one is being written
             if line.startswith("{") and "url" in (document := json.loads(line)):
                 return str(document["url"])
         assert operator.process.poll() is None, operator.log.read_text()

@@ -29,10 +29,10 @@ kubectl apply --validate=false -f - >/dev/null <<END
    "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
    "readinessProbe": {"httpGet": {"port": 8080}, "periodSeconds": 1}}]}}]}
 END
-kubectl wait --for=condition=Ready pod/web --timeout 20s >/dev/null
+kubectl wait --for=condition=Ready pod/web --timeout 120s >/dev/null
 echo "pod $(kubectl get pod web -o jsonpath='{.status.podIP}')"
 echo "service $(kubectl get service web -o jsonpath='{.spec.clusterIP}')"
-"$python" -c 'import sys, urllib.request; print("answer", urllib.request.urlopen(sys.argv[1], timeout=5).status)' \
+"$python" -c 'import sys, urllib.request; print("answer", urllib.request.urlopen(sys.argv[1], timeout=60).status)' \
   "http://$(kubectl get service web -o jsonpath='{.spec.clusterIP}')/"
 kill $node; wait $node || true
 kill $api; wait $api || true
@@ -42,7 +42,7 @@ echo "left $(grep -c 10.96.0.0 /proc/net/fib_trie || true)"
 
 def test_pods_and_services_get_private_addresses_which_are_gone_with_the_node(tmp_path: Path) -> None:
     command = ["unshare", "--net", "--map-root-user", "sh", "-c", SCRIPT, "sh", str(tmp_path), sys.executable]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     lines = dict(line.split() for line in done.stdout.splitlines())
     assert done.returncode == 0, done.stderr + (tmp_path / "node.out").read_text()
     assert lines["pod"].startswith("10.244.")

@@ -122,7 +122,7 @@ def test_a_part_is_closed_by_the_thread_with_a_share_of_its_own(
     assert threads
     assert set(threads) == {log._urgent.name}
     assert log.statistics() == (0, 2 * PAGE_ROWS, 0, 0)
-    log._patient.join(30)
+    log._patient.join(120)
     assert not log._patient.is_alive()
 
 
@@ -157,5 +157,5 @@ def test_a_call_for_help_is_heard_while_the_last_one_is_being_answered(scorer: S
     log._writing = HandedOver(log)  # type: ignore[assignment]
     log._call_for_help()
     log._urgent.start()
-    log._urgent.join(20)
+    log._urgent.join(60)
     assert not log._urgent.is_alive()

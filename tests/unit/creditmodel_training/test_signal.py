@@ -164,7 +164,7 @@ def test_the_signature_is_that_of_standard_webhooks() -> None:
 )
 def test_what_may_pass_is_tried_again_with_the_same_id(receiver: Receiver, send: Send, fault: Answer) -> None:
     receiver.answers = [fault, fault, OK] if isinstance(fault, tuple) else [fault, OK]
-    code, said = send() if isinstance(fault, tuple) else send("--timeout", "1")
+    code, said = send() if isinstance(fault, tuple) else send("--timeout", "2")
     assert code == 0
     assert isinstance(said, Signal)
     assert said.attempts == len(receiver.posts) == (3 if isinstance(fault, tuple) else 2)
