@@ -1,8 +1,8 @@
 """Rows on their way to the scoring log, by column.
 
 Pages of them wait while the writer gets nothing of the processor, so that they are kept small: a row takes what its
-numbers and its request id take, half of what it would with Python objects. Each page has mappings of its own,
-which go back to the system as soon as nobody needs them; on the heap, whatever is allocated above would keep them.
+numbers and its request id take, half of what it would with Python objects. Each page is a mapping of its own, which
+goes back to the system as soon as nobody needs it; on the heap, whatever is allocated above would keep it there.
 """
 
 from __future__ import annotations
@@ -99,10 +99,11 @@ class Page:
     """Up to PAGE_ROWS rows. One thread fills it, and then hands it over: from then on it does not change."""
 
     def __init__(self, width: int) -> None:
-        # One of each: features are kept for longer than facts.
-        self._features = np.frombuffer(_mapping(8 * width), np.float64).reshape(PAGE_ROWS, width)
-        self._packed = _mapping(_FACT.size)
-        self._facts = np.frombuffer(self._packed, _FACTS)
+        facts = PAGE_ROWS * _FACT.size
+        memory = mmap.mmap(-1, facts + PAGE_ROWS * 8 * width, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._packed = memory
+        self._facts = np.frombuffer(memory, _FACTS, PAGE_ROWS)
+        self._features = np.frombuffer(memory, np.float64, offset=facts).reshape(PAGE_ROWS, width)
         self._ids = bytearray()
         self._errors: dict[int, bytes] = {}
         self.used = 0
@@ -149,7 +150,3 @@ class Page:
         for name in Columns._fields:
             facts[name] = getattr(verdicts, name)
         self._ids += request_id * len(facts)
-
-
-def _mapping(row_bytes: int) -> mmap.mmap:
-    return mmap.mmap(-1, PAGE_ROWS * row_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -266,9 +266,7 @@ class ScoringLog:
 
         rows = page.rows
         scored = ~np.isnan(rows.facts["probability"])
-        if scored.any():
-            # A page that is mostly empty must not be kept for its few rows.
-            self.window.add(rows.features if scored.all() and not page.room else rows.features[scored])
+        self.window.add(rows.features if scored.all() else rows.features[scored])
         days = rows.facts["time"] // 86_400_000_000
         for day in np.unique(days).tolist():
             date = datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()

@@ -7,7 +7,6 @@ index is finite.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -19,12 +18,12 @@ from creditmodel_bundle.contract import Contract, Feature
 __all__ = ["FeatureWindow"]
 
 WINDOW_ROWS = 10_000
-"""Applicants in the window: pages leave it whole once the rest has as many."""
+"""Applicants in the window."""
 
 MIN_ROWS = 1_000
 """Below, an index of ten bins is mostly noise, and none is told."""
 
-Values = NDArray[np.float64]
+Values = NDArray[np.float32]
 Counts = NDArray[np.int64]
 
 
@@ -35,29 +34,30 @@ class FeatureWindow:
         self._names = [feature.name for feature in contract.features]
         self._bins = [_binning(feature, contract.bins.features[feature.name]) for feature in contract.features]
         self._reference = [np.array(contract.bins.features[name].counts, np.int64) for name in self._names]
-        self._pages: deque[Values] = deque()
-        self._rows = 0
+        self._latest = np.empty((WINDOW_ROWS, len(self._names)), np.float32)  # bins compare no more than that
+        self._added = 0
         self._measured: tuple[int, dict[str, float]] = (0, {})
 
-    def add(self, rows: Values) -> None:
-        """Take encoded rows in, shape [n, F]. They are kept, and must not change."""
-        self._pages.append(rows)
-        self._rows += len(rows)
-        while self._rows - len(self._pages[0]) >= WINDOW_ROWS:
-            self._rows -= len(self._pages.popleft())
+    def add(self, rows: NDArray[np.float64]) -> None:
+        """Take encoded rows in, shape [n, F] with n up to WINDOW_ROWS, in place of the oldest."""
+        start = self._added % WINDOW_ROWS
+        fitting, rest = rows[: WINDOW_ROWS - start], rows[WINDOW_ROWS - start :]
+        self._latest[start : start + len(fitting)] = fitting
+        self._latest[: len(rest)] = rest
+        self._added += len(rows)
 
     def measure(self) -> None:
         """Count the rows in the window, of which most that were added under load have left it uncounted."""
-        indices = {}
-        if self._rows >= MIN_ROWS:
+        rows, indices = min(self._added, WINDOW_ROWS), {}
+        if rows >= MIN_ROWS:
             counted = zip(self._names, self._reference, self.counts(), strict=True)
             indices = {name: _psi(reference, counts) for name, reference, counts in counted}
-        self._measured = self._rows, indices
+        self._measured = rows, indices
 
     def counts(self) -> Iterator[Counts]:
         """Rows per bin, feature by feature."""
-        for i, (place, reference) in enumerate(zip(self._bins, self._reference, strict=True)):
-            column = np.concatenate([page[:, i] for page in self._pages])
+        columns = self._latest[: self._added].T
+        for place, column, reference in zip(self._bins, columns, self._reference, strict=True):
             yield np.bincount(place(column), minlength=len(reference))
 
     def psi(self) -> tuple[int, dict[str, float]]:
@@ -76,7 +76,7 @@ def _binning(feature: Feature, table: NumberBins | CategoryBins) -> Callable[[Va
     if isinstance(table, NumberBins):
         return _number_binning(table)
     ordered = sorted(feature.categories, key=lambda category: category.code)
-    codes = np.array([category.code for category in ordered], np.float64)
+    codes = np.array([category.code for category in ordered], np.float32)
     places = np.array([table.index(category.value) for category in ordered], np.intp)
 
     def place(values: Values) -> NDArray[np.intp]:
@@ -94,11 +94,10 @@ def _number_binning(table: NumberBins) -> Callable[[Values], NDArray[np.intp]]:
     high = np.float32(np.inf if table.maximum is None else table.maximum)
 
     def place(values: Values) -> NDArray[np.intp]:
-        seen = values.astype(np.float32)
-        at = np.searchsorted(points, seen)
-        is_point = points[np.minimum(at, len(points) - 1)] == seen
-        found = np.where(is_point, at, len(table.points) + np.searchsorted(edges, seen))
-        inside = np.where((seen < low) | (seen > high), table.out_of_range, found)
-        return np.where(np.isnan(seen), table.missing, inside)
+        at = np.searchsorted(points, values)
+        is_point = points[np.minimum(at, len(points) - 1)] == values
+        found = np.where(is_point, at, len(table.points) + np.searchsorted(edges, values))
+        inside = np.where((values < low) | (values > high), table.out_of_range, found)
+        return np.where(np.isnan(values), table.missing, inside)
 
     return place

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from creditmodel_bundle.encoder import Encoder
 from creditmodel_inference.pages import PAGE_ROWS, Page, Record, Rows, Span
+from creditmodel_inference.parts import ROW_GROUP
 from creditmodel_inference.scorer import Scorer
+from creditmodel_inference.scoring_log import ScoringLog
+from creditmodel_inference.settings import LogSettings
 
 NOW = 1_767_225_600_000_000
 SPAN = 3
@@ -82,8 +85,15 @@ def test_a_row_that_waits_takes_no_objects_of_its_own(scorer: Scorer, features: 
     assert taken < PAGE_ROWS * 30, "the 20 bytes of its request id, and what an array grows ahead"
 
 
-def test_whoever_keeps_the_features_of_a_page_keeps_nothing_else(scorer: Scorer) -> None:
-    kept: Any = Page(scorer.width).rows.features
-    while not isinstance(kept, mmap.mmap):
-        kept = kept.base if isinstance(kept, np.ndarray) else kept.obj
-    assert len(kept) == PAGE_ROWS * scorer.width * 8
+def test_a_page_is_given_back_once_its_rows_are_written(scorer: Scorer, features: NDArray[np.float64]) -> None:
+    log = ScoringLog(LogSettings("file:///nowhere"), scorer.contract, scorer.identity)  # its writers are not started
+    rows = np.resize(features, (PAGE_ROWS, scorer.width))
+    span = Span("bulk", 0, 5, scorer.columns(scorer.blocks.run(rows)))
+    mappings = []
+    for _ in range(ROW_GROUP // PAGE_ROWS):
+        mappings.append(weakref.ref(log._page._packed))
+        log.add_span(rows, span)
+        log._hand_over()
+        log._take(log._queue.get())
+    assert [mapping() for mapping in mappings] == [None] * len(mappings)
+    assert sum(counts.sum() for counts in log.window.counts()) == ROW_GROUP * scorer.width
