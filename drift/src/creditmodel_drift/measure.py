@@ -55,6 +55,7 @@ def notes(checked: Checked, outcomes: Realised | None = None) -> list[str]:
         (census.duplicates, "duplicate rows counted once"),
         (census.other_revision, "rows of other revisions left out"),
         (census.untimed, "rows left out because no time can be read from their _time"),
+        (census.future, "rows dated after this check (does the clock of what scores run ahead?)"),
     )
     sentences += [f"{rows:,} {what}" for rows, what in counted if rows]
     if found.extra:

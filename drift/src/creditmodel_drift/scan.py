@@ -20,6 +20,8 @@ from creditmodel_drift.window import Period
 __all__ = ["Census", "Counts", "Scan", "Selection", "around_broken_parts", "open_scan", "select", "time_of"]
 
 TOP_REFUSALS = 10
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""By as much clocks may differ without a remark."""
 T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
@@ -32,7 +34,7 @@ class Census:
 
     `untimed` rows have no time that can be read, so no window holds them. `refused` rows are in the window but were not
     scored, `refusals` has their most frequent errors. `duplicates` are further copies of a row (same request, same
-    place in it): one copy is counted.
+    place in it): one copy is counted. `future` rows, most of them outside the window, are dated after the check.
     """
 
     read: int
@@ -42,6 +44,7 @@ class Census:
     refused: int = 0
     duplicates: int = 0
     refusals: tuple[tuple[str, int], ...] = ()
+    future: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +153,14 @@ def open_scan(
     time, same = chosen.in_window, chosen.of_revision
     clock = time_of(survey) if period is not None else None
     untimed = "FALSE" if clock is None else f"{clock} IS NULL"
-    read, blank, within, ours, kept = _one(
+    read, blank, ahead, within, ours, kept = _one(
         engine,
-        f"SELECT count(*), countif({untimed}), countif({time}), countif({time} AND {same}), "
+        f"SELECT count(*), countif({untimed}), countif({_ahead(clock, period)}), "
+        f"countif({time}), countif({time} AND {same}), "
         f"countif({time} AND {same} AND {chosen.scored}) FROM {chosen.table}",
     )
     refusals = _refusals(engine, chosen.window, ours - kept)
-    census = Census(read, read - within - blank, blank, within - ours, ours - kept, 0, refusals)
+    census = Census(read, read - within - blank, blank, within - ours, ours - kept, 0, refusals, ahead)
     rows = chosen.rows
     if {"_request_id", "_row"} <= survey.names:
         rows, duplicates = _each_once(engine, rows, time_of(survey) or "0")
@@ -241,6 +245,13 @@ def _in_period(survey: Survey, period: Period | None) -> str:
         return "TRUE"
     begun = "TRUE" if period.start is None else f"{time} >= {_microseconds(period.start)}"
     return f"coalesce({begun} AND {time} < {_microseconds(period.end)}, FALSE)"
+
+
+def _ahead(clock: str | None, period: Period | None) -> str:
+    """Whether a row was scored later than it is now, in SQL."""
+    if clock is None or period is None or period.now is None:
+        return "FALSE"
+    return f"coalesce({clock} > {_microseconds(period.now + CLOCKS_DIFFER)}, FALSE)"
 
 
 def _of_revision(survey: Survey, revision: str | None) -> str:

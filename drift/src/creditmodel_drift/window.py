@@ -17,10 +17,14 @@ _SLACK = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """From `start` (within; None is the beginning of time) to `end` (without), both UTC."""
+    """From `start` (within; None is the beginning of time) to `end` (without), both UTC.
+
+    `now` is the clock of whoever checks, where rows are to be noticed that a clock which runs ahead has dated after it.
+    """
 
     start: datetime | None
     end: datetime
+    now: datetime | None = None
 
     def may_hold(self, day: date) -> bool:
         """Whether a log partition of this day may hold rows of the period.
@@ -36,7 +40,7 @@ def period(length: timedelta | None, until: datetime | None, now: datetime) -> P
     if length is None and until is None:
         return None
     end = until or now
-    return Period(None if length is None else end - length, end)
+    return Period(None if length is None else end - length, end, now)
 
 
 def parse_duration(text: str) -> timedelta:

@@ -19,9 +19,10 @@ from creditmodel_drift.check import Checked, check
 from creditmodel_drift.duck import Duck
 from creditmodel_drift.engine import Engine
 from creditmodel_drift.errors import BadInput, NoUsableData
+from creditmodel_drift.measure import notes
 from creditmodel_drift.parts import Part, readable
 from creditmodel_drift.verdict import Settings
-from creditmodel_drift.window import Period
+from creditmodel_drift.window import Period, period
 
 Applicants = Callable[..., pa.Table]
 Log = Callable[..., Path]
@@ -71,6 +72,17 @@ def test_rows_are_taken_by_their_own_time_wherever_a_late_part_was_filed(
     checked = look(root(part), DAY)
     assert checked.verdict.rows == 800
     assert checked.counts.census.outside_window == 300
+
+
+def test_rows_of_a_clock_that_runs_ahead_are_remarked_on(log: Log, applicants: Applicants, look: Any) -> None:
+    log(applicants(500, seed=1), name="right", time=NOON - timedelta(minutes=1))
+    part = log(applicants(300, seed=2), name="ahead", time=NOON + timedelta(hours=3))
+    checked = look(root(part), period(timedelta(hours=24), None, NOON))
+    assert (checked.verdict.rows, checked.counts.census.future) == (500, 300)
+    remark = "300 rows dated after this check (does the clock of what scores run ahead?)"
+    assert remark in notes(checked)
+    earlier = look(root(part), period(timedelta(hours=24), NOON - timedelta(hours=1), NOON + timedelta(hours=4)))
+    assert not any("dated after" in note for note in notes(earlier))
 
 
 def test_partitions_that_cannot_hold_the_window_are_not_even_opened(
