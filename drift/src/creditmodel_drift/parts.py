@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from creditmodel_bundle.errors import BundleError
 from creditmodel_bundle.storage import TIMEOUT_SECONDS, filesystem, local_path
+from creditmodel_bundle.text import TEXT, delimiter_of
 from creditmodel_drift.baseline import SCORE, Baseline, Column
 from creditmodel_drift.binning import Physical
 from creditmodel_drift.errors import BadInput, NoUsableData, transport_errors
@@ -37,18 +38,14 @@ __all__ = ["Part", "Survey", "find", "readable", "survey"]
 
 _PARTITION = re.compile(r"(date|revision)=([^/]+)")
 _GLOB = re.compile(r"[*?\[]")
-_TEXT = {".csv": None, ".csv.gz": "gzip", ".csv.zst": "zstd"}
-"""Suffixes of text files, and how they are compressed."""
 _NO_TEXT = {
     "compressed, as .csv.gz is": (b"\x1f\x8b",),
     "compressed, as .csv.zst is": (b"\x28\xb5\x2f\xfd",),
     "UTF-16": (b"\xff\xfe", b"\xfe\xff"),
 }
-_DELIMITERS = ",;\t|"
-"""A text file's is the one that its header has most of."""
 _LONGEST_HEADER = 1 << 20
 _PIECE = 1 << 16
-_READ = (".parquet", ".parq", ".pq", *_TEXT)
+_READ = (".parquet", ".parq", ".pq", *TEXT)
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 _UNREAD = (*_COMPRESSED, ".orc", ".avro", ".arrow", ".feather", ".jsonl", ".ndjson", ".tsv", ".txt", ".xls", ".xlsx")
 """Files that may well hold applicants. To pass over them would be to miss rows without a word."""
@@ -67,12 +64,12 @@ class Part:
     @property
     def suffix(self) -> str:
         """How the file is to be read; without a suffix that says otherwise it is taken for Parquet."""
-        return next((suffix for suffix in _TEXT if self.path.lower().endswith(suffix)), ".parquet")
+        return next((suffix for suffix in TEXT if self.path.lower().endswith(suffix)), ".parquet")
 
     @property
     def is_csv(self) -> bool:
         """Whether the file is text, in which every column is stored as text."""
-        return self.suffix in _TEXT
+        return self.suffix in TEXT
 
     @property
     def is_read(self) -> bool:
@@ -280,7 +277,7 @@ def _look_at_csv(source: Any, part: Part) -> Part | None:
     header, has_rows = _lines(source, part)
     if not has_rows:
         return None
-    delimiter = _delimiter(header)
+    delimiter = delimiter_of(header.decode("utf-8", "replace"))
     options = pv.ParseOptions(delimiter=delimiter)
     names = pv.read_csv(pa.BufferReader(header.rstrip(b"\r\n") + b"\n"), parse_options=options).column_names
     return _with(replace(part, delimiter=delimiter), pa.schema([(name, pa.string()) for name in names]))
@@ -301,13 +298,9 @@ def _lines(source: Any, part: Part) -> tuple[bytes, bool]:
 
 
 def _plain(file: Any, part: Part) -> io.BufferedReader:
-    compression = _TEXT[part.suffix]
+    compression = TEXT[part.suffix]
     # Arrow takes a file apart as it reads it, so what was cut off is still read to where it was cut.
     return io.BufferedReader(file if compression is None else pa.CompressedInputStream(file, compression))
-
-
-def _delimiter(header: bytes) -> str:
-    return max(_DELIMITERS, key=header.decode("utf-8", "replace").count)
 
 
 def _ours(parts: Sequence[Part], baseline: Baseline) -> tuple[list[Part], dict[str, str]]:

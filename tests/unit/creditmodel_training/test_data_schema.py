@@ -246,6 +246,11 @@ def test_a_csv_file_may_use_any_usual_delimiter_and_have_lines_in_quotes(delimit
     assert read_table(written(tmp_path, "\ufeff" + text, "data.csv")).to_pylist() == [{"a": 1, "b": "two\nlines"}]
 
 
+def test_a_delimiter_in_a_quoted_name_delimits_nothing(tmp_path: Path) -> None:
+    text = '"income, net, EUR";"debt, EUR";age\n1;2;3\n'
+    assert read_table(written(tmp_path, text, "data.csv")).column_names == ["income, net, EUR", "debt, EUR", "age"]
+
+
 @pytest.mark.parametrize(
     ("text", "encoding", "message"),
     [

@@ -18,8 +18,9 @@ from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.documents import Evaluation
 from creditmodel_bundle.measurement import Failure, Training, parse
 from creditmodel_bundle.storage import Bundle, fetch
+from creditmodel_bundle.text import TEXT
 from creditmodel_training.cli.train import main
-from creditmodel_training.data import TEXT, uci
+from creditmodel_training.data import uci
 from creditmodel_training.outcomes import Outcomes
 from creditmodel_training.prepare import HOLDOUT, TRAIN, VALIDATION, prepare
 from creditmodel_training.retrain import gather

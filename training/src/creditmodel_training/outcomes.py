@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from creditmodel_bundle.errors import BundleError
 from creditmodel_bundle.storage import filesystem
-from creditmodel_training.data import TEXT, plain, read_text
+from creditmodel_bundle.text import TEXT
+from creditmodel_training.data import plain, read_text
 from creditmodel_training.errors import DataError, DataUnreachable
 
 __all__ = ["KEY", "Outcomes", "read_outcomes"]

@@ -14,19 +14,14 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from creditmodel_bundle.text import TEXT, delimiter_of
 from creditmodel_training.data import uci
 from creditmodel_training.errors import DataError
 from creditmodel_training.schema import Schema
 
-__all__ = ["TEXT", "Source", "named", "names", "open_source", "plain", "read_table", "read_text"]
+__all__ = ["Source", "named", "names", "open_source", "plain", "read_table", "read_text"]
 
 NULL_WORDS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
-
-TEXT = {".csv": None, ".csv.gz": "gzip", ".csv.zst": "zstd"}
-"""Text files by the end of their name, and how they are compressed."""
-
-DELIMITERS = ",;\t|"
-"""A CSV file's is the one that its header has most of."""
 
 _NOT_UTF8 = "is not UTF-8; convert it first, as in: iconv -f WINDOWS-1252 -t UTF-8"
 
@@ -151,6 +146,6 @@ def _delimiter(header: bytes, name: str) -> str:
     try:
         if header.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise DataError(f"{name} is UTF-16; save it as UTF-8")
-        return max(DELIMITERS, key=header.decode("utf-8").count)
+        return delimiter_of(header.decode("utf-8"))
     except UnicodeDecodeError as e:
         raise DataError(f"{name}: its header {_NOT_UTF8}") from e
