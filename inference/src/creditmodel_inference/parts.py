@@ -1,4 +1,4 @@
-"""A part of the scoring log, as Parquet. Imported by the writer's thread only: Arrow costs 40 MB.
+"""A part of the scoring log, as Parquet. Imported only where there is a scoring log: Arrow costs 30 MB.
 
 Columns are made from buffers. Arrow's own conversion of Python objects would import pandas wherever that is installed,
 which costs the process 50 MB and its requests a pause, and it would hold the interpreter for longer.
