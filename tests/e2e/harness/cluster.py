@@ -17,7 +17,6 @@ import http.client
 import os
 import socket
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -127,11 +126,14 @@ def endpoint(kubectl: Kubectl, service: str, log: Path) -> Iterator[str]:
 
 def _serves(url: str) -> bool:
     """Whether a scoring server is there, and not a neighbour with the same address."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=2)
     try:
-        with urllib.request.urlopen(f"{url}/healthz/ready", timeout=2) as answer:  # noqa: S310 - http, as above
-            return bool(answer.status == 200)
+        connection.request("GET", "/healthz/ready")
+        return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def _connects(host: str, port: int) -> bool:

@@ -31,6 +31,8 @@ def run(tmp_path: Path) -> Iterator[Run]:
         "XDG_STATE_HOME": str(tmp_path),
         "HOME": str(tmp_path / "home"),
         "KUBECONFIG": str(own),
+        "https_proxy": "http://127.0.0.1:9",  # of the user's network, which has nothing to do with a sandbox
+        "no_proxy": "",
     }
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
