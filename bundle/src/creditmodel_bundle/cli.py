@@ -135,6 +135,7 @@ def _artifact(bundle: Bundle, signer: str | None) -> Artifact:
             rows=evaluation.holdout.rows,
             holdout_sha256=evaluation.holdout.sha256,
             champion=evaluation.champion,
+            bad_rate=evaluation.holdout.bad_rate,
         ),
         signed_by=signer,
     )

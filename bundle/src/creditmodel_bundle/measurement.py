@@ -60,7 +60,10 @@ class _Common(Document):
 
 
 class EvaluationSummary(Document):
-    """Discrimination on the hold-out, as evaluation.json has it. `champion`: of whom a retrained model came from."""
+    """Discrimination on the hold-out, as evaluation.json has it. `champion`: of whom a retrained model came from.
+
+    `bad_rate` is unknown to measurements of older jobs images; it says how sure the figures are, and judges nothing.
+    """
 
     auc: float
     ks: float
@@ -69,6 +72,7 @@ class EvaluationSummary(Document):
     rows: int
     holdout_sha256: str
     champion: Incumbent | None = None
+    bad_rate: float | None = None
 
 
 class Artifact(_Common):

@@ -794,6 +794,23 @@ def test_a_challenger_worse_than_the_champion_is_rejected_with_both_numbers(worl
     assert "at most 0.01" in message
 
 
+def test_figures_say_how_sure_they_are_on_a_small_hold_out(world: World) -> None:
+    quality = {"quality": {"minAUC": 0.65, "maxAUCDrop": 0.01}}
+    world.promote("v1", gates=quality)
+    world.spec("v2", gates=quality)
+    world.reconcile()
+    small = world.good(world.jobs(running=True)[0])
+    small["evaluation"] |= {"auc": 0.70, "rows": 500, "bad_rate": 0.22}
+    for _ in range(4):
+        world.run_jobs(artifact=small)
+        world.reconcile()
+    assert "(an AUC on 500 such rows is known to ± 0.059)" in world.condition("QualityPassed")["message"]
+    lenient = {"quality": {"minAUC": 0.65, "maxAUCDrop": 0.1}}
+    world.spec("v2", gates=lenient)
+    world.reconcile()
+    assert "AUC 0.7000 ± 0.059 on 500 hold-out rows, at least 0.65" in world.condition("QualityPassed")["message"]
+
+
 def test_going_back_to_a_weaker_former_champion_is_not_compared_again(world: World) -> None:
     world.spec("v1")
     world.reconcile()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from creditmodel_bundle.documents import Incumbent
@@ -50,7 +51,8 @@ def _breached(number: Number) -> bool:
 def _floors(found: EvaluationSummary, limits: Quality) -> Iterator[tuple[str, Number]]:
     for name, value, limit in (("auc", found.auc, limits.min_auc), ("ks", found.ks, limits.min_ks)):
         if limit is not None:
-            text = f"{name.upper()} {value:.4f} on {found.rows:,} hold-out rows, at least {limit:g}"
+            chance = f" ± {_chance(found):.3f}" if name == "auc" and _chance(found) else ""
+            text = f"{name.upper()} {value:.4f}{chance} on {found.rows:,} hold-out rows, at least {limit:g}"
             yield text, Number(name=name, value=value, limit=limit)
 
 
@@ -64,7 +66,25 @@ def _drops(found: EvaluationSummary, limits: Quality, champion: Champion | None)
             drop = round(old - value, 6)
             below = f"{drop:.4f} below {champion.revision}'s {old:.4f}{other}"
             text = f"{name.upper()} {value:.4f} is {below}, at most {limit:g}"
+            if name == "auc" and _chance(found):
+                text += f" (an AUC on {found.rows:,} such rows is known to ± {_chance(found):.3f})"
             yield text, Number(name=f"{name}Drop", value=drop, limit=limit)
+
+
+def _chance(found: EvaluationSummary) -> float | None:
+    """Half the 95 % interval of the AUC on so many rows (Hanley and McNeil 1982); None where it cannot be told.
+
+    It is said and not judged by: a limit means what it says, and whoever set it should see what chance does to it.
+    """
+    if found.bad_rate is None:
+        return None
+    bad = found.bad_rate * found.rows
+    good, auc = found.rows - bad, found.auc
+    if bad < 1 or good < 1:
+        return None
+    of_bad, of_good = auc / (2 - auc) - auc**2, 2 * auc**2 / (1 + auc) - auc**2
+    variance = (auc * (1 - auc) + (bad - 1) * of_bad + (good - 1) * of_good) / (bad * good)
+    return 1.96 * math.sqrt(max(variance, 0.0))
 
 
 def _beside(
