@@ -106,6 +106,6 @@ def _top(contributions: NDArray[np.float64], width: int) -> NDArray[np.int64]:
     ranks = np.where(rounded > 0, rounded * width + np.arange(width - 1, -1, -1), -1)
     if width < MAX_REASONS:
         ranks = np.pad(ranks, ((0, 0), (0, MAX_REASONS - width)), constant_values=-1)
-    best = np.partition(ranks, ranks.shape[1] - MAX_REASONS, axis=1)[:, -MAX_REASONS:]
-    best = -np.sort(-best, axis=1)
+    ranks.sort(axis=1)
+    best = ranks[:, : -MAX_REASONS - 1 : -1]
     return np.where(best >= 0, width - 1 - best % width, -1)
