@@ -52,8 +52,8 @@ URGENT_PAGES = 4
 CALM_PAGES = 1
 """Waiting pages above which the urgent writer takes over, and down to which it writes."""
 
-BEHIND_PAGES = 12
-"""Pages from which on even that one needs more of the processor: above what it takes together, far from the end."""
+BEHIND_PAGES = URGENT_PAGES
+"""Pages above which bulk waits: more of them would only lie in memory (5 MB at 12 pages, in no less time a request)."""
 
 MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024
 """Encoded parts kept while the sink fails; beyond that the oldest is given up, and its rows are counted as dropped."""
