@@ -40,7 +40,7 @@ MARKS = 2
 MARKS_WITH_ID = 6
 """And around "request_id" and its value."""
 
-PIECE_BYTES = 128 * 1024
+PIECE_BYTES = 64 * 1024
 """A long list is decoded in pieces of this size up to twice of it: the objects of one are gone before the next."""
 
 _FEW_BYTES = 4096
