@@ -158,26 +158,30 @@ def test_no_body_takes_many_times_its_size_in_memory(contract: Contract, row: by
 def test_a_large_request_is_read_in_short_steps(
     contract: Contract, row: bytes, applicants: Callable[..., list[Row]], readers: str
 ) -> None:
-    count = 5_000
-    if readers == "score":
-        body = json.dumps({"applicants": applicants(100) * (count // 100)}).encode()
-        steps: Steps[Any] = many(contract, count)(body)
-    else:
-        width = len(contract.features)
-        good = [100, 30, 0, 0, 1, 0, 0] + [1] * (width - 7)
-        tensor = {"name": "features", "shape": [count, width], "datatype": "FP32", "data": good * count}
-        steps = TensorReader(contract, count).read(json.dumps({"inputs": [tensor]}).encode().replace(b" ", b""), None)
-    durations = []
-    while True:
-        begun = time.thread_time()
-        try:
-            next(steps)
-        except StopIteration:
-            break
-        durations.append(time.thread_time() - begun)
-    # The last one joins what was read. No step does most of the work.
-    assert len(durations) > (5 if readers == "score" else 0)
-    assert len(durations) < 3 or max(durations) < 0.5 * sum(durations)
+    count = 5_000 if readers == "score" else 20_000
+    body = json.dumps({"applicants": applicants(100) * (count // 100)}).encode()
+    width = len(contract.features)
+    good = [100, 30, 0, 0, 1, 0, 0] + [1] * (width - 7)
+    tensor = {"name": "features", "shape": [count, width], "datatype": "FP32", "data": good * count}
+    text = json.dumps({"inputs": [tensor]}).encode().replace(b" ", b"")
+
+    def durations() -> list[float]:
+        steps: Steps[Any] = (
+            many(contract, count)(body) if readers == "score" else TensorReader(contract, count).read(text, None)
+        )
+        found: list[float] = []
+        while True:
+            begun = time.thread_time()
+            try:
+                next(steps)
+            except StopIteration:
+                return found
+            found.append(time.thread_time() - begun)
+
+    # The last step joins what was read. No other does most of the work; a disturbed run says nothing.
+    runs = [durations() for _ in range(3)]
+    assert all(len(run) > 5 for run in runs)
+    assert min(max(run) / sum(run) for run in runs) < 0.5
 
 
 @pytest.mark.parametrize(
