@@ -163,12 +163,16 @@ class _Server(uvicorn.Server):
     async def _load(self) -> None:
         begun = time.perf_counter()
         try:
-            with tempfile.TemporaryDirectory(prefix="creditmodel-", dir=self.settings.work_directory) as directory:
+            with self._work_directory() as directory:
                 scorer = await _in_thread(self._load_scorer, Path(directory))
+            self._begin_serving(scorer)
         except Refusal as refusal:
             await self._refuse(refusal)
             return
-        self._begin_serving(scorer)
+        except Exception as e:  # an unforeseen fault is a refusal too: half a server must not look alive
+            logger.exception("loading failed")
+            await self._refuse(Refusal("Unloadable", f"{type(e).__name__}: {e}"))
+            return
         logger.info(
             "ready after %.2f s: %s, up to %d rows a call",
             time.perf_counter() - begun,
@@ -177,17 +181,20 @@ class _Server(uvicorn.Server):
             extra={"fields": {"digest": scorer.identity.digest}},
         )
 
+    def _work_directory(self) -> tempfile.TemporaryDirectory[str]:
+        """For the fetched bundle, while it is read. Raises Refusal."""
+        parent = self.settings.work_directory
+        try:
+            return tempfile.TemporaryDirectory(prefix="creditmodel-", dir=parent, ignore_cleanup_errors=True)
+        except OSError as e:
+            where = parent or "TMPDIR"
+            raise Refusal("NotStored", f"the bundle cannot be stored in {where}: {e.strerror or e}") from e
+
     def _load_scorer(self, directory: Path) -> Scorer:
         settings = self.settings
-        try:
-            if settings.scoring_log is not None:
-                prepare_writing()
-            return load(settings.bundle, settings.digest, settings.revision, directory)
-        except Refusal:
-            raise
-        except Exception as e:  # an unforeseen fault is a refusal too: half a server must not look alive
-            logger.exception("loading failed")
-            raise Refusal("Unloadable", f"{type(e).__name__}: {e}") from e
+        if settings.scoring_log is not None:
+            prepare_writing()
+        return load(settings.bundle, settings.digest, settings.revision, directory)
 
     def _begin_serving(self, scorer: Scorer) -> None:
         if self.settings.scoring_log is not None:
@@ -259,11 +266,12 @@ async def _in_thread(function: Callable[[Path], Scorer], directory: Path) -> Sco
             future.set_exception(error) if error is not None else future.set_result(cast("Scorer", scorer))
 
     def call() -> None:
-        made, error = None, None
+        made: Scorer | None = None
+        error: Exception | None = None
         try:
             made = function(directory)
-        except Refusal as refusal:
-            error = refusal
+        except Exception as e:  # it is the waiting task's to deal with
+            error = e
         with suppress(RuntimeError):  # the loop has ended meanwhile, and nobody waits
             loop.call_soon_threadsafe(settle, made, error)
 
