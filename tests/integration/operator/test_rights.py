@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -146,7 +147,7 @@ def approval_in(message: str) -> JSON:
 
 def run_as(who: ApiServer, message: str, home: Path) -> None:
     """Run the command that a message names, as a person would."""
-    command = message[message.index("kubectl create") :].replace("kubectl", KUBECTL, 1)
+    command = message[message.index("kubectl create") :].replace("kubectl", shlex.quote(KUBECTL), 1)
     done = subprocess.run(
         ["/bin/bash", "-c", command],
         env={"KUBECONFIG": str(who.kubeconfig), "HOME": str(home), "PATH": "/usr/bin:/bin"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shlex
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -18,8 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 ACTION = ROOT / ".github" / "actions" / "apply-creditmodel"
 
-KUBECTL = """#!{python}
-import json, pathlib, sys
+KUBECTL = """import json, pathlib, sys
 state = pathlib.Path({state!r})
 arguments = sys.argv[3:]
 calls = state / "calls"
@@ -98,8 +98,10 @@ class Runner:
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Callable[[str], ModuleType]) -> Runner:
     script = action("apply_creditmodel")
     monkeypatch.setattr(script, "INTERVAL_SECONDS", 0.01)
+    (tmp_path / "kubectl.py").write_text(KUBECTL.format(state=str(tmp_path)))
     kubectl = tmp_path / "kubectl"
-    kubectl.write_text(KUBECTL.format(python=sys.executable, state=str(tmp_path)))
+    # Not Python's path after #!, where a space would end it.
+    kubectl.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, str(tmp_path / "kubectl.py")])} "$@"\n')
     kubectl.chmod(kubectl.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     return Runner(tmp_path, script.main)

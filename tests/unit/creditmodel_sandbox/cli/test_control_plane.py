@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ def programs(tmp_path: Path) -> Callable[..., Path]:
         directory = tmp_path / "programs"
         directory.mkdir(exist_ok=True)
         for name in names:
-            own = lines.get(name.replace("-", "_"), f'exec {sys.executable} {STANDIN} {name} "$@"')
+            own = lines.get(name.replace("-", "_"), f'exec {shlex.join([sys.executable, str(STANDIN)])} {name} "$@"')
             said = f'[ "$1" = --version ] && echo Kubernetes {version} && exit'
             (directory / name).write_text(f"#!/bin/sh\n{said}\n{own}\n")
             (directory / name).chmod(0o755)

@@ -189,7 +189,8 @@ def test_an_up_that_is_killed_leaves_nothing_that_down_does_not_end(run: Run, tm
 
 
 def test_an_up_that_is_interrupted_stops_what_it_began(run: Run, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "creditmodel_sandbox.cli", "up", "--name", "one"]
+    # A job in a shell's background, as these tests may be, has this signal switched off.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "creditmodel_sandbox.cli", "up", "--name", "one"]
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as up:
         until(lambda: bool(of_this_test(tmp_path)))
