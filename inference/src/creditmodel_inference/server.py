@@ -170,8 +170,8 @@ class _Server(uvicorn.Server):
             await self._refuse(refusal)
             return
         except Exception as e:  # an unforeseen fault is a refusal too: half a server must not look alive
-            logger.exception("loading failed")
-            await self._refuse(Refusal("Unloadable", f"{type(e).__name__}: {e}"))
+            logger.exception("the server cannot begin")
+            await self._refuse(_unforeseen(e))
             return
         logger.info(
             "ready after %.2f s: %s, up to %d rows a call",
@@ -266,14 +266,20 @@ async def _in_thread(function: Callable[[Path], Scorer], directory: Path) -> Sco
             future.set_exception(error) if error is not None else future.set_result(cast("Scorer", scorer))
 
     def call() -> None:
-        made: Scorer | None = None
-        error: Exception | None = None
+        made, error = None, None
         try:
             made = function(directory)
-        except Exception as e:  # it is the waiting task's to deal with
-            error = e
+        except Refusal as refusal:
+            error = refusal
+        except Exception as e:
+            logger.exception("loading failed")
+            error = _unforeseen(e)
         with suppress(RuntimeError):  # the loop has ended meanwhile, and nobody waits
             loop.call_soon_threadsafe(settle, made, error)
 
     threading.Thread(target=call, name="load", daemon=True).start()
     return await future
+
+
+def _unforeseen(error: Exception) -> Refusal:
+    return Refusal("Unloadable", f"{type(error).__name__}: {error}")
