@@ -10,7 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DISTRIBUTIONS := bundle training inference drift operator sandbox
 SOURCES := $(DISTRIBUTIONS:%=%/src)
-READY := $(VENV)/.ready
+INSTALLED := $(VENV)/.ready
+READY := $(VENV)/.native
 # The index that serves PyTorch's CPU builds, for machines whose pip configuration names none: the default index
 # may bring 2.6 GB of CUDA packages along.
 TORCH_INDEX_URL ?=
@@ -26,7 +27,7 @@ help: ## every task, one line each
 .PHONY: setup
 setup: $(READY) ## install everything into .venv
 
-$(READY): constraints.txt requirements-dev.txt .ci/venv $(DISTRIBUTIONS:%=%/pyproject.toml)
+$(INSTALLED): constraints.txt requirements-dev.txt .ci/venv $(DISTRIBUTIONS:%=%/pyproject.toml)
 	@.ci/venv $(PYTHON) $(VENV)
 	@echo "Installing PyTorch, then the six distributions and the tools (about two minutes on a cold cache)"
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
@@ -34,6 +35,12 @@ $(READY): constraints.txt requirements-dev.txt .ci/venv $(DISTRIBUTIONS:%=%/pypr
 		$(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 	@$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt \
 		--requirement requirements-dev.txt $(DISTRIBUTIONS:%=--editable %)
+	@touch $@
+
+# What is written in C, in its place among the sources: a change of it installs nothing again.
+$(READY): $(INSTALLED) inference/setup.py $(wildcard inference/native/*)
+	@rm -f inference/src/creditmodel_inference/*.so
+	@cd inference && $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --force
 	@touch $@
 
 .PHONY: demo
@@ -108,7 +115,7 @@ ADD_TO_BASE = base=$$($(BIN)/python -c '$(PURELIB)') && \
 	echo "import site; site.addsitedir('$$base')" >"$$($(@D)/bin/python -c '$(PURELIB)')/base.pth"
 
 SPARK := $(VENV)/spark
-$(SPARK)/.ready: $(READY) constraints.txt drift/pyproject.toml
+$(SPARK)/.ready: $(INSTALLED) constraints.txt drift/pyproject.toml
 	@.ci/venv $(PYTHON) $(SPARK)
 	@echo "Installing Spark and a Java in an environment that adds them to the other one (600 MB)"
 	@$(ADD_TO_BASE)
@@ -123,7 +130,7 @@ test-spark: $(SPARK)/.ready ## the drift check's tests again, counted by a local
 		tests/unit/creditmodel_drift
 
 STORE := $(VENV)/object-store
-$(STORE)/.ready: $(READY) constraints.txt
+$(STORE)/.ready: $(INSTALLED) constraints.txt
 	@.ci/venv $(PYTHON) $(STORE)
 	@echo "Installing SeaweedFS in an environment that adds it to the other one (150 MB)"
 	@$(ADD_TO_BASE)
@@ -189,4 +196,4 @@ mutate-alerts: $(READY) ## whether the alerts' unit tests notice a change of any
 
 .PHONY: clean
 clean: ## remove the environment and every cache
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) inference/build inference/src/creditmodel_inference/*.so .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -37,6 +37,7 @@ from creditmodel_inference.decoding import (
 )
 from creditmodel_inference.errors import Problem
 from creditmodel_inference.intake import NOTHING, Intake, Preceding, check_request_id, repeated_key
+from creditmodel_inference.native import Scanner, scanner
 from creditmodel_inference.steps import Steps
 
 __all__ = ["BatchReader", "Batches"]
@@ -49,7 +50,7 @@ class Batches:
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
-        self._decoder = _Decoder(intake.contract)
+        self._decoder = _Decoder(intake.contract, scanner(intake.contract, intake.max_rows))
 
     def reader(self) -> BatchReader:
         """A reader for one body."""
@@ -168,8 +169,9 @@ class BatchReader:
 class _Decoder:
     """Decodes pieces of a request, by column."""
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, scanner: Scanner | None) -> None:
         features = contract.features
+        self._scanner = scanner
         plain = [i for i, feature in enumerate(features) if _is_plain(feature)]
         special = [i for i, feature in enumerate(features) if not _is_plain(feature)]
         # What can be packed as it is comes first, so that one slice of a struct's values has it.
@@ -196,6 +198,11 @@ class _Decoder:
 
     def rows(self, piece: bytes) -> tuple[Rows, bool]:
         """Rows [n, F] of the applicants in a piece, and whether one of them has a key twice. Raises CANNOT_DECODE."""
+        scanned = None if self._scanner is None else self._scanner.rows(piece)
+        return self._decoded(piece) if scanned is None else (scanned, False)
+
+    def _decoded(self, piece: bytes) -> tuple[Rows, bool]:
+        """As `rows`, of any piece."""
         text = b"[%b]" % piece
         try:
             applicants = self._unbounded(text)

@@ -23,6 +23,7 @@ __all__ = [
     "MARKS",
     "MARKS_WITH_ID",
     "code_table",
+    "codes_of",
     "first_violation",
     "has_more_marks",
     "pieces",
@@ -95,13 +96,19 @@ def range_of(feature: Feature) -> tuple[float, float]:
     return low, FLOAT32_LIMIT if feature.maximum is None else feature.maximum
 
 
+def codes_of(feature: Feature) -> dict[object, float]:
+    """Category values to codes; None is one where a value may be missing."""
+    codes: dict[object, float] = {category.value: float(category.code) for category in feature.categories}
+    return codes | {None: math.nan} if feature.missing == "allowed" else codes
+
+
 def code_table(feature: Feature) -> dict[object, float] | None:
     """Category values to codes; None where every value is its own code and none may be missing."""
     if feature.dtype != "category":
         return None
-    table: dict[object, float] = {category.value: float(category.code) for category in feature.categories}
-    if feature.missing == "allowed":
-        return table | {None: math.nan, UNSET: math.nan}
+    table = codes_of(feature)
+    if None in table:
+        return table | {UNSET: math.nan}
     return None if all(value == code for value, code in table.items()) else table
 
 

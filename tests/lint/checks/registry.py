@@ -41,6 +41,13 @@ def _is_shell(path: Path) -> bool:
         return file.readline().rstrip() in (b"#!/usr/bin/env bash", b"#!/bin/bash", b"#!/bin/sh")
 
 
+def native(root: Path) -> Outcome:
+    """Whatever the compiler finds odd: setuptools goes on without what does not compile."""
+    strict = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
+    compiled = [ran(["cc", *strict, "-c", str(path), "-o", os.devnull], root) for path in files(root, "*.c")]
+    return Outcome(tuple(finding for outcome in compiled for finding in outcome.findings))
+
+
 def dockerfiles(root: Path) -> Outcome:
     return tool("hadolint", *(path.relative_to(root) for path in files(root, "Dockerfile.*")))(root)
 
@@ -65,6 +72,7 @@ CHECKS = (
     Check("yaml", "YAML, by yamllint", yaml),
     Check("documents", "links and make targets in documentation", documents.documents),
     Check("scripts", "shell scripts, by shellcheck", scripts),
+    Check("native", "C, by the compiler", native),
     Check("dockerfiles", "Dockerfiles, by hadolint", dockerfiles),
     Check("workflows", "GitHub workflows, by actionlint", pipelines),
     Check("hardening", "GitHub workflows' security, by zizmor", ZIZMOR),

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from creditmodel_bundle.contract import Contract
-from creditmodel_inference import decoding
+from creditmodel_inference import decoding, native
 from creditmodel_inference import intake as intake_module
 from creditmodel_inference.batches import Batches
 from creditmodel_inference.blocks import Outputs
@@ -64,6 +64,13 @@ def test_one_row_that_is_not_finite_fails_the_columns(scorer: Scorer, value: flo
         scorer.columns(outputs)
 
 
+@pytest.fixture(params=["C", "Python"])
+def language(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is plainly right is read in C, or, where that was not built, in Python."""
+    if request.param == "Python":
+        monkeypatch.setattr(native, "LIBRARY", None)
+
+
 VALUE = st.one_of(
     st.none(),
     st.integers(-5, 200),
@@ -97,6 +104,7 @@ def parts_of(body: bytes, size: int) -> list[bytes]:
     return [body[start : start + size] for start in range(0, len(body), size)]
 
 
+@pytest.mark.usefixtures("language")
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_reader_of_many_says_what_the_reader_of_one_says(
@@ -125,6 +133,7 @@ def test_the_reader_of_many_says_what_the_reader_of_one_says(
     assert outcome(lambda _: many(intake, *parts_of(body, size)), body) == outcome(intake.read, body)
 
 
+@pytest.mark.usefixtures("language")
 def test_of_two_violations_both_readers_name_the_first(
     contract: Contract, applicants: Callable[..., list[Row]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +147,7 @@ def test_of_two_violations_both_readers_name_the_first(
         assert outcome(lambda body: many(intake, body), body) == outcome(intake.read, body)
 
 
+@pytest.mark.usefixtures("language")
 def test_a_large_body_may_have_escapes(contract: Contract, applicants: Callable[..., list[Row]]) -> None:
     rows = [row | {"home": "é"} for row in applicants(1_500)]
     intake = Intake(contract, 10_000)
@@ -147,6 +157,7 @@ def test_a_large_body_may_have_escapes(contract: Contract, applicants: Callable[
     assert outcome(lambda body: many(intake, body), escaped) == outcome(intake.read, escaped)
 
 
+@pytest.mark.usefixtures("language")
 def test_columns_are_read_piece_by_piece_and_not_by_the_slow_way_round(
     contract: Contract, applicants: Callable[..., list[Row]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +170,7 @@ def test_columns_are_read_piece_by_piece_and_not_by_the_slow_way_round(
         assert (rows.shape, request_id) == ((1_500, len(contract.features)), "x")
 
 
+@pytest.mark.usefixtures("language")
 def test_a_body_is_read_while_it_arrives_and_never_held_as_a_whole(
     contract: Contract, applicants: Callable[..., list[Row]]
 ) -> None:
@@ -176,6 +188,7 @@ def test_a_body_is_read_while_it_arrives_and_never_held_as_a_whole(
     assert peak < rows_bytes + 12 * decoding.PIECE_BYTES < len(body)
 
 
+@pytest.mark.usefixtures("language")
 @pytest.mark.parametrize("end", [b"", b" " * 300_000, b"]"])
 def test_what_follows_a_violation_is_awaited_and_not_kept(
     contract: Contract, applicants: Callable[..., list[Row]], end: bytes
@@ -191,6 +204,7 @@ def test_what_follows_a_violation_is_awaited_and_not_kept(
     assert [error.path for error in caught.value.errors] == ["/applicants/5/age"]
 
 
+@pytest.mark.usefixtures("language")
 def test_where_json_breaks_is_told_by_its_place_in_the_whole_body(
     contract: Contract, applicants: Callable[..., list[Row]]
 ) -> None:
@@ -203,6 +217,7 @@ def test_where_json_breaks_is_told_by_its_place_in_the_whole_body(
             Intake(contract, 10_000).read(broken)
 
 
+@pytest.mark.usefixtures("language")
 def test_a_category_may_look_like_the_end_of_an_applicant(
     contract: Contract, applicants: Callable[..., list[Row]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,14 @@ MISTAKES = [
         ("creditmodel_operator.names -> torch", "The operator has no numeric stack BROKEN"),
     ),
     Mistake(
+        "native",
+        "a number that loses its sign",
+        ("inference/native",),
+        "inference/native/scan.c",
+        replaced("return 64 - __builtin_clzll(value);", "return value - 64;"),
+        ("scan.c", "conversion"),
+    ),
+    Mistake(
         "manifests",
         "a field that Kubernetes does not have",
         MANIFESTS,
