@@ -16,7 +16,6 @@ import socket
 import ssl
 import urllib.error
 import urllib.request
-import uuid
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -55,6 +54,13 @@ class Process:
     def alive(self) -> bool:
         return bool(self.started) and _start_time(self.pid) == self.started
 
+    @property
+    def state(self) -> str:
+        """For a person: a process that somebody has stopped (SIGSTOP) is alive, and does nothing."""
+        if not self.alive:
+            return "died"
+        return f"stopped by a signal (pid {self.pid})" if _is_stopped(self.pid) else f"running (pid {self.pid})"
+
     def signal(self, number: int) -> None:
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
@@ -63,11 +69,20 @@ class Process:
 
 def _start_time(pid: int) -> str | None:
     """When a process started, in ticks since boot; None when it is gone or only waits to be reaped."""
+    fields = _fields(pid)
+    return fields[19] if fields and fields[0] not in "ZX" else None
+
+
+def _is_stopped(pid: int) -> bool:
+    return _fields(pid)[:1] in (["T"], ["t"])
+
+
+def _fields(pid: int) -> list[str]:
+    """/proc/PID/stat from the process's state on; empty when it is gone."""
     try:
-        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None
-    return None if after_name[0] in "ZX" else after_name[19]
+        return []
 
 
 @dataclass
@@ -99,14 +114,6 @@ class Instance:
     def node(self) -> Path:
         return self.directory / "node"
 
-    @property
-    def identity(self) -> str:
-        """What its processes are known by (see node/process.py), made at first use."""
-        path = self.directory / "id"
-        if not path.exists():
-            path.write_text(uuid.uuid4().hex)
-        return path.read_text()
-
     def log(self, part: str) -> Path:
         return self.directory / "logs" / f"{part}.log"
 
@@ -133,9 +140,13 @@ class Instance:
             raise InstanceError(message) from error
 
     def write(self, record: Record) -> None:
-        part = self.directory / "instance.json.part"
-        part.write_text(json.dumps(asdict(record)))
-        part.replace(self.directory / "instance.json")
+        path = self.directory / "instance.json"
+        part = path.with_suffix(".json.part")
+        try:
+            part.write_text(json.dumps(asdict(record)))
+            part.replace(path)
+        except OSError as error:
+            raise InstanceError(f"{path} cannot be written: {error.strerror}") from error
 
     @property
     def server(self) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from creditmodel_sandbox import parts
 from creditmodel_sandbox.instance import Instance, InstanceError, Process, Record, claim_slot, ranges
 from creditmodel_sandbox.logs import readable
-from creditmodel_sandbox.node.process import MARK, sweep
+from creditmodel_sandbox.node.process import MARK, identity_of, sweep
 
 __all__ = ["main"]
 
@@ -39,6 +39,8 @@ def up(instance: Instance, port: int, control_plane: Path | None) -> None:
         raise InstanceError(f"{message}: `reset` it, or choose another --name")
     processes = record.processes if record else {}
     alive = [part for part, process in processes.items() if process.alive]
+    for process in processes.values():
+        process.signal(signal.SIGCONT)  # it may have been stopped
     if record and record.complete and len(alive) == len(processes):
         print(f"the instance {instance.name!r} is already running")
         print(f"export KUBECONFIG={instance.kubeconfig}")
@@ -76,7 +78,7 @@ def _start_all(instance: Instance, record: Record, every: Iterable[parts.Part], 
     deadline = time.monotonic() + seconds
     instance.write(record)
     for part in every:
-        mark = {MARK: f"{instance.identity}/{part.name}"}
+        mark = {MARK: f"{identity_of(instance.directory)}/{part.name}"}
         with instance.log(part.name).open("a") as log:
             process = subprocess.Popen(
                 part.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
@@ -133,6 +135,7 @@ def _end(process: Process) -> None:
     """Ask a process to end, kill it if it does not in time, and return when it is gone."""
     for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
         process.signal(number)
+        process.signal(signal.SIGCONT)  # one that was stopped would not hear of it
         deadline = time.monotonic() + seconds
         while process.alive and time.monotonic() < deadline:
             _reap(process.pid)
@@ -163,8 +166,11 @@ def status(instance: Instance) -> int:
     """Print how the parts do; 0 when all run, 1 otherwise."""
     record = instance.read()
     processes = record.processes if record else {}
-    rows = {part: f"running (pid {p.pid})" if p.alive else "died" for part, p in processes.items()}
-    running = bool(record and record.complete) and all(process.alive for process in processes.values())
+    rows = {part: process.state for part, process in processes.items()}
+    running = bool(record and record.complete) and all(state.startswith("running") for state in rows.values())
+    if running and instance.get("/readyz") is None:
+        server = next(part for part in rows if part.endswith("apiserver"))
+        rows[server], running = f"{rows[server]}, but it does not answer", False
     if record and running:
         pods, services = ranges(record.slot)
         rows |= {"address": instance.server, "services": services, "kubeconfig": str(instance.kubeconfig)}

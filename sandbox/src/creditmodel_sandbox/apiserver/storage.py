@@ -109,7 +109,7 @@ class Store:
     """The database of one instance. Everything here is synchronous: a read-change-write without `await` is atomic."""
 
     def __init__(self, path: Path, fields: Fields, history: int = 1000) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=0.3)
+        self._path, self._db = path, sqlite3.connect(path, isolation_level=None, timeout=0.3)
         # WAL with NORMAL survives kill -9 of the process; only a power cut may lose the last writes, never half of one.
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "locking_mode=EXCLUSIVE"):
             self._db.execute(f"PRAGMA {pragma}")
@@ -174,12 +174,14 @@ class Store:
         return Record(key, rv, raw, obj["metadata"].get("labels") or {}, self._fields(resource, obj))
 
     def _write(self, statement: str, parameters: tuple[Any, ...]) -> None:
-        self._db.execute("BEGIN")
         try:
+            self._db.execute("BEGIN")
             self._db.execute(statement, parameters)
             self._db.execute("UPDATE version SET rv = ?", (self.rv + 1,))
             self._db.execute("COMMIT")
-        except sqlite3.Error:
-            self._db.execute("ROLLBACK")
-            raise
+        except sqlite3.Error as error:
+            if self._db.in_transaction:  # which some errors end by themselves
+                self._db.execute("ROLLBACK")
+            message = f"{self._path} cannot be written: {error}; nothing has changed"
+            raise ApiError(500, "InternalError", message) from error
         self.rv += 1

@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import sys
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -40,7 +39,7 @@ from creditmodel_sandbox.node.images import Images, parse_option
 from creditmodel_sandbox.node.kubelet_api import KubeletApi, self_signed
 from creditmodel_sandbox.node.node import Node
 from creditmodel_sandbox.node.pods import Host
-from creditmodel_sandbox.node.process import sweep
+from creditmodel_sandbox.node.process import identity_of, sweep
 from creditmodel_sandbox.node.register import Registration, capacity
 from creditmodel_sandbox.node.routes import LocalRanges, Network, RouteError, free_ranges, is_loopback
 from creditmodel_sandbox.node.stats import Census
@@ -127,12 +126,9 @@ def _state(directory: Path) -> Iterator[str]:
             raise NodeError(
                 f"another node uses {directory}: stop it, or give this one a --state-dir or --name"
             ) from None
-        identity = directory / "id"
-        if not identity.exists():
-            identity.write_text(uuid.uuid4().hex)
         if left := sweep(directory):
             log.info("ended %d processes that an earlier node left", left)
-        yield identity.read_text().strip()
+        yield identity_of(directory)
 
 
 async def _server_version(client: Client) -> str:

@@ -409,8 +409,8 @@ class PodWorker:
         message = run.last_words(code, len(self._specs))
         record.ran(now, code, reason, message, record.state["running"]["startedAt"])
         self.runs.pop(record.name, None)
-        self._save()
         self._wake.set()
+        self._save()
 
     def _show_back_off(self, record: Record, seconds: float) -> None:
         if record.kind != "terminated" or seconds <= 0:

@@ -15,6 +15,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from creditmodel_sandbox.node.private import PrivateRun
 
-__all__ = ["MARK", "Process", "StartError", "processes_of", "sweep"]
+__all__ = ["MARK", "Process", "StartError", "identity_of", "processes_of", "sweep"]
 
 MARK = "CREDITMODEL_SANDBOX_CONTAINER"
 _PR_SET_PDEATHSIG = 1
@@ -151,6 +152,18 @@ def _signal_if_marked(pid: int, mark: str, signum: int) -> None:
                 signal.pidfd_send_signal(descriptor, signum)
         finally:
             os.close(descriptor)
+
+
+def identity_of(state_dir: Path) -> str:
+    """What the processes of a state directory are known by, made at first use: whole or not at all, for what an empty
+    one marked would never be found again.
+    """
+    path = state_dir / "id"
+    if not path.exists() or not path.read_text().strip():
+        new = path.with_suffix(".new")
+        new.write_text(uuid.uuid4().hex)
+        new.replace(path)
+    return path.read_text().strip()
 
 
 def sweep(state_dir: Path) -> int:

@@ -79,14 +79,14 @@ class RecordFile:
         """Replace the file, if anything changed."""
         text = json.dumps({"records": [record.to_json() for record in records], "pod_ip": pod_ip})
         if text != self._saved and self._path.parent.exists():
-            self._saved = text
             new = self._path.with_suffix(".new")
             new.write_text(text)
             new.replace(self._path)
+            self._saved = text
 
     def recover(self, pod: Mapping[str, Any], names: Iterable[str]) -> tuple[dict[str, Record], str]:
         """Records and address: as saved, else as the API has them, else new. What ran under an earlier node has
-        ended.
+        ended, and starts again without a back-off, which a kubelet forgets with its end too.
         """
         reason = "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
         records = {name: Record(name, {"waiting": {"reason": reason}}) for name in names}
@@ -99,6 +99,7 @@ class RecordFile:
             known, address = [Record(**item) for item in saved["records"]], saved["pod_ip"]
         records |= {record.name: record for record in known if record.name in records}
         for record in records.values():
+            record.crashes = 0
             if record.kind == "running":
                 began = record.state["running"].get("startedAt") or rfc3339(record.began)
                 message = "The container ended with the node that ran it"

@@ -41,6 +41,18 @@ def test_every_write_gets_a_higher_version(tmp_path: Path) -> None:
     assert versions == sorted(set(versions))
 
 
+def test_a_full_disk_is_said_and_changes_nothing(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    version = put(store, "a", number=1)
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(ApiError, match="cannot be written: database or disk is full; nothing has changed"):
+        put(store, "b", text="x" * 100_000)
+    assert (store.rv, store.get("things", ("ns", "b"))) == (version, None)
+    store._db.execute("PRAGMA max_page_count = 1000000")
+    assert put(store, "b") == version + 1
+
+
 def test_objects_and_version_survive_a_restart(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     put(store, "a", number=1)

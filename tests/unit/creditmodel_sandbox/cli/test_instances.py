@@ -168,6 +168,30 @@ def test_an_instance_that_died_is_cleaned_up_and_started_again(run: Run, tmp_pat
     assert not any(map(alive, before.values()))
 
 
+def test_a_part_that_somebody_stopped_is_shown_and_goes_on_with_up(run: Run, tmp_path: Path) -> None:
+    run("up", "--name", "one")
+    before = processes(tmp_path, "one")
+    os.kill(before["controllers"][0], signal.SIGSTOP)
+    status = run("status", "--name", "one")
+    assert status.returncode == 1
+    assert f"controllers  stopped by a signal (pid {before['controllers'][0]})" in status.stdout
+    assert "already running" in run("up", "--name", "one").stdout
+    assert run("status", "--name", "one").returncode == 0
+    assert processes(tmp_path, "one") == before
+
+
+def test_a_full_disk_is_named_and_down_ends_everything_all_the_same(run: Run, tmp_path: Path) -> None:
+    run("up", "--name", "one")
+    before = processes(tmp_path, "one")
+    in_the_way = tmp_path / "creditmodel-sandbox" / "one" / "instance.json.part"
+    in_the_way.mkdir()
+    down = run("down", "--name", "one")
+    in_the_way.rmdir()
+    assert down.returncode == 2
+    assert "instance.json cannot be written: " in down.stderr
+    assert not any(map(alive, before.values()))
+
+
 def of_this_test(tmp_path: Path) -> list[str]:
     """The command lines of living processes that name the test's directory."""
     files = [Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdigit()]  # noqa: PTH208

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from creditmodel_sandbox.node.process import MARK, Process, StartError, processes_of, sweep
+from creditmodel_sandbox.node.process import MARK, Process, StartError, identity_of, processes_of, sweep
 
 NODE = uuid.uuid4().hex
 ENV = {"PATH": os.environ["PATH"]}
@@ -118,3 +118,10 @@ def test_containers_die_with_a_node_that_is_killed(tmp_path: Path) -> None:
     while pid in processes_of(f"{NODE}/c"):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_an_identity_is_kept_and_one_that_a_full_disk_left_empty_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "id").touch()
+    made = identity_of(tmp_path)
+    assert made
+    assert identity_of(tmp_path) == made
