@@ -56,6 +56,7 @@ def test_server_side_apply_takes_over_from_client_side_apply(run: Run) -> None:
     names = {entry["manager"] for entry in shown["metadata"]["managedFields"] if "subresource" not in entry}
     assert "kubectl" in names
     assert "kubectl-client-side-apply" not in names
+    assert "example.invalid/none:2" in run("apply", "view-last-applied", "deployment/web")
 
 
 def test_a_kind_that_is_not_there_is_named(run: Run) -> None:

@@ -237,7 +237,7 @@ def _below(kept: Tree | None, key: str) -> Tree | None:
 
 def _remove_field(node: Node, name: str, value: Any, gone: Tree, kept: Tree | None, config: Any) -> Any:
     is_struct = isinstance(value, dict) and name in node.properties
-    if not gone or (is_struct and config is MISSING and kept is None):
+    if kept is None and (not gone or (is_struct and config is MISSING)):
         return MISSING
     return remove(node.child(name), value, gone, kept, config)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ from creditmodel_sandbox.objects import (
     with_condition,
 )
 
-__all__ = ["Autoscaler", "Memory", "Metrics", "NoMetrics", "Snapshot", "reconcile"]
+__all__ = ["Autoscaler", "Memory", "Metrics", "NoMetrics", "Snapshot", "measured", "reconcile"]
 
 METRIC = "cpu resource utilization (percentage of request)"
 PERIOD = timedelta(seconds=15)
@@ -43,6 +44,8 @@ FIRST_READINESS = timedelta(seconds=30)
 POD_METRICS = Resource("metrics.k8s.io/v1beta1", "pods", "PodMetrics")
 WINDOW = timedelta(minutes=5)  # how long scaling down waits
 FASTEST = timedelta(seconds=15)  # in which a count may double, or grow by four
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_DURATION = re.compile(r"([\d.]+)(ms|h|m|s)")
 
 
 class NoMetrics(Exception):
@@ -51,7 +54,7 @@ class NoMetrics(Exception):
 
 @dataclass(frozen=True)
 class Metrics:
-    """What the pods used of CPU: {pod name: (amount, when)}, or why that is not known."""
+    """What the pods used of CPU: {pod name: (amount, from when on it was measured)}, or why that is not known."""
 
     usage: Mapping[str, tuple[float, datetime]] = field(default_factory=dict)
     error: str = ""
@@ -340,7 +343,7 @@ class Autoscaler:
                 self._items, self._error = await self._read()
                 self._read_at = time.monotonic()
         items = [item for item in self._items if namespace_of(item) == namespace]
-        return _usage(items, self._error)
+        return measured(items, self._error)
 
     async def _read(self) -> tuple[list[Obj], str]:
         try:
@@ -363,7 +366,8 @@ def _scale_of(obj: Obj) -> Obj:
     return {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": meta, "spec": spec}
 
 
-def _usage(items: Sequence[Obj], error: str) -> Metrics:
+def measured(items: Sequence[Obj], error: str = "") -> Metrics:
+    """The metrics of some PodMetrics."""
     if error or not items:
         error = error or "no metrics returned from resource metrics API"
         return Metrics(error=f"unable to get metrics for resource cpu: {error}")
@@ -372,5 +376,10 @@ def _usage(items: Sequence[Obj], error: str) -> Metrics:
         amounts: list[Any] = [container["usage"].get("cpu") for container in item.get("containers") or []]
         taken = parse_time(item.get("timestamp"))
         if taken and amounts and None not in amounts:
-            usage[item["metadata"]["name"]] = (sum(map(quantity, amounts)), taken)
+            usage[item["metadata"]["name"]] = (sum(map(quantity, amounts)), taken - _window(item.get("window") or ""))
     return Metrics(usage)
+
+
+def _window(text: str) -> timedelta:
+    """How long a measurement took, as metrics.k8s.io writes it: `15s`, `1m0.5s`."""
+    return timedelta(seconds=sum(float(count) * _SECONDS[unit] for count, unit in _DURATION.findall(text)))

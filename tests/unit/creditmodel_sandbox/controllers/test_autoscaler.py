@@ -59,6 +59,20 @@ def test_a_pod_that_is_not_ready_yet_counts_as_idle_when_scaling_up(world: Any) 
     assert found.replicas == 4
 
 
+@pytest.mark.parametrize(("ready_for", "expected"), [(5, 2), (20, 4)], ids=["partly before", "after"])
+def test_what_a_young_pod_used_counts_only_when_all_of_it_was_measured_after_it_was_ready(
+    world: Any, ready_for: float, expected: int
+) -> None:
+    ready = pods(world, 1, age=3600)
+    young = pods(world, 1, age=30, prefix="q")[0]
+    at = (world.now - timedelta(seconds=ready_for)).isoformat()
+    condition(young, "Ready")["lastTransitionTime"] = at
+    item = {"timestamp": world.now.isoformat(), "window": "15s", "containers": [{"usage": {"cpu": "100m"}}]}
+    items = [{**item, "metadata": {"name": name, "namespace": "default"}} for name in ("p0", "q0")]
+    found = autoscaler.propose([*ready, young], autoscaler.measured(items), 50, 2, world.now)
+    assert found.replicas == expected
+
+
 def test_a_pod_without_metrics_counts_as_idle_when_scaling_up(world: Any) -> None:
     found = autoscaler.propose(pods(world, 2), usage(world, 120), 50, 2, world.now)
     assert found.replicas == 3
