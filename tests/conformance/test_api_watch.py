@@ -43,9 +43,9 @@ Opener = Callable[..., Any]
 @pytest.fixture
 def watching(apiserver: Any) -> Opener:
     @contextmanager
-    def watch(path: str, query: str = "") -> Iterator[Watch]:
+    def watch(path: str, query: str = "", flag: str = "watch=true") -> Iterator[Watch]:
         connection = apiserver.connect()
-        connection.request("GET", f"{path}?watch=true&timeoutSeconds=20{query}", headers=apiserver.headers)
+        connection.request("GET", f"{path}?{flag}&timeoutSeconds=20{query}", headers=apiserver.headers)
         try:
             yield Watch(connection.getresponse())
         finally:
@@ -82,6 +82,20 @@ def test_a_watch_without_a_version_begins_with_what_is_there(apiserver: Any, sec
     apiserver.post(secrets, secret("b"))
     with watching(secrets) as watch:
         assert sorted(watch.names(2)) == [("ADDED", "a"), ("ADDED", "b")]
+
+
+@pytest.mark.parametrize("flag", ["watch=True", "watch=1", "watch", "watch="])
+def test_a_flag_of_a_query_is_on_in_every_spelling_that_clients_have(
+    apiserver: Any, secrets: str, watching: Opener, flag: str
+) -> None:
+    apiserver.post(secrets, secret("a"))
+    with watching(secrets, flag=flag) as watch:
+        assert ("ADDED", "a") in watch.names(1)
+
+
+@pytest.mark.parametrize("flag", ["watch=False", "watch=0"])
+def test_a_flag_of_a_query_is_off_for_no_and_zero(apiserver: Any, secrets: str, flag: str) -> None:
+    assert apiserver.get(f"{secrets}?{flag}")["kind"] == "SecretList"
 
 
 def test_an_object_that_enters_and_leaves_a_selection_is_added_and_deleted(

@@ -1,4 +1,4 @@
-"""Kubernetes' small notations, for every part of the sandbox: label selectors, quantities and times."""
+"""Kubernetes' small notations, for every part of the sandbox: label selectors, flags, quantities and times."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ __all__ = [
     "SelectorError",
     "format_selector",
     "format_time",
+    "is_set",
     "matches",
     "parse_quantity",
     "parse_selector",
@@ -77,6 +78,14 @@ def format_selector(selector: Mapping[str, Any]) -> str:
         operator = expression["operator"]
         parts.append({"Exists": key, "DoesNotExist": f"!{key}"}.get(operator, f"{key} {operator.lower()} ({values})"))
     return ",".join(parts)
+
+
+# Flags
+
+
+def is_set(text: str | None) -> bool:
+    """Whether a flag of a query is on: `0` and `false` in any case say no, and every other word, none too, says yes."""
+    return text is not None and text.lower() not in ("0", "false")
 
 
 # Quantities

@@ -44,7 +44,7 @@ from creditmodel_sandbox.apiserver.wire import (
     whole_number,
     write_options,
 )  # fmt: skip
-from creditmodel_sandbox.notation import SelectorError, matches, parse_selector
+from creditmodel_sandbox.notation import SelectorError, is_set, matches, parse_selector
 
 __all__ = ["Server"]
 
@@ -99,7 +99,7 @@ def _selector(text: str) -> JSON:
 
 def _is_watch(request: web.Request, target: Target) -> bool:
     """One object cannot be watched: asking for it by name gives it."""
-    return not target.name and request.query.get("watch") in ("true", "1")
+    return not target.name and is_set(request.query.get("watch"))
 
 
 def _verb(request: web.Request, target: Target) -> str:
@@ -305,8 +305,8 @@ class Server:
         check_list_options(query, watch=True)
         selects, everything = self._matcher(request, target)
         since = version_number(query.get("resourceVersion") or "0")
-        initial, bookmarks = query.get("sendInitialEvents") == "true", query.get("allowWatchBookmarks") == "true"
-        if query.get("sendInitialEvents") == "false":
+        initial, bookmarks = is_set(query.get("sendInitialEvents")), is_set(query.get("allowWatchBookmarks"))
+        if "sendInitialEvents" in query and not initial:
             since = since or self.store.rv
         view = View.of(request)
         asked = watch.Watch(

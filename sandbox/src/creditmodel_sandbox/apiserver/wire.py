@@ -29,6 +29,7 @@ from creditmodel_sandbox.apiserver.protobuf import PROTOBUF, decode_object
 from creditmodel_sandbox.apiserver.resources import Resource
 from creditmodel_sandbox.apiserver.storage import Key, Record
 from creditmodel_sandbox.apiserver.tables import partial, table
+from creditmodel_sandbox.notation import is_set
 
 __all__ = [
     "APPLY",
@@ -104,7 +105,7 @@ def write_options(request: web.Request) -> Options:
     if errors:
         kind = {"POST": "CreateOptions", "PUT": "UpdateOptions"}.get(request.method, "PatchOptions")
         raise invalid_options(kind, errors)
-    return Options(manager, bool(dry_run), validation, query.get("force") == "true")
+    return Options(manager, bool(dry_run), validation, is_set(query.get("force")))
 
 
 def check_list_options(query: Mapping[str, str], watch: bool) -> None:
@@ -157,7 +158,7 @@ def parse_delete_options(body: JSON, query: JSON, dry_run: list[str]) -> DeleteO
         text = "orphanDependents and deletionPropagation cannot be both set"
         raise invalid_options("DeleteOptions", [invalid_value("propagationPolicy", policy, text)])
     if orphan is not None:
-        policy = "Orphan" if orphan in (True, "true") else "Background"
+        policy = "Orphan" if is_set(str(orphan)) else "Background"
     if policy not in (None, *_POLICIES):
         errors = [unsupported_value("propagationPolicy", policy, [*_POLICIES, "nil"])]
         raise invalid_options("DeleteOptions", errors)

@@ -17,6 +17,7 @@ from creditmodel_sandbox.node.lifecycle import Record, rfc3339
 from creditmodel_sandbox.node.logs import LogQuery, follow, read, stamp
 from creditmodel_sandbox.node.pods import PodWorker
 from creditmodel_sandbox.node.stats import Census, Usage, rate
+from creditmodel_sandbox.notation import is_set
 
 __all__ = ["KubeletApi", "self_signed"]
 
@@ -38,7 +39,7 @@ def log_query(query: Mapping[str, str], now: float) -> LogQuery:
     return LogQuery(
         tail_lines=_number(query, "tailLines"),
         since=since,
-        timestamps=query.get("timestamps") == "true",
+        timestamps=is_set(query.get("timestamps")),
         limit_bytes=_number(query, "limitBytes"),
     )
 
@@ -82,12 +83,12 @@ class KubeletApi:
             return web.Response(status=404, text=f"{namespace}/{name} has no container {container} on this node\n")
         try:
             query = log_query(request.query, time.time())
-            path = self._log_file(worker, record, previous=request.query.get("previous") == "true")
+            path = self._log_file(worker, record, previous=is_set(request.query.get("previous")))
         except BadQuery as e:
             return web.Response(status=400, text=f"{e}\n")
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
-        if request.query.get("follow") == "true":
+        if is_set(request.query.get("follow")):
             await self._follow(response, path, query, worker, container)
         else:
             await response.write(b"".join(read(path, query)))

@@ -11,7 +11,7 @@ from creditmodel_sandbox.node.register import node_object
 
 
 def test_log_options_are_read_as_the_api_server_sends_them() -> None:
-    query = {"tailLines": "5", "timestamps": "true", "limitBytes": "100", "sinceSeconds": "10", "follow": "true"}
+    query = {"tailLines": "5", "timestamps": "True", "limitBytes": "100", "sinceSeconds": "10", "follow": "true"}
     assert log_query(query, 100.0) == LogQuery(5, "1970-01-01T00:01:30.000000000Z", timestamps=True, limit_bytes=100)
     assert log_query({"sinceTime": "2026-01-02T03:04:05Z"}, 0).since == "2026-01-02T03:04:05.000000000Z"
     assert log_query({}, 0) == LogQuery()
