@@ -168,6 +168,8 @@ class _Instrumented:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the connection leaves the body out
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = self._request_ids()
         arrived = time.perf_counter()

@@ -202,6 +202,20 @@ def test_many_offers_in_one_pipeline_are_answered_one_after_another(server: Any)
     assert answers.count(b"HTTP/1.1 200 OK\r\n") == 1_501
 
 
+@pytest.mark.parametrize("path", [b"/healthz/ready", b"/v1/model", b"/docs", b"/nothing"])
+def test_a_head_request_has_the_head_of_the_get_request(server: Any, path: bytes) -> None:
+    def ask(method: bytes) -> tuple[dict[bytes, bytes], bytes]:
+        answer = exchange(server, method + b" " + path + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        head, _, body = answer.partition(b"\r\n\r\n")
+        status, *headers = head.split(b"\r\n")
+        found = dict(line.split(b": ", 1) for line in headers)
+        return {b"status": status, **{n: found[n] for n in (b"content-type", b"content-length")}}, body
+
+    with_body, without = ask(b"GET"), ask(b"HEAD")
+    assert without == (with_body[0], b"")
+    assert int(with_body[0][b"content-length"]) == len(with_body[1])
+
+
 def test_a_head_request_is_refused_without_a_body(server: Any) -> None:
     answer = exchange(server, b"HEAD /v1/score HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
