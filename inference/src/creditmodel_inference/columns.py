@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from creditmodel_bundle.reasons import DECIMALS, MAX_REASONS
+from creditmodel_bundle.reasons import MAX_REASONS
 from creditmodel_inference.answers import MAX_LOG_ODDS, Answers, Verdict
 from creditmodel_inference.blocks import Outputs
 from creditmodel_inference.errors import Unscorable
+from creditmodel_inference.writer import Writer
 
 __all__ = ["LARGEST", "ColumnAnswers", "Columns", "one_by_one"]
 
@@ -62,9 +63,9 @@ def _columns_of(verdicts: list[Verdict]) -> Columns:
 class ColumnAnswers:
     """Makes verdicts for blocks of rows of one model."""
 
-    def __init__(self, answers: Answers, width: int) -> None:
+    def __init__(self, answers: Answers, writer: Writer | None) -> None:
         self._answers = answers
-        self._width = width
+        self._writer = writer
         self._bounds = np.array(answers.bounds)
 
     def columns(self, outputs: Outputs) -> Columns:
@@ -72,14 +73,14 @@ class ColumnAnswers:
         probability, log_odds = outputs.probability.astype(np.float64), outputs.log_odds.astype(np.float64)
         contributions = outputs.contributions.astype(np.float64)
         _check(probability, log_odds, contributions)
-        if contributions.max() > LARGEST:
+        if self._writer is None or contributions.max() > LARGEST:
             return _columns_of(one_by_one(self._answers, outputs))
         return Columns(
             probability,
             log_odds,
             self._answers.points_of(log_odds),
             np.searchsorted(self._bounds, probability, side="right") - 1,
-            _top(contributions, self._width),
+            self._writer.top_reasons(outputs.contributions),
         )
 
 
@@ -95,17 +96,3 @@ def _check(probability: NDArray[np.float64], log_odds: NDArray[np.float64], cont
     probable = (probability >= 0.0) & (probability <= 1.0)
     if not (probable.all() and (np.abs(log_odds) <= MAX_LOG_ODDS).all() and np.isfinite(contributions).all()):
         raise Unscorable("The model gave no finite answer for this applicant.")
-
-
-def _top(contributions: NDArray[np.float64], width: int) -> NDArray[np.int64]:
-    """What `top_reasons` says of each row: rounded contributions first, then the order of the features.
-
-    Both go into one integer, so that the largest integers of a row are its reasons in their order.
-    """
-    rounded = np.rint(np.maximum(contributions, 0.0) * 10**DECIMALS).astype(np.int64)
-    ranks = np.where(rounded > 0, rounded * width + np.arange(width - 1, -1, -1), -1)
-    if width < MAX_REASONS:
-        ranks = np.pad(ranks, ((0, 0), (0, MAX_REASONS - width)), constant_values=-1)
-    ranks.sort(axis=1)
-    best = ranks[:, : -MAX_REASONS - 1 : -1]
-    return np.where(best >= 0, width - 1 - best % width, -1)

@@ -18,6 +18,7 @@ from creditmodel_inference.blocks import Blocks, Outputs
 from creditmodel_inference.columns import ColumnAnswers, Columns
 from creditmodel_inference.errors import Refusal
 from creditmodel_inference.sheets import Sheets
+from creditmodel_inference.writer import writer
 
 __all__ = ["Scorer", "load"]
 
@@ -67,8 +68,8 @@ def load(uri: str, digest: str | None, revision: str | None, directory: Path) ->
     blocks = Blocks(bundle.path(ONNX), len(contract.features))
     identity = _identity(bundle, revision)
     answers = Answers(contract, identity)
-    width = len(contract.features)
-    scorer = Scorer(contract, identity, blocks, answers, ColumnAnswers(answers, width), Sheets(answers, width))
+    in_c = writer(answers)
+    scorer = Scorer(contract, identity, blocks, answers, ColumnAnswers(answers, in_c), Sheets(answers, in_c))
     _reproduce(scorer, golden)
     return scorer
 

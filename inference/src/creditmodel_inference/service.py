@@ -28,7 +28,7 @@ from creditmodel_inference.meter import SCORE, Meter
 from creditmodel_inference.pages import Record, Span
 from creditmodel_inference.scorer import Scorer
 from creditmodel_inference.scoring_log import ScoringLog
-from creditmodel_inference.sheets import Answer, Sheet
+from creditmodel_inference.sheets import Answer, Piece, Sheet
 from creditmodel_inference.steps import Steps, at_once, in_turns
 from creditmodel_inference.tensors import TensorReader
 from creditmodel_inference.wire import RequestIds
@@ -239,7 +239,7 @@ class Service:
         answer = self.scorer.sheets.answer(request_id, sheets)
         return Answer(answer.size, self._keeping_memory(answer.pieces)) if is_large else answer
 
-    def _keeping_memory(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    def _keeping_memory(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         try:
             for piece in pieces:
                 self._keep_memory()

@@ -18,9 +18,11 @@ from creditmodel_inference import decoding, native
 from creditmodel_inference import intake as intake_module
 from creditmodel_inference.batches import Batches
 from creditmodel_inference.blocks import Outputs
+from creditmodel_inference.columns import ColumnAnswers
 from creditmodel_inference.errors import Problem, Unscorable
 from creditmodel_inference.intake import Intake
 from creditmodel_inference.scorer import Scorer
+from creditmodel_inference.sheets import Sheets
 from creditmodel_inference.steps import Steps, at_once
 
 Row = dict[str, Any]
@@ -47,9 +49,12 @@ def test_columns_and_single_verdicts_have_the_same_bytes(scorer: Scorer, data: s
     )
     single = [scorer.answers.verdict(*row) for row in numbers]
     columns = scorer.columns(outputs)
-    sheet = scorer.sheets.sheet(columns, outputs)
-    assert sheet.json(b"") == b",".join(verdict.json for verdict in single)
-    assert sheet.size == len(sheet.json(b""))
+    for sheets in (scorer.sheets, Sheets(scorer.answers, None)):
+        sheet = sheets.sheet(columns, outputs)
+        assert sheet.json(b"[") == b"[" + b",".join(verdict.json for verdict in single)
+        assert sheet.size == len(sheet.json(b""))
+    without = ColumnAnswers(scorer.answers, None).columns(outputs)
+    assert all(np.array_equal(one, other) for one, other in zip(columns, without, strict=True))
     assert columns.points.tolist() == [verdict.points for verdict in single]
     assert columns.decision.tolist() == [verdict.decision for verdict in single]
     assert [tuple(i for i in row if i >= 0) for row in columns.reasons.tolist()] == [v.reasons for v in single]

@@ -1,0 +1,100 @@
+"""What C writes for large requests: within its bounds, whatever it is given."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from creditmodel_bundle.reasons import top_reasons
+from creditmodel_inference.native import LIBRARY
+from creditmodel_inference.writer import Digits, Rows, Writer
+
+DIGITS = Digits(b"0.5,0.25", b"0.1,-0.2", b"600,580")
+DECISIONS = np.array([0, 1], np.int32)
+REASONS = np.array([[0, 2, -1, -1], [-1, -1, -1, -1]], np.int32)
+MILLIONTHS = np.array([[1_234_567, 3, 0, 0], [0, 0, 0, 0]], np.int32)
+ROWS = Rows(DIGITS, DECISIONS, REASONS, MILLIONTHS)
+HERE = Path(__file__)
+WRITTEN = (
+    b'{"probability":0.5,"log_odds":0.1,"points":600<yes>a1.234567},c0.000003}]},'
+    b'{"probability":0.25,"log_odds":-0.2,"points":580<no>]}'
+)
+
+
+@pytest.fixture(scope="module")
+def writer() -> Writer:
+    assert LIBRARY is not None, "inference/native was not built: is there a C compiler? (make setup)"
+    return Writer(LIBRARY, ["<yes>", "<no>"], ["a", "b", "c"])
+
+
+def test_results_are_written_behind_what_is_there(writer: Writer) -> None:
+    out = bytearray(b"head:" + bytes(len(WRITTEN)))
+    writer.write(ROWS, out, 5)
+    assert out == b"head:" + WRITTEN
+
+
+@pytest.mark.parametrize("room", [0, 1, 20, len(WRITTEN) - 1, len(WRITTEN) + 1])
+def test_results_that_take_another_size_are_an_error(writer: Writer, room: int) -> None:
+    with pytest.raises(RuntimeError, match="another size"):
+        writer.write(ROWS, bytearray(room), 0)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ROWS._replace(decisions=np.array([0, 2], np.int32)),
+        ROWS._replace(decisions=np.array([0, -1], np.int32)),
+        ROWS._replace(reasons=REASONS + np.int32(3)),
+        ROWS._replace(digits=Digits(b"0.5", b"", b"600,")),
+    ],
+    ids=["decision", "negative decision", "reason", "digits"],
+)
+def test_what_the_tables_and_digits_do_not_have_is_an_error(writer: Writer, rows: Rows) -> None:
+    with pytest.raises(RuntimeError, match="another size"):
+        writer.write(rows, bytearray(len(WRITTEN)), 0)
+
+
+def test_only_contiguous_arrays_of_the_right_kind_reach_c(writer: Writer) -> None:
+    with pytest.raises(TypeError, match="contiguous array of int32"):
+        writer.write(ROWS._replace(decisions=DECISIONS.astype(np.int64)), bytearray(len(WRITTEN)), 0)
+    with pytest.raises(TypeError, match="contiguous array of float32"):
+        writer.top_reasons(np.zeros((4, 6), np.float32)[:, ::2])
+
+
+@pytest.mark.parametrize("width", [1, 3, 4, 30])
+def test_top_reasons_of_many_rows_are_those_of_each(writer: Writer, width: int) -> None:
+    draw = np.random.default_rng(width)
+    contributions = np.round(draw.normal(0, 0.0003, (500, width)), 5).astype(np.float32)
+    expected = [top_reasons(row) for row in contributions.astype(np.float64).tolist()]
+    assert [[i for i in row if i >= 0] for row in writer.top_reasons(contributions).tolist()] == expected
+
+
+def gcc(*arguments: str) -> str:
+    command = [shutil.which("gcc") or "gcc", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def fuzzed(library: str, count: int, **environment: str) -> None:
+    command = [sys.executable, str(HERE.with_name("results_fuzz.py")), library, str(count)]
+    subprocess.run(command, env=os.environ | environment, check=True, timeout=300)
+
+
+def test_results_of_all_kinds_are_those_that_python_makes() -> None:
+    assert LIBRARY is not None
+    fuzzed(LIBRARY, 300)
+
+
+@pytest.mark.full
+def test_no_results_find_a_fault_that_sanitizers_see(tmp_path: Path) -> None:
+    library, source = str(tmp_path / "results.so"), HERE.parents[3] / "inference/native/results.c"
+    checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
+    gcc("-std=c11", *checks, "-shared", "-fPIC", str(source), "-o", library, "-lm")
+    preloaded = gcc("-print-file-name=libasan.so").strip()
+    # Python's own memory, with what is written to in it, is fenced where each block comes from malloc.
+    fuzzed(library, 20_000, LD_PRELOAD=preloaded, ASAN_OPTIONS="detect_leaks=0", PYTHONMALLOC="malloc")
