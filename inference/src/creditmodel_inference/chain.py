@@ -2,29 +2,45 @@
 
 A part's rows are hashed in blocks, each block's link over the link before it; a part's head is over its last link and
 the head of the part before it. What is hashed are the values, not their encoding, so that the same rows in another
-Parquet encoding have the same head. Parts are written in form 2, which hashes half the bytes in one call a block; form
-1 is still read.
+Parquet encoding have the same head. Parts are written in form 3, which hashes a decision, a reason or a category as its
+place in a list of texts; forms 1 and 2 are still read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK_ROWS", "FIRST", "KEY", "VERSION", "Blocks", "PartSeal", "head_of", "links_of", "opening", "read_seal"]
+__all__ = [
+    "FIRST",
+    "KEY",
+    "VERSION",
+    "Blocks",
+    "Coded",
+    "Column",
+    "Lists",
+    "Numbers",
+    "PartSeal",
+    "Texts",
+    "blocks_of",
+    "head_of",
+    "opening",
+    "place_type",
+    "read_seal",
+]
 
-VERSION = 2
+VERSION = 3
 """The form in which parts are written."""
 
-BLOCK_ROWS = {1: 256, 2: 1024}
+_BLOCK_ROWS = {1: 256, 2: 1024, 3: 1024}
 """Rows of a link, by form: an edit is found to that many rows."""
 
 KEY = b"creditmodel.chain"
@@ -36,7 +52,10 @@ FIRST = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class PartSeal:
-    """What a part says of itself: its place in a chain, the link of each block of rows, and its head."""
+    """What a part says of itself: its place in a chain, the link of each block of rows, and its head.
+
+    From form 3 on also the rows of each block, and the texts of columns that have a list of them.
+    """
 
     version: int
     chain: str
@@ -45,6 +64,8 @@ class PartSeal:
     rows: int
     links: list[str]
     head: str
+    blocks: list[int] = field(default_factory=list)
+    texts: dict[str, list[str]] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """As it stands in the part's metadata."""
@@ -56,42 +77,26 @@ def read_seal(metadata: dict[bytes, bytes] | None) -> PartSeal | None:
     try:
         document = json.loads((metadata or {})[KEY])
         seal = PartSeal(**document)
-    except (KeyError, TypeError, ValueError):
+        texts = [seal.chain, seal.previous, seal.head, *seal.links, *chain.from_iterable(seal.texts.values())]
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    texts = [seal.chain, seal.previous, seal.head, *seal.links]
-    return seal if seal.version in BLOCK_ROWS and all(isinstance(text, str) for text in texts) else None
+    sound = all(isinstance(text, str) for text in texts) and all(type(rows) is int and rows > 0 for rows in seal.blocks)
+    return seal if seal.version in _BLOCK_ROWS and sound else None
 
 
-def opening(schema: Any, version: int = VERSION) -> bytes:
-    """What the first link is over, beside its rows: the form, and names and types of the columns."""
+def blocks_of(rows: int, version: int = VERSION) -> list[int]:
+    """Rows of each block of so many rows."""
+    size = _BLOCK_ROWS[version]
+    return [min(size, rows - start) for start in range(0, rows, size)]
+
+
+def opening(schema: Any, version: int = VERSION, texts: Mapping[str, list[str]] | None = None) -> bytes:
+    """What the first link is over, beside its rows: the form, names and types of the columns, and lists of texts."""
     # Readers name a list's items differently; there is one type of list.
     kinds = [[field.name, "list" if pa.types.is_list(field.type) else str(field.type)] for field in schema]
-    names = json.dumps(kinds).encode()
-    return hashlib.sha256(b"creditmodel scoring log %d\n" % version + names).digest()
-
-
-class Blocks:
-    """The blocks of a table's rows in one of the forms."""
-
-    def __init__(self, table: Any, version: int = VERSION) -> None:
-        self.rows = len(table)
-        self.size = BLOCK_ROWS[version]
-        self._columns = [_column(column) for column in table.combine_chunks().columns]
-        self._pieces = _pieces_1 if version == 1 else _pieces_2
-
-    def __len__(self) -> int:
-        return -(-self.rows // self.size)
-
-    def link(self, index: int, previous: bytes) -> bytes:
-        """The link of a block over the one before it."""
-        start, stop = index * self.size, min((index + 1) * self.size, self.rows)
-        return hashlib.sha256(b"".join([previous, *self._pieces(self._columns, start, stop)])).digest()
-
-
-def links_of(link: bytes, table: Any) -> list[bytes]:
-    """The links of a table's blocks, the first one over `link`."""
-    blocks = Blocks(table)
-    return list(accumulate(range(len(blocks)), lambda last, index: blocks.link(index, last), initial=link))[1:]
+    described = [kinds] if version < 3 else [kinds, texts or {}]
+    lines = [f"creditmodel scoring log {version}", *map(json.dumps, described)]
+    return hashlib.sha256("\n".join(lines).encode()).digest()
 
 
 def head_of(last: bytes, chain: str, sequence: int, previous: str, rows: int) -> str:
@@ -99,24 +104,24 @@ def head_of(last: bytes, chain: str, sequence: int, previous: str, rows: int) ->
     return hashlib.sha256(last + f"{chain}\n{sequence}\n{previous}\n{rows}\n".encode()).hexdigest()
 
 
-# A column's values, without what its encoding adds.
+# A column's values, without what its encoding adds. `given` is None where nothing is missing.
 
 
 @dataclass(frozen=True, slots=True)
-class _Numbers:
-    """Eight bytes a value, zero where missing. `given` is None where nothing is."""
+class Numbers:
+    """Numbers of any width, zero where missing."""
 
     given: NDArray[np.bool_] | None
     values: NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Texts:
+class Texts:
     """The bytes of row i are content[offsets[i]:offsets[i + 1]]."""
 
     given: NDArray[np.bool_] | None
     offsets: NDArray[np.int32]
-    content: memoryview
+    content: bytes | memoryview
 
     def between(self, start: int, stop: int) -> bytes:
         """The bytes of some rows."""
@@ -124,47 +129,93 @@ class _Texts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lists:
+class Coded:
+    """Places in a list of texts; -1 where missing. Their type is `place_type`."""
+
+    places: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
     """The texts of row i are items[offsets[i]:offsets[i + 1]]."""
 
     given: NDArray[np.bool_] | None
     offsets: NDArray[np.int32]
-    items: _Texts
+    items: Texts | Coded
 
 
-_Column = _Numbers | _Texts | _Lists
+Column = Numbers | Texts | Coded | Lists
 _Piece = bytes | memoryview
 
 
-def _pieces_1(columns: Sequence[_Column], start: int, stop: int) -> Iterator[_Piece]:
+def place_type(count: int) -> np.dtype[Any]:
+    """Of places in a list of so many texts."""
+    return np.min_scalar_type(-max(1, count))
+
+
+class Blocks:
+    """Rows in blocks of so many each, in one of the forms."""
+
+    def __init__(self, columns: Sequence[Column], rows: Iterable[int], version: int = VERSION) -> None:
+        self.bounds = list(pairwise(accumulate(rows, initial=0)))
+        self._columns = columns if version == VERSION else [_widened(column) for column in columns]
+        self._pieces = {1: _pieces_1, 2: _pieces_2, 3: _pieces_3}[version]
+
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+    def link(self, index: int, previous: bytes) -> bytes:
+        """The link of a block over the one before it."""
+        return hashlib.sha256(b"".join([previous, *self._pieces(self._columns, *self.bounds[index])])).digest()
+
+    def links(self, previous: bytes) -> list[bytes]:
+        """The link of each block, the first over `previous`."""
+        return list(accumulate(range(len(self)), lambda last, index: self.link(index, last), initial=previous))[1:]
+
+
+def _widened(column: Column) -> Column:
+    """Eight bytes a number."""
+    if isinstance(column, Numbers) and column.values.itemsize < 8:
+        return Numbers(column.given, column.values.astype(np.int64))
+    return column
+
+
+def _pieces_1(columns: Sequence[Column], start: int, stop: int) -> Iterator[_Piece]:
     """Which values are given, and the numbers; then all texts."""
     for column in columns:
-        given = np.ones(stop - start, np.int64) if column.given is None else column.given[start:stop].astype(np.int64)
-        yield given.data
-        if isinstance(column, _Numbers):
+        given = _given(column)
+        yield (np.ones(stop - start, np.int64) if given is None else given[start:stop].astype(np.int64)).data
+        if isinstance(column, Numbers):
             yield column.values[start:stop].data
     for column in columns:
-        if isinstance(column, _Lists):
+        if isinstance(column, Lists):
             yield _lengths(column.offsets, start, stop).astype(np.int64).data
-            start_item, stop_item = int(column.offsets[start]), int(column.offsets[stop])
-            yield _lengths(column.items.offsets, start_item, stop_item).astype(np.int64).data
-            yield column.items.between(start_item, stop_item)
-        elif isinstance(column, _Texts):
-            yield _lengths(column.offsets, start, stop).astype(np.int64).data
-            yield column.between(start, stop)
+            yield from _texts_1(column.items, int(column.offsets[start]), int(column.offsets[stop]))
+        else:
+            yield from _texts_1(column, start, stop)
 
 
-def _pieces_2(columns: Sequence[_Column], start: int, stop: int) -> Iterator[_Piece]:
+def _texts_1(column: Column, start: int, stop: int) -> Iterator[_Piece]:
+    """Lengths and bytes."""
+    if isinstance(column, Texts):
+        yield _lengths(column.offsets, start, stop).astype(np.int64).data
+        yield column.between(start, stop)
+
+
+def _pieces_2(columns: Sequence[Column], start: int, stop: int) -> Iterator[_Piece]:
     """Column by column: which values are given, and the values."""
     for column in columns:
+        if isinstance(column, Coded):
+            yield column.places[start:stop].data
+            continue
         yield from _given_2(column.given, start, stop)
-        if isinstance(column, _Numbers):
+        if isinstance(column, Numbers):
             yield column.values[start:stop].data
-        elif isinstance(column, _Lists):
-            yield _lengths(column.offsets, start, stop).data
-            yield from _texts_2(column.items, int(column.offsets[start]), int(column.offsets[stop]))
-        else:
+        elif isinstance(column, Texts):
             yield from _texts_2(column, start, stop)
+        else:
+            yield _lengths(column.offsets, start, stop).data
+            yield from _items_2(column.items, int(column.offsets[start]), int(column.offsets[stop]))
 
 
 def _given_2(given: NDArray[np.bool_] | None, start: int, stop: int) -> Iterator[_Piece]:
@@ -175,7 +226,14 @@ def _given_2(given: NDArray[np.bool_] | None, start: int, stop: int) -> Iterator
         yield some.data
 
 
-def _texts_2(texts: _Texts, start: int, stop: int) -> Iterator[_Piece]:
+def _items_2(items: Texts | Coded, start: int, stop: int) -> Iterator[_Piece]:
+    if isinstance(items, Coded):
+        yield items.places[start:stop].data
+    else:
+        yield from _texts_2(items, start, stop)
+
+
+def _texts_2(texts: Texts, start: int, stop: int) -> Iterator[_Piece]:
     """Lengths and bytes; those of one row where all rows have the same."""
     lengths, content = _lengths(texts.offsets, start, stop), texts.between(start, stop)
     alike = stop > start and bool((lengths == lengths[0]).all())
@@ -186,43 +244,15 @@ def _texts_2(texts: _Texts, start: int, stop: int) -> Iterator[_Piece]:
     yield content
 
 
+def _pieces_3(columns: Sequence[Column], start: int, stop: int) -> Iterator[_Piece]:
+    """How many rows, as blocks may be of any size; then as in form 2."""
+    yield (stop - start).to_bytes(4, "little")
+    yield from _pieces_2(columns, start, stop)
+
+
 def _lengths(offsets: NDArray[np.int32], start: int, stop: int) -> NDArray[np.int32]:
     return np.diff(offsets[start : stop + 1])
 
 
-def _column(column: Any) -> _Column:
-    array = column.chunk(0) if column.num_chunks else pa.array([], column.type)
-    given = None if array.null_count == 0 else _given(array)
-    if pa.types.is_list(array.type):
-        return _Lists(given, _offsets(array), _texts(array.values))
-    if pa.types.is_string(array.type):
-        return _texts(array, given)
-    values = _values(array)
-    return _Numbers(given, values if given is None else np.where(given, values, values.dtype.type(0)))
-
-
-def _given(array: Any) -> NDArray[np.bool_]:
-    bits = np.unpackbits(np.frombuffer(array.buffers()[0], np.uint8), bitorder="little")
-    return bits[array.offset : array.offset + len(array)].astype(np.bool_)
-
-
-def _values(array: Any) -> NDArray[Any]:
-    """Eight bytes a number, whatever its width."""
-    if not len(array):
-        return np.zeros(0, np.int64)
-    width = array.type.bit_width // 8
-    kind = np.float64 if pa.types.is_float64(array.type) else np.dtype(f"i{width}").type
-    values: NDArray[Any] = np.frombuffer(array.buffers()[1], kind, len(array), array.offset * width)
-    return values if values.itemsize == 8 else values.astype(np.int64)
-
-
-def _offsets(array: Any) -> NDArray[np.int32]:
-    buffer = array.buffers()[1]
-    if buffer is None or not len(array):
-        return np.zeros(1, np.int32)
-    return np.frombuffer(buffer, np.int32, len(array) + 1, array.offset * 4)
-
-
-def _texts(array: Any, given: NDArray[np.bool_] | None = None) -> _Texts:
-    content = array.buffers()[2]
-    return _Texts(given, _offsets(array), memoryview(b"" if content is None else content))
+def _given(column: Column) -> NDArray[np.bool_] | None:
+    return column.places >= 0 if isinstance(column, Coded) else column.given

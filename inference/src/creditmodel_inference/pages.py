@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from creditmodel_bundle.reasons import MAX_REASONS
 from creditmodel_inference.columns import Columns
 
-__all__ = ["PAGE_ROWS", "Page", "Record", "Rows", "Span"]
+__all__ = ["FACTS", "PAGE_ROWS", "Page", "Record", "Rows", "Span"]
 
 PAGE_ROWS = 1024
 
 _FACT = struct.Struct(f"=qIiqddqh{MAX_REASONS}h")
-_FACTS = np.dtype(
+FACTS = np.dtype(
     [
         ("time", "i8"),
         ("id_bytes", "u4"),
@@ -96,14 +96,18 @@ class Rows(NamedTuple):
 
 
 class Page:
-    """Up to PAGE_ROWS rows. One thread fills it, and then hands it over: from then on it does not change."""
+    """Up to PAGE_ROWS rows. One thread fills it and hands it over; another reads it, and may clear it for the next."""
 
     def __init__(self, width: int) -> None:
         facts = PAGE_ROWS * _FACT.size
         memory = mmap.mmap(-1, facts + PAGE_ROWS * 8 * width, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._packed = memory
-        self._facts = np.frombuffer(memory, _FACTS, PAGE_ROWS)
+        self._facts = np.frombuffer(memory, FACTS, PAGE_ROWS)
         self._features = np.frombuffer(memory, np.float64, offset=facts).reshape(PAGE_ROWS, width)
+        self.clear()
+
+    def clear(self) -> None:
+        """Take all rows out. The memory stays: handed out anew, a page takes fifty times longer to fill."""
         self._ids = bytearray()
         self._errors: dict[int, bytes] = {}
         self.used = 0

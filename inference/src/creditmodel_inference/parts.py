@@ -1,13 +1,8 @@
-"""A part of the scoring log, as Parquet. Imported only where there is a scoring log: Arrow costs 30 MB.
-
-Columns are made from buffers. Arrow's own conversion of Python objects would import pandas wherever that is installed,
-which costs the process 50 MB and its requests a pause, and it would hold the interpreter for longer.
-"""
+"""A part of the scoring log, as Parquet. Imported only where there is a scoring log: Arrow costs 30 MB."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -15,135 +10,134 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from creditmodel_bundle.contract import Contract, Feature
+from creditmodel_bundle.contract import Category, Contract, Feature
 from creditmodel_inference.answers import Identity
-from creditmodel_inference.chain import BLOCK_ROWS, KEY, VERSION, PartSeal, head_of, links_of, opening
-from creditmodel_inference.pages import Rows
+from creditmodel_inference.arrays import array_of, text_array
+from creditmodel_inference.chain import (
+    KEY,
+    VERSION,
+    Blocks,
+    Coded,
+    Column,
+    Lists,
+    Numbers,
+    PartSeal,
+    Texts,
+    blocks_of,
+    head_of,
+    opening,
+    place_type,
+)
+from creditmodel_inference.pages import FACTS, Rows
 
-__all__ = ["PartBuilder", "schema"]
+__all__ = ["GROUP_ROWS", "PartBuilder", "schema"]
 
-ROW_GROUP = 4_096
+GROUP_ROWS = 8_192
+"""Rows of a row group: 2 MB where a model has 23 features. Groups of half as many take a fifth longer to write."""
+
 _LOOKED_FOR = ["_request_id", "_time"]
-_PADDING = b"\xff"  # stands in no UTF-8 text
-Codes = NDArray[np.float64]
+_NOISY = ["_probability", "_log_odds"]
+Values = NDArray[np.float64]
+Given = NDArray[np.bool_] | None
 
 
 class PartBuilder:
-    """Collects pages and gives the bytes of one Parquet file."""
+    """Collects rows and gives the bytes of one Parquet file."""
 
     def __init__(self, contract: Contract, identity: Identity) -> None:
         self.rows = 0
         self._contract = contract
-        self._identity = identity
         self._schema = schema(contract)
-        self._codes = [_category_values(feature) for feature in contract.features]
-        self._decisions = _TextTable([cutoff.decision for cutoff in contract.cutoffs])
-        self._reason_codes = _TextTable([feature.reason.code for feature in contract.features])
+        self._lists = {name: _TextList(texts) for name, texts in _texts(contract, identity).items()}
+        self._codes = [np.array([category.code for category in _by_code(f)], np.float64) for f in contract.features]
         self._sink = pa.BufferOutputStream()
-        self._writer = pq.ParquetWriter(self._sink, self._schema, **_encodings(self._schema))
-        self._pending: list[Rows] = []
-        self._waiting = 0
-        self._rest: list[Any] = []
-        self._links = [opening(self._schema)]
+        kinds = [_kind_written(field, self._lists.get(field.name)) for field in self._schema]
+        self._handed_over = pa.schema([field.with_type(kind) for field, kind in zip(self._schema, kinds, strict=True)])
+        self._writer = pq.ParquetWriter(self._sink, self._handed_over, **_encodings(self._schema, self._lists))
+        self._group = _Group(len(contract.features))
+        self._texts = {name: list_.texts for name, list_ in self._lists.items()}
+        self._links = [opening(self._schema, VERSION, self._texts)]
+        self._blocks: list[int] = []
 
     def add(self, rows: Rows) -> None:
-        """Add rows, which must not change any more."""
-        self._pending.append(rows)
-        self.rows += len(rows.facts)
-        self._waiting += len(rows.facts)
-        if self._waiting >= ROW_GROUP:
+        """Copy rows in, GROUP_ROWS at most."""
+        if self._group.room < len(rows.facts):
             self._write_row_group()
+        self._group.add(rows)
+        self.rows += len(rows.facts)
 
     def finish(self, chain: str, sequence: int, previous: str) -> tuple[memoryview, str]:
         """The whole file, sealed at its place in a chain, and its head. The builder cannot be used any more."""
-        self._write_row_group(last=True)
+        self._write_row_group()
         head = head_of(self._links[-1], chain, sequence, previous, self.rows)
         links = [link.hex() for link in self._links[1:]]
-        seal = PartSeal(VERSION, chain, sequence, previous, self.rows, links, head)
+        seal = PartSeal(VERSION, chain, sequence, previous, self.rows, links, head, self._blocks, self._texts)
         self._writer.add_key_value_metadata({KEY: seal.encode()})
         self._writer.close()
         return memoryview(self._sink.getvalue()), head
 
-    def _write_row_group(self, *, last: bool = False) -> None:
-        """Write what waits; but for the last time in whole blocks of the chain."""
-        if self._pending:
-            self._rest.append(self._batch(self._pending))
-            self._pending.clear()
-        table = pa.Table.from_batches(self._rest, self._schema)
-        written = len(table) if last else len(table) - len(table) % BLOCK_ROWS[VERSION]
-        if written:
-            group = table.slice(0, written).combine_chunks()
-            self._writer.write_table(group, row_group_size=written)
-            self._links += links_of(self._links[-1], group)
-        self._rest = table.slice(written).to_batches()
-        self._waiting = len(table) - written
+    def _write_row_group(self) -> None:
+        if not self._group.used:
+            return
+        columns = self._feature_columns() + self._system_columns()
+        lists = [self._lists.get(field.name) for field in self._schema]
+        arrays = [
+            array_of(column, field.type, None if texts is None else texts.array)
+            for column, field, texts in zip(columns, self._schema, lists, strict=True)
+        ]
+        table = pa.Table.from_arrays(arrays, schema=self._handed_over)
+        self._writer.write_table(table, row_group_size=self._group.used)
+        blocks = blocks_of(self._group.used)
+        self._links += Blocks(columns, blocks).links(self._links[-1])
+        self._blocks += blocks
+        self._group.clear()
 
-    def _batch(self, pending: list[Rows]) -> Any:
-        columns = [
-            _feature_column(feature, codes, np.concatenate([rows.features[:, i] for rows in pending]))
+    def _feature_columns(self) -> list[Column]:
+        return [
+            _feature_column(feature, self._group.features[i, : self._group.used], codes, self._lists.get(feature.name))
             for i, (feature, codes) in enumerate(zip(self._contract.features, self._codes, strict=True))
         ]
-        columns += self._system_columns(pending)
-        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
-    def _system_columns(self, pending: list[Rows]) -> list[Any]:
-        facts = np.concatenate([rows.facts for rows in pending])
-        scored = facts["decision"] >= 0
-        count = len(facts)
+    def _system_columns(self) -> list[Column]:
+        group, lists = self._group, self._lists
+        facts = {name: values[: group.used] for name, values in group.facts.items()}
+        given = _unless_all(facts["decision"] >= 0)
+        first = np.zeros(group.used, np.int8)
         return [
-            _texts(facts["id_bytes"], b"".join([rows.ids for rows in pending])),
-            _numbers(pa.int32(), facts["row"]),
-            _numbers(pa.timestamp("us", tz="UTC"), facts["time"]),
-            _repeated(self._identity.revision.encode(), count),
-            _repeated(self._identity.digest.encode(), count),
-            _numbers(pa.float64(), facts["probability"], scored),
-            _numbers(pa.float64(), facts["log_odds"], scored),
-            _numbers(pa.int32(), facts["points"].astype(np.int32), scored),
-            self._decisions.column(facts["decision"]),
-            _reason_lists(facts["reasons"], self._reason_codes, scored),
-            _numbers(pa.int64(), facts["latency_us"]),
-            _errors(pending, count),
+            Texts(None, _offsets(facts["id_bytes"]), memoryview(group.ids)),
+            Numbers(None, facts["row"]),
+            Numbers(None, facts["time"]),
+            lists["_revision"].column(first),
+            lists["_digest"].column(first),
+            _numbers(given, facts["probability"]),
+            _numbers(given, facts["log_odds"]),
+            _numbers(given, facts["points"].astype(np.int32)),
+            lists["_decision"].column(facts["decision"]),
+            _reasons(given, facts["reasons"], lists["_reasons"]),
+            Numbers(None, facts["latency_us"]),
+            _errors(group.errors, group.used),
         ]
 
 
 def schema(contract: Contract) -> Any:
     """The log's columns: the features with their raw values, then the system's, which begin with an underscore."""
     return pa.schema(
-        [(feature.name, _type(feature)) for feature in contract.features]
+        [pa.field(feature.name, _type(feature)) for feature in contract.features]
         + [
-            ("_request_id", pa.string()),
-            ("_row", pa.int32()),
-            ("_time", pa.timestamp("us", tz="UTC")),
-            ("_revision", pa.string()),
-            ("_digest", pa.string()),
-            ("_probability", pa.float64()),
-            ("_log_odds", pa.float64()),
-            ("_points", pa.int32()),
-            ("_decision", pa.string()),
-            ("_reasons", pa.list_(pa.string())),
-            ("_latency_us", pa.int64()),
-            ("_error", pa.string()),
+            pa.field("_request_id", pa.string(), nullable=False),
+            pa.field("_row", pa.int32(), nullable=False),
+            pa.field("_time", pa.timestamp("us", tz="UTC"), nullable=False),
+            pa.field("_revision", pa.string(), nullable=False),
+            pa.field("_digest", pa.string(), nullable=False),
+            pa.field("_probability", pa.float64()),
+            pa.field("_log_odds", pa.float64()),
+            pa.field("_points", pa.int32()),
+            pa.field("_decision", pa.string()),
+            pa.field("_reasons", pa.list_(pa.string())),
+            pa.field("_latency_us", pa.int64(), nullable=False),
+            pa.field("_error", pa.string()),
         ]
     )
-
-
-def _encodings(schema: Any) -> dict[str, Any]:
-    """Options of the Parquet writer: half the processor time of its defaults with zstd, and a smaller part.
-
-    Whole numbers as differences take a third of their eight bytes. Dictionaries of numbers cost more than they save;
-    no two rows of different requests share a request id. Few look for a range of anything but an id or a time.
-    """
-    whole = [field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type)]
-    texts = [field.name for field in schema if field.type == pa.string() and field.name != "_request_id"]
-    return {
-        "compression": "snappy",
-        "use_dictionary": [*texts, "_reasons.list.element"],
-        "column_encoding": dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
-        "write_statistics": _LOOKED_FOR,
-    }
-
-
-_Categories = tuple[Codes, "NDArray[np.int64] | _TextTable"]
 
 
 def _type(feature: Feature) -> Any:
@@ -152,106 +146,140 @@ def _type(feature: Feature) -> Any:
     return pa.int64() if feature.dtype == "integer" else pa.float64()
 
 
-def _category_values(feature: Feature) -> _Categories | None:
-    """A category's codes in ascending order, and the values they stand for."""
-    if feature.dtype != "category":
-        return None
-    ordered = sorted(feature.categories, key=lambda category: category.code)
-    codes = np.array([category.code for category in ordered], np.float64)
-    if _type(feature) == pa.int64():
-        return codes, np.array([category.value for category in ordered], np.int64)
-    return codes, _TextTable([str(category.value) for category in ordered])
+def _by_code(feature: Feature) -> list[Category]:
+    return sorted(feature.categories, key=lambda category: category.code)
 
 
-def _feature_column(feature: Feature, codes: _Categories | None, values: Codes) -> Any:
-    """Encoded numbers as raw values, null where missing."""
-    given = ~np.isnan(values)
-    kind = _type(feature)
-    if codes is not None:
-        known, names = codes
-        places = np.searchsorted(known, np.where(given, values, known[0]))
-        if not isinstance(names, _TextTable):
-            return _numbers(kind, names[places], given)
-        return names.column(np.where(given, places, -1))
-    if feature.dtype == "integer":
-        return _numbers(kind, _whole(values, given), given)
-    return _numbers(kind, values, given)
+class _Group:
+    """Rows of a row group by column; of each feature its encoded values. The same memory serves the next group."""
+
+    def __init__(self, width: int) -> None:
+        self.used = 0
+        self.features = np.empty((width, GROUP_ROWS))
+        self.facts = {name: np.empty(GROUP_ROWS, FACTS[name]) for name in FACTS.names or ()}
+        self.clear()
+
+    @property
+    def room(self) -> int:
+        """Rows that still fit."""
+        return GROUP_ROWS - self.used
+
+    def add(self, rows: Rows) -> None:
+        """Copy rows for which there is room."""
+        start, self.used = self.used, self.used + len(rows.facts)
+        self.features[:, start : self.used] = rows.features.T
+        for name, values in self.facts.items():
+            values[start : self.used] = rows.facts[name]
+        self.ids += rows.ids
+        self.errors.update({start + place: error for place, error in rows.errors.items()})
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.used = 0
+        self.ids = bytearray()
+        self.errors: dict[int, bytes] = {}
 
 
-def _whole(values: Codes, given: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Integers, zero where missing."""
-    present = values if given.all() else np.where(given, values, 0.0)
-    if np.abs(present).max(initial=0.0) >= 2.0**63:  # float32 reaches further than any integer column
-        present = np.clip(present, -(2.0**63), 2.0**63 - 1024)
-    return present.astype(np.int64)
-
-
-def _numbers(kind: Any, values: NDArray[Any], given: NDArray[np.bool_] | None = None) -> Any:
-    """A column of fixed width; null where `given` is false."""
-    buffers = [_validity(given), pa.py_buffer(np.ascontiguousarray(values))]
-    return pa.Array.from_buffers(kind, len(values), buffers)
-
-
-def _texts(lengths: NDArray[Any], content: bytes, given: NDArray[np.bool_] | None = None) -> Any:
-    """A column of UTF-8 strings that lie one after the other."""
-    return pa.Array.from_buffers(
-        pa.string(), len(lengths), [_validity(given), _offsets(lengths), pa.py_buffer(content)]
-    )
-
-
-def _errors(pending: list[Rows], count: int) -> Any:
-    """A column of why rows were not scored, null where they were."""
-    starts = accumulate((len(rows.facts) for rows in pending), initial=0)
-    errors = {
-        start + place: error
-        for start, rows in zip(starts, pending, strict=False)
-        for place, error in rows.errors.items()
-    }
-    lengths, given = np.zeros(count, np.int64), np.zeros(count, np.bool_)
-    lengths[list(errors)], given[list(errors)] = [len(error) for error in errors.values()], True
-    return _texts(lengths, b"".join(errors.values()), given)
-
-
-class _TextTable:
-    """Texts by index; -1 is none."""
+class _TextList:
+    """The texts of a column that are known beforehand, each once."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        encoded = [*(text.encode() for text in texts), b""]
-        self._lengths = np.array([len(text) for text in encoded], np.int64)
-        width = max(1, int(self._lengths.max()))
-        self._padded = np.frombuffer(b"".join(text.ljust(width, _PADDING) for text in encoded), f"V{width}")
+        self.texts = list(dict.fromkeys(texts))
+        self.array = text_array(self.texts)
+        self._places = np.array([*map(self.texts.index, texts), -1], place_type(len(self.texts)))
 
-    def column(self, places: NDArray[np.integer[Any]]) -> Any:
-        """A column of strings."""
-        content = self._padded[places].view(np.uint8)
-        if not (kept := content != _PADDING[0]).all():
-            content = content[kept]
-        buffers = [_validity(places >= 0), _offsets(self._lengths[places]), pa.py_buffer(content)]
-        return pa.Array.from_buffers(pa.string(), len(places), buffers)
+    def column(self, indices: NDArray[np.integer[Any]]) -> Coded:
+        """A column, from indices into the texts as they were given; -1 is none."""
+        return Coded(self._places[indices])
 
 
-def _repeated(value: bytes, count: int) -> Any:
-    """A column of one string."""
-    offsets = np.arange(count + 1, dtype=np.int32) * len(value)
-    return pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(value * count)])
+def _texts(contract: Contract, identity: Identity) -> dict[str, list[str]]:
+    """By column, all texts that may stand in it; a category's in the order of their codes."""
+    categories = [feature for feature in contract.features if _type(feature) == pa.string()]
+    return {
+        **{feature.name: [str(category.value) for category in _by_code(feature)] for feature in categories},
+        "_revision": [identity.revision],
+        "_digest": [identity.digest],
+        "_decision": [cutoff.decision for cutoff in contract.cutoffs],
+        "_reasons": [feature.reason.code for feature in contract.features],
+    }
 
 
-def _reason_lists(reasons: NDArray[np.int16], codes: _TextTable, scored: NDArray[np.bool_]) -> Any:
-    """A column of lists of reason codes, from feature indices [n, k] with -1 where there are fewer."""
+def _kind_written(field: Any, texts: _TextList | None) -> Any:
+    """A column's type in memory: Arrow need not look for the different texts where they are known."""
+    if texts is None:
+        return field.type
+    kind = pa.dictionary(pa.from_numpy_dtype(place_type(len(texts.texts))), pa.string())
+    return pa.list_(kind) if pa.types.is_list(field.type) else kind
+
+
+def _encodings(schema: Any, lists: dict[str, _TextList]) -> dict[str, Any]:
+    """Options of the Parquet writer: less processor time than its defaults take, for a smaller part.
+
+    Whole numbers as differences take a third of their eight bytes. Dictionaries of numbers cost more than they save;
+    no two rows of different requests share a request id. What the model gives is hardly smaller when compressed, and
+    takes longest. Few look for a range of anything but an id or a time. Without Arrow's own schema beside Parquet's,
+    every reader finds strings where the writer had places in a list.
+    """
+    whole = [field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type)]
+    items = {"_reasons": "_reasons.list.element"}
+    leaves = [items.get(field.name, field.name) for field in schema]
+    return {
+        "compression": dict.fromkeys(leaves, "snappy") | dict.fromkeys(_NOISY, "none"),
+        "use_dictionary": [items.get(name, name) for name in lists],
+        "column_encoding": dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
+        "write_statistics": _LOOKED_FOR,
+        "store_schema": False,
+    }
+
+
+def _feature_column(feature: Feature, values: Values, codes: Values, texts: _TextList | None) -> Column:
+    """Encoded values, over which its own may be written, as raw ones."""
+    missing = np.isnan(values)
+    given = _unless_all(~missing)
+    if given is not None:
+        values[missing] = codes[0] if len(codes) else 0.0
+    if texts is not None:
+        places = np.searchsorted(codes, values)
+        return texts.column(places if given is None else np.where(given, places, -1))
+    if len(codes):
+        named = np.array([category.value for category in _by_code(feature)], np.int64)
+        return _numbers(given, named[np.searchsorted(codes, values)])
+    return Numbers(given, _whole(values) if feature.dtype == "integer" else values)
+
+
+def _whole(values: Values) -> NDArray[np.int64]:
+    """The same numbers as integers, in the same place."""
+    if max(values.max(), -values.min()) >= 2.0**63:  # float32 reaches further than any integer column
+        values = np.clip(values, -(2.0**63), 2.0**63 - 1024)
+    whole = values.view(np.int64)
+    whole[:] = values.astype(np.int64)
+    return whole
+
+
+def _unless_all(given: NDArray[np.bool_]) -> Given:
+    return None if given.all() else given
+
+
+def _numbers(given: Given, values: NDArray[Any]) -> Numbers:
+    """Numbers, zero where they are not given."""
+    return Numbers(given, values if given is None else np.where(given, values, values.dtype.type(0)))
+
+
+def _reasons(given: Given, reasons: NDArray[np.int16], texts: _TextList) -> Lists:
+    """Lists of reason codes, from feature indices [n, k] with -1 where there are fewer."""
     named = reasons >= 0
-    items = codes.column(reasons[named])
-    buffers = [_validity(scored), _offsets(named.sum(axis=1))]
-    return pa.Array.from_buffers(pa.list_(pa.string()), len(reasons), buffers, children=[items])
+    return Lists(given, _offsets(named.sum(axis=1)), texts.column(reasons[named]))
 
 
-def _offsets(lengths: NDArray[Any]) -> Any:
+def _errors(errors: dict[int, bytes], count: int) -> Texts:
+    """Why rows were not scored, missing where they were."""
+    lengths, given = np.zeros(count, np.int32), np.zeros(count, np.bool_)
+    lengths[list(errors)], given[list(errors)] = [len(error) for error in errors.values()], True
+    return Texts(given, _offsets(lengths), b"".join(errors.values()))
+
+
+def _offsets(lengths: NDArray[Any]) -> NDArray[np.int32]:
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
-    return pa.py_buffer(offsets)
-
-
-def _validity(given: NDArray[np.bool_] | None) -> Any:
-    """Arrow's bitmap; None where nothing is missing."""
-    if given is None or given.all():
-        return None
-    return pa.py_buffer(np.packbits(given, bitorder="little"))
+    return offsets

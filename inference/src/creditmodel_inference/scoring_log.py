@@ -20,6 +20,7 @@ import secrets
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,6 +52,9 @@ MAX_PAGES = 64
 URGENT_PAGES = 4
 CALM_PAGES = 1
 """Waiting pages above which the urgent writer takes over, and down to which it writes."""
+
+SPARE_PAGES = URGENT_PAGES
+"""Empty pages that are kept for the next rows, until parts are closed because it is time."""
 
 BEHIND_PAGES = URGENT_PAGES
 """Pages above which bulk waits: more of them would only lie in memory (5 MB at 12 pages, in no less time a request)."""
@@ -92,6 +96,7 @@ class ScoringLog:
         self._identity = identity
         self.window = FeatureWindow(contract)
         self._page = Page(len(contract.features))
+        self._spare: deque[Page] = deque(maxlen=SPARE_PAGES)
         self._queue: queue.SimpleQueue[Page | _Flush] = queue.SimpleQueue()
         self._waiting_pages = 0
         self._flush_waits = False
@@ -194,8 +199,14 @@ class ScoringLog:
         self._queue.put(self._page)
         if self._waiting_pages > URGENT_PAGES:
             self._call_for_help()
-        self._page = Page(len(self._contract.features))
+        self._page = self._empty_page()
         return True
+
+    def _empty_page(self) -> Page:
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return Page(len(self._contract.features))
 
     # The writers' threads.
 
@@ -238,6 +249,8 @@ class ScoringLog:
             self._abandoned += item.used
         with self._lock:
             self._waiting_pages -= 1
+        item.clear()
+        self._spare.append(item)
 
     @property
     def _is_due(self) -> bool:
@@ -253,8 +266,11 @@ class ScoringLog:
             self._flush_waits = False
         has_written = bool(self._builders)
         self._close_parts()
-        if has_written and flush is not None:
-            give_back_memory()
+        if flush is not None:
+            self.window.measure()  # no more often than that, as a part may be full after a second
+            self._spare.clear()
+            if has_written:
+                give_back_memory()
         if flush is not None and flush.last:
             self._ended = True
             # Whoever keeps this line elsewhere can tell later that the chain's end was not cut off.
@@ -279,8 +295,6 @@ class ScoringLog:
             self._sequence += 1
             content, self._head = builder.finish(self._chain, self._sequence, self._head)
             self._unwritten.append(_Part(self._part_uri(date), content, builder.rows))
-        if self._builders:
-            self.window.measure()
         self._builders.clear()
         while sum(len(part.content) for part in self._unwritten) > MAX_UNWRITTEN_BYTES:
             self._abandoned += self._unwritten.pop(0).rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from creditmodel_bundle.errors import BundleUnreachable
 from creditmodel_bundle.storage import filesystem
-from creditmodel_inference.chain import BLOCK_ROWS, FIRST, Blocks, PartSeal, head_of, opening, read_seal
+from creditmodel_inference.arrays import columns_of
+from creditmodel_inference.chain import FIRST, Blocks, PartSeal, blocks_of, head_of, opening, read_seal
 
 __all__ = ["Anchor", "Fault", "check_chains", "check_part", "parts_of", "read_part"]
 
@@ -73,20 +74,27 @@ def check_part(path: str, table: Any, seal: PartSeal | None) -> list[Fault]:
 def _faults(table: Any, seal: PartSeal) -> Iterator[str]:
     if len(table) != seal.rows:
         yield f"has {len(table)} rows, and was sealed with {seal.rows}"
-    links = [opening(table.schema, seal.version), *map(bytes.fromhex, seal.links)]
+    links = [opening(table.schema, seal.version, seal.texts), *map(bytes.fromhex, seal.links)]
     if head_of(links[-1], seal.chain, seal.sequence, seal.previous, seal.rows) != seal.head:
         yield "its seal was altered: the head does not follow from it"
     try:
-        blocks = Blocks(table, seal.version)
+        blocks = Blocks(columns_of(table, seal.texts), _sizes(seal, len(table)), seal.version)
         # Each block is held against the link before it as sealed, so that one edit is not reported of all that follows.
         expected = zip(pairwise(links), range(len(blocks)), strict=False)
         wrong = [index for (previous, link), index in expected if blocks.link(index, previous) != link]
     except (pa.ArrowException, TypeError, ValueError, AttributeError):
         yield "has columns of other types than were sealed"
         return
-    size = BLOCK_ROWS[seal.version]
     for first, last in _runs(wrong):
-        yield f"rows {first * size} to {min((last + 1) * size, len(table)) - 1} are not what was sealed"
+        yield f"rows {blocks.bounds[first][0]} to {blocks.bounds[last][1] - 1} are not what was sealed"
+
+
+def _sizes(seal: PartSeal, rows: int) -> list[int]:
+    """Rows of each block, of which the last may have fewer than were sealed."""
+    if seal.version < 3:
+        return blocks_of(rows, seal.version)
+    starts = accumulate(seal.blocks, initial=0)
+    return [min(size, rows - start) for size, start in zip(seal.blocks, starts, strict=False) if start < rows]
 
 
 def _runs(indices: list[int]) -> Iterator[tuple[int, int]]:

@@ -1,8 +1,8 @@
 """The latest applicants against the reference: PSI per feature over a sliding window, for an early look.
 
-Counted in the scoring log's thread whenever a part is closed, off the way of requests. The drift job judges, with power
-and thresholds; this only shows where to look. As there, half a row is added to each bin of both sides, so that the
-index is finite.
+Counted in the scoring log's thread whenever it is time to close parts, off the way of requests. The drift job judges,
+with power and thresholds; this only shows where to look. As there, half a row is added to each bin of both sides, so
+that the index is finite.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class FeatureWindow:
         self._bins = [_binning(feature, contract.bins.features[feature.name]) for feature in contract.features]
         self._reference = [np.array(contract.bins.features[name].counts, np.int64) for name in self._names]
         self._latest = np.empty((WINDOW_ROWS, len(self._names)), np.float32)  # bins compare no more than that
-        self._added = 0
+        self._added = self._counted = 0
         self._measured: tuple[int, dict[str, float]] = (0, {})
 
     def add(self, rows: NDArray[np.float64]) -> None:
@@ -48,6 +48,9 @@ class FeatureWindow:
 
     def measure(self) -> None:
         """Count the rows in the window, of which most that were added under load have left it uncounted."""
+        if self._added == self._counted:
+            return
+        self._counted = self._added
         rows, indices = min(self._added, WINDOW_ROWS), {}
         if rows >= MIN_ROWS:
             counted = zip(self._names, self._reference, self.counts(), strict=True)

@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from creditmodel_bundle.encoder import Encoder
-from creditmodel_inference.chain import FIRST, KEY, Blocks, PartSeal, head_of, opening, read_seal
+from creditmodel_inference.arrays import columns_of
+from creditmodel_inference.chain import FIRST, KEY, Blocks, PartSeal, blocks_of, head_of, opening, read_seal
 from creditmodel_inference.log_cli import main
 from creditmodel_inference.pages import Span
+from creditmodel_inference.parts import _TextList, schema
 from creditmodel_inference.scorer import Scorer
 from creditmodel_inference.scoring_log import ScoringLog
 from creditmodel_inference.settings import LogSettings
@@ -51,13 +53,13 @@ def parts(log: Path) -> list[Path]:
     return sorted(log.rglob("*.parquet"))
 
 
-def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Change a part and keep its seal, as a forger would."""
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], seal: bytes | None = None) -> None:
+    """Change a part and keep its seal, as a forger would, or put another in its place."""
     with pq.ParquetFile(path) as part:
         table, metadata = change(part.read()), part.metadata.metadata
     writer = pq.ParquetWriter(path, table.schema, compression="gzip")
     writer.write_table(table, row_group_size=100)
-    writer.add_key_value_metadata({KEY: metadata[KEY]})
+    writer.add_key_value_metadata({KEY: seal or metadata[KEY]})
     writer.close()
 
 
@@ -92,6 +94,7 @@ COLUMNS = {
     "l": pa.array([["R1", "R2"], None, []], pa.list_(pa.string())),
     "t": pa.array([0, 1, 2], pa.timestamp("us", tz="UTC")),
     "r": pa.array(["same"] * 3),
+    "w": pa.array([1, 2, 3], pa.int32()),
 }
 KINDS = [
     ["n", "double"],
@@ -100,45 +103,97 @@ KINDS = [
     ["l", "list"],
     ["t", "timestamp[us, tz=UTC]"],
     ["r", "string"],
+    ["w", "int32"],
 ]
 SOME, EVERY = eight("q", 1, 0, 1), eight("q", 1, 1, 1)
 FORM_1 = [
     SOME, eight("d", 1.5, 0, -0.0), SOME, eight("q", 7, 0, 2**40), SOME, SOME, EVERY, eight("q", 0, 1, 2), EVERY,
-    eight("q", 1, 0, 2), "aé".encode(), eight("q", 2, 0, 0), eight("q", 2, 2), b"R1R2", eight("q", 4, 4, 4),
-    b"same" * 3,
+    EVERY, eight("q", 1, 2, 3), eight("q", 1, 0, 2), "aé".encode(), eight("q", 2, 0, 0), eight("q", 2, 2), b"R1R2",
+    eight("q", 4, 4, 4), b"same" * 3,
 ]  # fmt: skip
+TEXTS = {"l": ["R0", "R2", "R1"], "r": ["same"]}
 FORM_2 = [
     b"\0\1\0\1", eight("d", 1.5, 0, -0.0), b"\0\1\0\1", eight("q", 7, 0, 2**40),
     b"\0\1\0\1", four(3, 1, 0, 2), "aé".encode(), b"\0\1\0\1", four(2, 0, 0), four(2, 2, 2), b"R1R2",
-    b"\1", eight("q", 0, 1, 2), b"\1", four(1, 4), b"same",
+    b"\1", eight("q", 0, 1, 2), b"\1", four(1, 4), b"same", b"\1", eight("q", 1, 2, 3),
+]  # fmt: skip
+FORM_3 = [
+    four(3), b"\0\1\0\1", eight("d", 1.5, 0, -0.0), b"\0\1\0\1", eight("q", 7, 0, 2**40),
+    b"\0\1\0\1", four(3, 1, 0, 2), "aé".encode(), b"\0\1\0\1", four(2, 0, 0), b"\2\1",
+    b"\1", eight("q", 0, 1, 2), b"\0\0\0", b"\1", four(1, 2, 3),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("version", "pieces"), [(1, FORM_1), (2, FORM_2)])
-def test_a_link_is_what_the_described_form_gives_by_hand(version: int, pieces: list[bytes]) -> None:
+@pytest.mark.parametrize(("version", "pieces", "texts"), [(1, FORM_1, {}), (2, FORM_2, {}), (3, FORM_3, TEXTS)])
+def test_a_link_is_what_the_described_form_gives_by_hand(
+    version: int, pieces: list[bytes], texts: dict[str, list[str]]
+) -> None:
     table = pa.table(COLUMNS)
-    first = hashlib.sha256(b"creditmodel scoring log %d\n" % version + json.dumps(KINDS).encode()).digest()
-    assert opening(table.schema, version) == first
-    assert Blocks(table, version).link(0, first) == hashlib.sha256(first + b"".join(pieces)).digest()
+    told = json.dumps(KINDS) + ("\n" + json.dumps(TEXTS) if version == 3 else "")
+    first = hashlib.sha256(b"creditmodel scoring log %d\n" % version + told.encode()).digest()
+    assert opening(table.schema, version, texts) == first
+    blocks = Blocks(columns_of(table, texts), blocks_of(3, version), version)
+    assert blocks.link(0, first) == hashlib.sha256(first + b"".join(pieces)).digest()
 
 
-def test_a_log_in_the_first_form_is_still_verified(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_that_the_log_has_not_written_has_a_place_of_its_own() -> None:
+    known, forged = (columns_of(pa.table({"t": pa.array([text])}), {"t": ["a", "b"]}) for text in ("b", "c"))
+    assert Blocks(known, [1]).link(0, b"") == hashlib.sha256(four(1) + b"\1").digest()
+    assert Blocks(forged, [1]).link(0, b"") == hashlib.sha256(four(1) + b"\xfe").digest()
+
+
+@pytest.mark.parametrize(("version", "told"), [(1, "rows 256 to 511"), (2, "rows 0 to 1023")])
+def test_a_log_in_an_older_form_is_still_verified(
+    log: Path, capsys: pytest.CaptureFixture[str], version: int, told: str
+) -> None:
     previous = FIRST
     for sequence, path in enumerate(parts(log), start=1):
         table = pq.read_table(path, partitioning=None)
-        blocks, links = Blocks(table, 1), [opening(table.schema, 1)]
-        for index in range(len(blocks)):
-            links.append(blocks.link(index, links[-1]))
+        first = opening(table.schema, version)
+        links = Blocks(columns_of(table, {}), blocks_of(len(table), version), version).links(first)
         head = head_of(links[-1], "c", sequence, previous, len(table))
-        seal = PartSeal(1, "c", sequence, previous, len(table), [link.hex() for link in links[1:]], head)
+        seal = PartSeal(version, "c", sequence, previous, len(table), [link.hex() for link in links], head)
+        document = {key: value for key, value in json.loads(seal.encode()).items() if key not in ("blocks", "texts")}
         writer = pq.ParquetWriter(path, table.schema)
         writer.write_table(table)
-        writer.add_key_value_metadata({KEY: seal.encode()})
+        writer.add_key_value_metadata({KEY: json.dumps(document)})
         writer.close()
         previous = head
     assert run(capsys, "verify", str(log)) == (0, "3 parts, 3303 rows, 1 chains: as sealed\n")
     rewrite(parts(log)[1], lambda table: with_value(table, "age", 300, 17))
-    assert "rows 256 to 511 are not what was sealed" in run(capsys, "verify", str(log))[1]
+    assert f"{told} are not what was sealed" in run(capsys, "verify", str(log))[1]
+
+
+def test_two_texts_that_change_places_in_the_seal_and_in_every_row_are_found(
+    log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = parts(log)[0]
+    document = json.loads(pq.read_metadata(path).metadata[KEY])
+    first, second, *others = document["texts"]["_decision"]
+    document["texts"]["_decision"] = [second, first, *others]
+
+    def swapped(table: pa.Table) -> pa.Table:
+        other = {first: second, second: first}
+        decisions = [other.get(decision, decision) for decision in table["_decision"].to_pylist()]
+        return table.set_column(table.column_names.index("_decision"), "_decision", [decisions])
+
+    rewrite(path, swapped, json.dumps(document).encode())
+    code, text = run(capsys, "verify", str(log))
+    assert (code, "rows 0 to 1023 are not what was sealed" in text) == (1, True)
+
+
+def test_every_reader_finds_the_types_that_are_promised(log: Path, scorer: Scorer) -> None:
+    found = pq.read_schema(parts(log)[0])
+    assert [(field.name, field.type) for field in found if field.name != "_reasons"] == [
+        (field.name, field.type) for field in schema(scorer.contract) if field.name != "_reasons"
+    ]
+    assert found.field("_reasons").type.value_type == pa.string()
+
+
+def test_features_that_share_a_reason_code_have_one_place_for_it() -> None:
+    texts = _TextList(["R1", "R2", "R1"])
+    assert texts.texts == ["R1", "R2"]
+    assert texts.column(np.array([2, 1, 0, -1])).places.tolist() == [0, 1, 0, -1]
 
 
 def test_rows_around_midnight_go_to_the_parts_of_their_days(
@@ -148,7 +203,7 @@ def test_rows_around_midnight_go_to_the_parts_of_their_days(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("creditmodel_inference.parts.ROW_GROUP", 512)  # less than a page, and no part of a day's rows
+    monkeypatch.setattr("creditmodel_inference.parts.GROUP_ROWS", 1_024)  # a page's and a day's do not fit
     asked = applicants(700, seed=8)
     rows = np.array([Encoder(scorer.contract).encode(row) for row in asked])
     verdicts = scorer.columns(scorer.blocks.run(rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,8 @@ from numpy.typing import NDArray
 
 from creditmodel_bundle.encoder import Encoder
 from creditmodel_inference.pages import PAGE_ROWS, Page, Record, Rows, Span
-from creditmodel_inference.parts import ROW_GROUP
 from creditmodel_inference.scorer import Scorer
-from creditmodel_inference.scoring_log import ScoringLog
+from creditmodel_inference.scoring_log import SPARE_PAGES, ScoringLog
 from creditmodel_inference.settings import LogSettings
 
 NOW = 1_767_225_600_000_000
@@ -85,15 +85,48 @@ def test_a_row_that_waits_takes_no_objects_of_its_own(scorer: Scorer, features: 
     assert taken < PAGE_ROWS * 30, "the 20 bytes of its request id, and what an array grows ahead"
 
 
-def test_a_page_is_given_back_once_its_rows_are_written(scorer: Scorer, features: NDArray[np.float64]) -> None:
-    log = ScoringLog(LogSettings("file:///nowhere"), scorer.contract, scorer.identity)  # its writers are not started
+def test_a_page_serves_again_once_its_rows_are_copied_and_is_given_back_when_parts_are_closed(
+    scorer: Scorer, features: NDArray[np.float64], tmp_path: Path
+) -> None:
+    log = ScoringLog(LogSettings(tmp_path.as_uri()), scorer.contract, scorer.identity)  # its writers are not started
     rows = np.resize(features, (PAGE_ROWS, scorer.width))
     span = Span("bulk", 0, 5, scorer.columns(scorer.blocks.run(rows)))
-    mappings = []
-    for _ in range(ROW_GROUP // PAGE_ROWS):
-        mappings.append(weakref.ref(log._page._packed))
+    pages = set()
+    for _ in range(3 * SPARE_PAGES):
+        pages.add(id(log._page))
         log.add_span(rows, span)
         log._hand_over()
         log._take(log._queue.get())
-    assert [mapping() for mapping in mappings] == [None] * len(mappings)
-    assert sum(counts.sum() for counts in log.window.counts()) == ROW_GROUP * scorer.width
+    assert len(pages) == 2, "one that is filled, one that is written"
+    mapping = weakref.ref(log._spare[0]._packed)
+    log.flush()
+    log._take(log._queue.get())
+    log._close_what_is_due()
+    assert mapping() is None
+    assert log.statistics()[:2] == (0, 3 * SPARE_PAGES * PAGE_ROWS)
+
+
+def test_only_so_many_empty_pages_are_kept(scorer: Scorer, features: NDArray[np.float64]) -> None:
+    log = ScoringLog(LogSettings("file:///nowhere"), scorer.contract, scorer.identity)
+    rows = np.resize(features, (2 * SPARE_PAGES * PAGE_ROWS, scorer.width))
+    log.add_span(rows, Span("bulk", 0, 5, scorer.columns(scorer.blocks.run(rows))))
+    log._hand_over()
+    for _ in range(2 * SPARE_PAGES):
+        log._take(log._queue.get())
+    assert len(log._spare) == SPARE_PAGES
+
+
+def test_rows_are_counted_against_the_reference_when_time_is_up_and_not_whenever_a_part_is_full(
+    scorer: Scorer, features: NDArray[np.float64], tmp_path: Path
+) -> None:
+    log = ScoringLog(LogSettings(tmp_path.as_uri(), rows=PAGE_ROWS), scorer.contract, scorer.identity)
+    rows = np.resize(features, (PAGE_ROWS, scorer.width))
+    log.add_span(rows, Span("bulk", 0, 5, scorer.columns(scorer.blocks.run(rows))))
+    log.flush()
+    log._take(log._queue.get())
+    log._close_what_is_due()
+    assert log.statistics()[1] == PAGE_ROWS
+    assert log.window.psi()[0] == 0
+    log._take(log._queue.get())
+    log._close_what_is_due()
+    assert log.window.psi()[0] == PAGE_ROWS
