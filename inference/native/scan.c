@@ -182,7 +182,7 @@ static inline Place read_number(Place p, Place end, const Feature *feature, doub
     p = read_decimal(p, end, &number);
     if (p == NULL || !to_double(&number, value)) return NULL;
     if (!(*value >= feature->low && *value <= feature->high)) return NULL;
-    return feature->integer && !is_whole(*value) ? NULL : p;
+    return feature->integer && !number.integer && !is_whole(*value) ? NULL : p;
 }
 
 /* Names and categories. */

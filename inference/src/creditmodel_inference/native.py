@@ -76,14 +76,17 @@ class Scanner:
         self._scan.restype = ctypes.c_ssize_t
         self._contract = _contract(contract)
         self._width, self._max_rows = len(contract.features), max_rows
+        self._least = _least_size(contract)
 
     def rows(self, piece: bytes) -> NDArray[np.float64] | None:
         """Rows [n, F] of the applicants in a piece; None if not all are plainly right, or there are over `max_rows`."""
-        rows = np.empty((min(piece.count(b"{"), self._max_rows), self._width), np.float64)
-        count = self._scan(self._contract, piece, len(piece), rows.ctypes.data, len(rows))
+        capacity = min((len(piece) + 1) // self._least, self._max_rows)
+        rows = np.empty((capacity, self._width), np.float64)
+        count = self._scan(self._contract, piece, len(piece), rows.ctypes.data, capacity)
         if count < 0:
             return None
-        return rows if count == len(rows) else rows[:count].copy()
+        rows.resize((count, self._width), refcheck=False)  # gives back what was too much
+        return rows
 
 
 def scanner(contract: Contract, max_rows: int) -> Scanner | None:
@@ -98,6 +101,12 @@ def _contract(contract: Contract) -> _Contract:
     features = contract.features
     names = {_name(feature): float(place) for place, feature in enumerate(features)}
     return _Contract((_Feature * len(features))(*map(_feature, features)), len(features), _spellings(names.items()))
+
+
+def _least_size(contract: Contract) -> int:
+    """Bytes of the shortest applicant that is accepted, with its comma: a digit for each value that must be there."""
+    required = [len(_name(feature)) + len(":0,") for feature in contract.features if feature.missing == "forbidden"]
+    return len("{},") + max(0, sum(required) - 1)
 
 
 def _feature(feature: Feature) -> _Feature:

@@ -341,12 +341,17 @@ def test_more_applicants_than_a_request_may_have_are_left_to_the_reader_that_say
     assert read(Scanner(built(), contract, 3), joined(applicants(4))) is None
 
 
-def test_braces_in_a_text_are_no_applicants() -> None:
-    kinds = [Category(value="{" * 50, code=0)]
-    contract = of([number("kind", "category", categories=kinds)])
-    rows = Scanner(built(), contract, MAX_ROWS).rows(joined([{"kind": "{" * 50}]))
-    assert rows is not None
-    assert (rows.shape, rows.base) == ((1, 1), None)
+@pytest.mark.parametrize("missing", ["allowed", "forbidden"])
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_there_is_room_for_the_shortest_applicants_and_no_more_is_kept(missing: str, count: int) -> None:
+    contract = of([number("a", missing=missing), number("bc", missing=missing), number("d", missing="allowed")])
+    shortest = [{}] if missing == "allowed" else [{"a": 0, "bc": 1}]
+    longer = [{"a": 0, "bc": 1, "d": 123_456}]
+    for rows in (shortest * count, longer * count):
+        found = Scanner(built(), contract, MAX_ROWS).rows(joined(rows, separators=(",", ":")))
+        assert found is not None
+        assert found.tobytes() == encoded(contract, rows)
+        assert (found.base, found.shape) == (None, (count, 3))
 
 
 # What it costs, and what it touches.
