@@ -425,3 +425,27 @@ def test_without_a_compiler_the_log_says_so_and_python_reads(
     ]
     rows, repeats_key = batches._decoder.rows(joined(applicants(3)))
     assert (rows.tobytes(), repeats_key) == (encoded(contract, applicants(3)), False)
+
+
+# Building it.
+
+
+def build(directory: Path, **environment: str) -> list[bytes]:
+    """The libraries that a build from a copy of the sources gives."""
+    shutil.copytree(SOURCE.parent, directory / "native")
+    shutil.copy(SOURCE.parents[1] / "setup.py", directory)
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--build-lib", "lib"]
+    subprocess.run(command, cwd=directory, env={**os.environ, **environment}, check=True, timeout=120)
+    return [path.read_bytes() for path in directory.glob("lib/**/*.so")]
+
+
+@pytest.mark.full
+def test_the_library_has_the_same_bytes_wherever_it_is_built(tmp_path: Path) -> None:
+    here, there = build(tmp_path / "here"), build(tmp_path / "there" / "deeper")
+    assert here == there
+    assert len(here) == 1
+
+
+@pytest.mark.full
+def test_a_build_without_a_compiler_succeeds_without_the_library(tmp_path: Path) -> None:
+    assert build(tmp_path / "source", CC="/no/such/compiler") == []
