@@ -11,32 +11,25 @@ What is wrong is told when the body has ended: a client that is still sending do
 
 from __future__ import annotations
 
-import math
-import struct
-from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import UNSET
-from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from creditmodel_bundle.contract import Contract, Feature
+from creditmodel_bundle.contract import Contract
 from creditmodel_inference import decoding
 from creditmodel_inference.decoding import (
     CANNOT_DECODE,
     MARKS,
     MARKS_WITH_ID,
-    code_table,
     first_violation,
     has_more_marks,
-    range_of,
     types_of,
 )
 from creditmodel_inference.errors import Problem
-from creditmodel_inference.intake import NOTHING, Intake, Preceding, check_request_id, repeated_key
+from creditmodel_inference.intake import NOTHING, Intake, Preceding, check_request_id, repeated_key, rows_reader
 from creditmodel_inference.native import Scanner, scanner
 from creditmodel_inference.steps import Steps
 
@@ -170,21 +163,12 @@ class _Decoder:
     """Decodes pieces of a request, by column."""
 
     def __init__(self, contract: Contract, scanner: Scanner | None) -> None:
-        features = contract.features
+        applicant, envelope = types_of(contract)
+        self.features = {feature.name: feature for feature in contract.features}
         self._scanner = scanner
-        plain = [i for i, feature in enumerate(features) if _is_plain(feature)]
-        special = [i for i, feature in enumerate(features) if not _is_plain(feature)]
-        # What can be packed as it is comes first, so that one slice of a struct's values has it.
-        applicant, envelope = types_of(contract, [*plain, *special])
-        unbounded, _ = types_of(contract, [*plain, *special], bounded=False)
-        self.features = {feature.name: feature for feature in features}
-        self._width, self._plain = len(features), plain
-        self._pack = struct.Struct(f"{len(plain)}d").pack
-        self._special = [(i, attrgetter(f"f{i}"), _column_converter(features[i])) for i in special]
-        self._bounds = _Bounds(features)
-        self._bounded = msgspec.json.Decoder(list[applicant]).decode  # type: ignore[valid-type]
-        self._unbounded = msgspec.json.Decoder(list[unbounded]).decode  # type: ignore[valid-type]
+        self._decode = msgspec.json.Decoder(list[applicant]).decode  # type: ignore[valid-type]
         self._envelope = msgspec.json.Decoder(envelope).decode
+        self._read_rows = rows_reader(contract)
 
     def request(self, text: bytes) -> tuple[str | None, bool] | None:
         """The id of a request without applicants, and whether a key stands in it twice. None if it is no such."""
@@ -203,25 +187,11 @@ class _Decoder:
 
     def _decoded(self, piece: bytes) -> tuple[Rows, bool]:
         """As `rows`, of any piece."""
-        text = b"[%b]" % piece
-        try:
-            applicants = self._unbounded(text)
-        except msgspec.ValidationError:
-            self._bounded(text)  # names the first violation, which may be one of the bounds
-            raise
+        applicants = self._decode(b"[%b]" % piece)
         if not applicants:
             raise msgspec.DecodeError("there is no applicant between two commas")
-        count, plain, pack = len(applicants), len(self._plain), self._pack
-        packed = b"".join([pack(*values[:plain]) for values in map(astuple, applicants)])
-        rows = np.empty((count, self._width), np.float64)
-        rows[:, self._plain] = np.frombuffer(packed, np.float64).reshape(count, plain)
-        marks = 2 * rows.size
-        for index, get, convert in self._special:
-            rows[:, index], found = convert(list(map(get, applicants)))
-            marks += found
-        if not self._bounds.hold(rows):
-            self._bounded(text)  # names the first value that breaks them
-        return rows, has_more_marks(piece, marks)
+        rows, marks = self._read_rows(applicants)
+        return np.array(rows, np.float64), has_more_marks(piece, marks)
 
 
 def _last_comma(text: bytes) -> int:
@@ -233,45 +203,3 @@ def _last_comma(text: bytes) -> int:
         if comma > 0 and not text[close + 1 : comma].strip():
             return comma
     return -1
-
-
-class _Bounds:
-    """Ranges and whole numbers, of all rows at once: value by value, msgspec takes longer over them than NumPy."""
-
-    def __init__(self, features: Sequence[Feature]) -> None:
-        numbers = [(i, *range_of(feature)) for i, feature in enumerate(features) if feature.dtype != "category"]
-        self._columns = [i for i, _, _ in numbers]
-        self._low, self._high = np.array([low for _, low, _ in numbers]), np.array([high for _, _, high in numbers])
-        self._integers = [i for i, feature in enumerate(features) if feature.dtype == "integer"]
-
-    def hold(self, rows: NDArray[np.float64]) -> bool:
-        """Whether all rows [n, F] are within; what is missing is."""
-        numbers, integers = rows[:, self._columns], rows[:, self._integers]
-        outside = (numbers < self._low) | (numbers > self._high)
-        broken = (integers != np.rint(integers)) & ~np.isnan(integers)
-        return not (outside.any() or broken.any())
-
-
-def _is_plain(feature: Feature) -> bool:
-    """Whether every accepted value is the number that the graph takes."""
-    return code_table(feature) is None and (feature.dtype == "category" or feature.missing == "forbidden")
-
-
-def _column_converter(feature: Feature) -> Callable[[list[Any]], tuple[NDArray[np.float64], int]]:
-    """A function from a decoded column to its floats, and to the quotation marks beyond those of its names."""
-    table = code_table(feature)
-    if table is None:
-        return _numbers_with_gaps
-    marks = {value: -2 if value is UNSET else 2 if type(value) is str else 0 for value in table}
-    same = marks.popitem()[1] if len(set(marks.values())) == 1 else None
-
-    def codes(column: list[Any]) -> tuple[NDArray[np.float64], int]:
-        found = sum(map(marks.__getitem__, column)) if same is None else same * len(column)
-        return np.array([table[value] for value in column]), found
-
-    return codes
-
-
-def _numbers_with_gaps(column: list[Any]) -> tuple[NDArray[np.float64], int]:
-    numbers = np.array([math.nan if value is None or value is UNSET else value for value in column], np.float64)
-    return numbers, -2 * column.count(UNSET) if np.isnan(numbers).any() else 0

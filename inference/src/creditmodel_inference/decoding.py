@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -51,9 +51,9 @@ _PART = 64 * 1024
 _MARK = ord('"')
 
 
-def types_of(contract: Contract, order: Iterable[int], *, bounded: bool = True) -> tuple[Any, Any]:
+def types_of(contract: Contract) -> tuple[Any, Any]:
     """Struct types of an applicant, feature i as the field f{i}, and of a request."""
-    fields = [(f"f{i}", *_field(contract.features[i], bounded=bounded)) for i in order]
+    fields = [(f"f{i}", *_field(feature)) for i, feature in enumerate(contract.features)]
     applicant = msgspec.defstruct(
         "Applicant",
         fields,
@@ -71,10 +71,9 @@ def types_of(contract: Contract, order: Iterable[int], *, bounded: bool = True) 
     return applicant, envelope
 
 
-def _field(feature: Feature, *, bounded: bool) -> tuple[Any, ...]:
+def _field(feature: Feature) -> tuple[Any, ...]:
     """Type, and the default where a missing value is allowed."""
-    number = _number_type(feature) if bounded else float
-    annotation = _category_type(feature) if feature.dtype == "category" else number
+    annotation = _category_type(feature) if feature.dtype == "category" else _number_type(feature)
     if feature.missing == "forbidden":
         return (annotation,)
     return (annotation | None | UnsetType, UNSET)

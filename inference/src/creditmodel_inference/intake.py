@@ -44,6 +44,7 @@ __all__ = [
     "check_request_id",
     "parse",
     "repeated_key",
+    "rows_reader",
 ]
 
 MAX_ERRORS = 50
@@ -84,9 +85,9 @@ class Intake:
         self.max_rows = max_rows
         self._encoder = Encoder(contract)
         self._features = {feature.name: feature for feature in contract.features}
-        _, envelope = types_of(contract, range(len(contract.features)))
+        _, envelope = types_of(contract)
         self._decode = msgspec.json.Decoder(envelope).decode
-        self._read_row = _row_reader(contract)
+        self._read_rows = rows_reader(contract)
 
     def read(self, body: bytes, before: Preceding = NOTHING) -> Request:
         """The request in these bytes. Raises Malformed, TooLarge, or Unacceptable naming every violation.
@@ -103,12 +104,8 @@ class Intake:
         applicants, request_id = envelope.applicants, envelope.request_id
         if not 0 < len(applicants) <= left:
             raise self.too_many() if applicants else _no_rows()
-        rows = []
-        marks = MARKS if request_id is UNSET else MARKS_WITH_ID
-        for row, found in map(self._read_row, applicants):
-            rows.append(row)
-            marks += found
-        if has_more_marks(body, marks):
+        rows, marks = self._read_rows(applicants)
+        if has_more_marks(body, marks + (MARKS if request_id is UNSET else MARKS_WITH_ID)):
             # A key stands twice: the fast reader would keep the last one in silence.
             return self._explain(body, before, None)
         return Request(rows, None if request_id is UNSET else check_request_id(request_id))
@@ -225,8 +222,8 @@ def _repeated(path: str, key: str) -> FieldError:
 # The fast reader.
 
 
-def _row_reader(contract: Contract) -> Callable[[Any], tuple[Sequence[float], int]]:
-    """A function from a decoded applicant to its floats, and to the quotation marks that its JSON must have.
+def rows_reader(contract: Contract) -> Callable[[list[Any]], tuple[list[Sequence[float]], int]]:
+    """A function from decoded applicants to their floats, and to the quotation marks that their JSON must have.
 
     It does only what this contract needs: names and texts are counted beforehand where they cannot vary.
     """
@@ -240,26 +237,29 @@ def _row_reader(contract: Contract) -> Callable[[Any], tuple[Sequence[float], in
         if feature.dtype != "category" and feature.missing == "allowed"
     ]
     if not tables and not gaps:
-        return lambda applicant: (astuple(applicant), marks)
+        return lambda applicants: (list(map(astuple, applicants)), marks * len(applicants))
 
-    def read(applicant: Any) -> tuple[Sequence[float], int]:
-        values = list(astuple(applicant))
-        found = marks
-        for index, table in tables:
-            value = values[index]
-            if type(value) is str:
-                found += 2
-            elif value is UNSET:
-                found -= 2
-            values[index] = table[value]
-        for index in gaps:
-            value = values[index]
-            if value is None:
-                values[index] = math.nan
-            elif value is UNSET:
-                values[index] = math.nan
-                found -= 2
-        return values, found
+    def read(applicants: list[Any]) -> tuple[list[Sequence[float]], int]:
+        rows: list[Sequence[float]] = []
+        found = marks * len(applicants)
+        for applicant in applicants:
+            values = list(astuple(applicant))
+            for index, table in tables:
+                value = values[index]
+                if type(value) is str:
+                    found += 2
+                elif value is UNSET:
+                    found -= 2
+                values[index] = table[value]
+            for index in gaps:
+                value = values[index]
+                if value is None:
+                    values[index] = math.nan
+                elif value is UNSET:
+                    values[index] = math.nan
+                    found -= 2
+            rows.append(values)
+        return rows, found
 
     return read
 
