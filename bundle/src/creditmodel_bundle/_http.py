@@ -109,7 +109,7 @@ def _without_user(url: str) -> tuple[str, str | None]:
 
 
 def _status_error(error: HTTPError) -> OSError:
-    said = f"the server answers {error.code} {error.reason}"
+    said = f"the server answers {error.code} {' '.join(str(error.reason).split())}"
     if error.code in (404, 410):
         return FileNotFoundError(said)
     if error.code in (401, 403):

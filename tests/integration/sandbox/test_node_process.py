@@ -59,6 +59,16 @@ def test_a_node_that_is_ended_leaves_no_process_and_says_that_it_is_not_ready(po
     assert {c["type"]: c["status"] for c in node["status"]["conditions"]}["Ready"] == "False"
 
 
+def test_a_pod_may_finish_what_it_does_when_its_node_ends(pods: Any, tmp_path: Path) -> None:
+    done, ready = tmp_path / "done", tmp_path / "ready"
+    finish = f"trap 'sleep 3.5; touch {done}; exit' TERM; touch {ready}; while :; do sleep 0.1; done"
+    pods.create("p", "sh", "-c", finish, terminationGracePeriodSeconds=30)
+    wait_for(ready.exists)
+    assert pods.node.end() == 0
+    assert done.exists()
+    assert alive(pods.node) == []
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_a_node_that_is_started_again_goes_on_and_runs_nothing_twice(pods: Any, signum: signal.Signals) -> None:
     pods.create("serves", "sleep", "1000", restartPolicy="Always")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -32,7 +31,7 @@ def fitted(clients: Prepared) -> Fitted:
 
 
 @pytest.fixture(scope="session")
-def bundle(write: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundle(write: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Its bundle, fetched and verified."""
     directory = tmp_path_factory.mktemp("trained")
     digest = write(directory / "bundle")
@@ -40,9 +39,9 @@ def bundle(write: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def write(clients: Prepared, fitted: Fitted) -> Callable[[Path], str]:
+def write(clients: Prepared, fitted: Fitted) -> Callable[..., str]:
     """Write the network's bundle to a directory and return its digest."""
     held = clients.rows(HOLDOUT)
     evaluation = evaluate(clients.x[held], clients.y[held], scores(fitted.network, clients.x[held])[1], [])
     meaning = Meaning("clients", "1.0.0", default_cutoffs(float(clients.y.mean())), ScoreScale())
-    return lambda out: write_bundle(out, clients, fitted.network, evaluation, meaning)
+    return lambda out, **options: write_bundle(out, clients, fitted.network, evaluation, meaning, **options)

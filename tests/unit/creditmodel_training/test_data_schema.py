@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +235,16 @@ def test_a_label_of_words_needs_to_be_told_which_is_bad() -> None:
 def test_a_table_without_anything_but_a_label_is_refused() -> None:
     with pytest.raises(SchemaError, match="no column to learn from"):
         infer(frame(label=[0, 1], empty=[None, None]), "label", None, None)
+
+
+def test_a_csv_that_comes_through_a_pipe_is_read_whole(tmp_path: Path) -> None:
+    text = "a,b\n" + "".join(f"{number},x\n" for number in range(100_000))
+    pipe = tmp_path / "data.csv"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as writer:
+        writer.submit(pipe.write_text, text)
+        table = read_table(pipe)
+    assert (table.column_names, table.num_rows) == (["a", "b"], 100_000)
 
 
 def test_a_csv_file_is_read_with_its_missing_values_and_booleans(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from creditmodel_training.bundling import check_target, default_cutoffs
 from creditmodel_training.errors import OutputError
 from creditmodel_training.prepare import HOLDOUT, TRAIN, VALIDATION, Prepared
 
-Write = Callable[[Path], str]
+Write = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_a_writer_that_dies_leaves_the_old_bundle_and_no_debris(
 
     monkeypatch.setattr(bundling, "export", full_disk)
     with pytest.raises(OutputError, match="No space left on device"):
-        write(tmp_path / "bundle")
+        write(tmp_path / "bundle", replace=True)
     with pytest.raises(OutputError):
         write(tmp_path / "other")
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
@@ -154,10 +154,23 @@ def test_a_directory_in_use_is_refused_unless_forced(tmp_path: Path) -> None:
         check_target(tmp_path / "out" / "precious.txt" / "deeper" / "bundle", force=False)
 
 
+def test_of_two_trainings_into_one_directory_the_second_is_refused(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundling, "_fill", lambda directory, *_: (directory / "model.onnx").write_text("the second's"))
+    check_target(tmp_path / "bundle", force=False)
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "model.onnx").write_text("the first's")
+    with pytest.raises(OutputError, match="was empty and is not any more"):
+        write(tmp_path / "bundle")
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert (tmp_path / "bundle" / "model.onnx").read_text() == "the first's"
+
+
 def test_writing_again_replaces_the_whole_bundle(write: Write, tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "stale.txt").write_text("old")
-    digest = write(tmp_path / "bundle")
+    digest = write(tmp_path / "bundle", replace=True)
     assert not (tmp_path / "bundle" / "stale.txt").exists()
     Manifest.parse((tmp_path / "bundle" / "manifest.json").read_bytes(), digest)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -68,8 +69,19 @@ def check_target(out: Path, force: bool) -> None:
         raise OutputError(f"{out.parent} is not writable")
 
 
-def write_bundle(out: Path, data: Prepared, network: CreditNetwork, evaluation: Evaluation, meaning: Meaning) -> str:
-    """Write the whole bundle and return its digest. Replaces what is at `out`. Raises OutputError, NetworkError."""
+def write_bundle(
+    out: Path,
+    data: Prepared,
+    network: CreditNetwork,
+    evaluation: Evaluation,
+    meaning: Meaning,
+    *,
+    replace: bool = False,
+) -> str:
+    """Write the whole bundle and return its digest. What is at `out` stays, unless it is to be replaced.
+
+    Raises OutputError, NetworkError.
+    """
     try:
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
     except OSError as e:
@@ -77,8 +89,10 @@ def write_bundle(out: Path, data: Prepared, network: CreditNetwork, evaluation: 
     try:
         digest = _fill(partial, data, network, evaluation, meaning)
         partial.chmod(0o755)
-        _put(partial, out)
+        _put(partial, out, replace=replace)
     except OSError as e:
+        if e.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise OutputError(f"{out} was empty and is not any more; what is there stays, give another --out") from e
         raise OutputError(f"{out} cannot be written: {e.strerror or e}") from e
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -104,9 +118,9 @@ def _fill(directory: Path, data: Prepared, network: CreditNetwork, evaluation: E
     return seal(directory, meaning.name, meaning.version, _created())
 
 
-def _put(partial: Path, out: Path) -> None:
-    """Put a finished directory in its place; the old one steps aside first and is then removed."""
-    if not out.exists():
+def _put(partial: Path, out: Path, *, replace: bool) -> None:
+    """Put a finished directory in its place; an old one that is to be replaced steps aside first, and is removed."""
+    if not (replace and out.exists()):
         partial.replace(out)
         return
     aside = out.with_name(f".{out.name}.replaced-{os.getpid()}")

@@ -22,7 +22,8 @@ __all__ = ["Node"]
 
 Change = Callable[[Obj | None, Obj | None], None]
 log = logging.getLogger(__name__)
-STOP_SECONDS = 3.0
+STOP_SECONDS = 10.0
+"""What a pod has at most when the node ends: a scoring server drains for 5 s, then writes its log's last part."""
 
 
 class Node:

@@ -130,9 +130,9 @@ class PodWorker:
                 run.killed_for = "OOMKilled"
                 run.process.kill()
 
-    async def shutdown(self, grace: float) -> None:
-        """End the processes because the node ends; the pod stays in the API as it is."""
-        runs = list(self.runs.values())
+    async def shutdown(self, longest: float) -> None:
+        """End the processes because the node ends, in `longest` seconds; the pod stays in the API as it is."""
+        runs, grace = list(self.runs.values()), min(self._grace(), longest)
         for run in runs:
             if run.prober:
                 run.prober.stop()

@@ -118,7 +118,8 @@ def _trained(arguments: argparse.Namespace, data: Prepared, cutoffs: list[Cutoff
     evaluation = evaluate(data.x[held], data.y[held], probability, baselines(data, arguments.seed))
     scale = ScoreScale(points=arguments.points, odds=arguments.odds, pdo=arguments.pdo)
     meaning = Meaning(arguments.name, arguments.version, cutoffs, scale)
-    return fitted, evaluation, write_bundle(arguments.out, data, fitted.network, evaluation, meaning)
+    digest = write_bundle(arguments.out, data, fitted.network, evaluation, meaning, replace=arguments.force)
+    return fitted, evaluation, digest
 
 
 def _describe(say: Any, name: str, schema: Schema, data: Prepared) -> None:

@@ -102,6 +102,9 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 def _read(path: Path) -> pa.Table:
     if path.name.lower().endswith(tuple(TEXT)):
+        if path.is_fifo():  # it can be read once, and its beginning is looked at twice
+            content = path.read_bytes()
+            return read_text(lambda: io.BytesIO(content), str(path))
         return read_text(lambda: path.open("rb"), str(path))
     if path.suffix.lower() in (".parquet", ".pq"):
         return pq.read_table(path)
