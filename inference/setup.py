@@ -4,7 +4,15 @@ Optional: without a compiler the server does the same in Python. Python's header
 `creditmodel_inference.native` loads it as a plain library.
 """
 
+import os
+import shutil
+import sysconfig
+
 from setuptools import Extension, setup
+
+# A Python that was built elsewhere names the compiler it was built with, which need not be here.
+if shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]) is None:
+    os.environ.setdefault("CC", "cc")
 
 setup(
     ext_modules=[
