@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from creditmodel_bundle.contract import FLOAT32_LIMIT, Contract, Feature
@@ -15,6 +16,7 @@ from creditmodel_inference.settings import Limits
 __all__ = ["example_applicant", "openapi_document"]
 
 Json = dict[str, Any]
+_JSON_TYPES = {str: "string", int: "integer"}
 
 
 def openapi_document(contract: Contract, identity: Identity, limits: Limits, *, asks_for_key: bool = False) -> Json:
@@ -50,10 +52,10 @@ def _document(contract: Contract, identity: Identity, limits: Limits) -> Json:
         },
         "paths": {
             "/v1/score": {"post": _score_operation(contract)},
-            "/v1/model": {"get": _get("What model answers, and its contract", "model")},
-            "/healthz/live": {"get": _get("Whether the process runs", "operation")},
-            "/healthz/ready": {"get": _get("Whether the server wants requests", "operation", unready=True)},
-            "/metrics": {"get": _get("Prometheus metrics", "operation", content="text/plain")},
+            "/v1/model": {"get": _get("model", "What model answers, and its contract", "model")},
+            "/healthz/live": {"get": _get("live", "Whether the process runs", "operation")},
+            "/healthz/ready": {"get": _get("ready", "Whether the server wants requests", "operation", unready=True)},
+            "/metrics": {"get": _get("metrics", "Prometheus metrics", "operation", content="text/plain")},
             **_inference_paths(identity),
         },
         "components": {"schemas": _schemas(contract, limits)},
@@ -112,19 +114,21 @@ def _ref(name: str, example: Json | None = None) -> Json:
     return media if example is None else media | {"example": example}
 
 
-def _get(summary: str, tag: str, *, unready: bool = False, content: str = "application/json") -> Json:
+def _get(name: str, summary: str, tag: str, *, unready: bool = False, content: str = "application/json") -> Json:
+    """A GET operation. Generated clients call it `name`, and else after its path, in which the model's name may be."""
     responses: Json = {"200": {"description": "OK", "content": {content: {"schema": {}}}}}
     if unready:
         responses["503"] = {"description": "Starting, draining or refused", "content": {content: {"schema": {}}}}
     elif tag in ("model", "inference protocol"):
         responses["503"] = _problem("Not ready")
-    return {"summary": summary, "tags": [tag], "responses": responses}
+    return {"operationId": name, "summary": summary, "tags": [tag], "responses": responses}
 
 
 def _inference_paths(identity: Identity) -> Json:
     tag = "inference protocol"
     base = f"/v2/models/{identity.name}"
     infer = {
+        "operationId": "infer",
         "summary": "Score rows of encoded numbers (Open Inference Protocol v2)",
         "tags": [tag],
         "requestBody": {
@@ -137,11 +141,11 @@ def _inference_paths(identity: Identity) -> Json:
         },
     }
     return {
-        "/v2": {"get": _get("Server metadata", tag)},
-        "/v2/health/live": {"get": _get("Liveness", tag)},
-        "/v2/health/ready": {"get": _get("Readiness", tag, unready=True)},
-        base: {"get": _get("Model metadata", tag)},
-        f"{base}/ready": {"get": _get("Model readiness", tag)},
+        "/v2": {"get": _get("inferenceServer", "Server metadata", tag)},
+        "/v2/health/live": {"get": _get("inferenceLive", "Liveness", tag)},
+        "/v2/health/ready": {"get": _get("inferenceReady", "Readiness", tag, unready=True)},
+        base: {"get": _get("inferenceModel", "Model metadata", tag)},
+        f"{base}/ready": {"get": _get("inferenceModelReady", "Model readiness", tag)},
         f"{base}/infer": {"post": infer},
     }
 
@@ -223,14 +227,34 @@ def _property(feature: Feature) -> Json:
         labels = [f"{c.value}: {c.label}" for c in feature.categories if c.label]
         values: list[Any] = [category.value for category in feature.categories]
         schema["enum"] = values + ([None] if feature.missing == "allowed" else [])
+        schema["type"] = _types(feature, *dict.fromkeys(_JSON_TYPES[type(value)] for value in values))
         if labels:
             schema["description"] = f"{described}. {'; '.join(labels)}"
         return schema
-    schema["type"] = [feature.dtype, "null"] if feature.missing == "allowed" else feature.dtype
-    # The graph computes in float32, which bounds what has no bounds of its own.
-    schema["minimum"] = -FLOAT32_LIMIT if feature.minimum is None else feature.minimum
-    schema["maximum"] = FLOAT32_LIMIT if feature.maximum is None else feature.maximum
-    return schema
+    schema["type"] = _types(feature, feature.dtype)
+    return schema | (_integer(feature) if feature.dtype == "integer" else _number(feature))
+
+
+def _types(feature: Feature, *names: str) -> str | list[str]:
+    found = [*names, "null"] if feature.missing == "allowed" else [*names]
+    return found[0] if len(found) == 1 else found
+
+
+def _number(feature: Feature) -> Json:
+    """The graph computes in float32, which bounds what has no bounds of its own."""
+    return {
+        "minimum": -FLOAT32_LIMIT if feature.minimum is None else feature.minimum,
+        "maximum": FLOAT32_LIMIT if feature.maximum is None else feature.maximum,
+    }
+
+
+def _integer(feature: Feature) -> Json:
+    """64 bits are promised, though the server takes more: generated clients have no type for more."""
+    return {
+        "format": "int64",
+        "minimum": -(2**63) if feature.minimum is None else math.ceil(feature.minimum),
+        "maximum": 2**63 - 1 if feature.maximum is None else math.floor(feature.maximum),
+    }
 
 
 def _example(feature: Feature) -> str | int | float | None:
