@@ -114,7 +114,9 @@ class TensorReader:
         except msgspec.ValidationError as e:
             raise Unacceptable("The request is no inference request.", [FieldError("", str(e)[:300], "type")]) from e
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-            raise Malformed(f"The inference header is not JSON: {e}.") from e
+            if len(head) <= HEADER_BYTES:
+                parse(head)  # tells it better
+            raise Malformed(f"The inference request is not JSON: {e}; a missing value is null.") from e
         if [tensor.name for tensor in document.inputs] != [FEATURES]:
             raise _wrong("/inputs", "must be one tensor named 'features'", "missing", FEATURES)
         _refuse_repeated(parse(rest), "")

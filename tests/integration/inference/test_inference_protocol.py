@@ -244,6 +244,14 @@ def test_what_is_no_inference_request_is_told_so(server: Any, body: bytes) -> No
     assert answer.json["error"]
 
 
+def test_nan_in_json_is_told_how_a_missing_value_is_written(infer: Post, encoded: Any) -> None:
+    answer = infer({"inputs": [tensor(encoded, data=[float("nan")] * encoded.size)]})  # as tritonclient writes it
+    assert answer.status == 400
+    assert answer.json["detail"] == "The body is not JSON: NaN is no JSON number; a missing value is null."
+    answer = infer({"inputs": [tensor(encoded, data=[float("nan")] * 20_000)]})
+    assert answer.json["detail"].endswith("; a missing value is null.")
+
+
 def test_an_unknown_output_and_a_bad_header_length_are_refused(server: Any, infer: Post, encoded: Any) -> None:
     answer = infer({"inputs": [tensor(encoded)], "outputs": [{"name": "odds"}]})
     assert (answer.status, answer.json["errors"][0]["path"]) == (422, "/outputs/0/name")
