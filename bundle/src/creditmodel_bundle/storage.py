@@ -193,8 +193,11 @@ def write_file(path: Path, content: bytes | memoryview) -> None:
     """Write a local file whole: a reader sees the old content, none, or all of the new. Raises OSError.
 
     A container's termination message is a file mounted on its own: nothing can be created beside it or renamed over it,
-    so such a file is written in place.
+    so such a file is written in place. So is what is no file of its own: /dev/stdout, a pipe, a link.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_bytes(content)
+        return
     try:
         _replace_file(path, content)
     except OSError as e:

@@ -18,7 +18,7 @@ from creditmodel_bundle.contract import Contract
 from creditmodel_bundle.errors import BundleError
 from creditmodel_bundle.manifest import CONTRACT, REFERENCE, is_digest
 from creditmodel_bundle.measurement import Drift, Failure, FailureDetail, dump
-from creditmodel_bundle.storage import fetch
+from creditmodel_bundle.storage import fetch, write_file
 from creditmodel_drift.baseline import from_contract
 from creditmodel_drift.check import check
 from creditmodel_drift.duck import MEMORY_LIMIT, Duck, duck
@@ -155,7 +155,10 @@ def _say(text: str) -> None:
 
 def _fail(arguments: argparse.Namespace, reason: str, message: str) -> int:
     detail = FailureDetail(reason=reason, message=message)
-    _write_measurement(arguments, Failure(tool=TOOL, kind="drift", digest=_known_digest(arguments), error=detail))
+    try:
+        _write_measurement(arguments, Failure(tool=TOOL, kind="drift", digest=_known_digest(arguments), error=detail))
+    except OSError as e:
+        print(f"creditmodel-drift: the measurement cannot be written to {arguments.measurement}: {e}", file=sys.stderr)
     return _complain(reason, message)
 
 
@@ -172,7 +175,7 @@ def _complain(reason: str, message: str) -> int:
 
 def _write_measurement(arguments: argparse.Namespace, measured: Drift | Failure) -> None:
     if arguments.measurement is not None:
-        arguments.measurement.write_bytes(dump(measured))
+        write_file(arguments.measurement, dump(measured))
 
 
 def _parser() -> argparse.ArgumentParser:

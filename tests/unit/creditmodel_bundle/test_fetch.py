@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import socket
@@ -488,6 +489,19 @@ def test_a_file_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path: Path) -
     write_file(path, b"two")
     assert path.read_bytes() == b"two"
     assert names(path.parent) == ["file"]
+
+
+def test_what_is_no_file_of_its_own_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    """`--measurement /dev/stdout`, given as root, must not put a file in the place of the machine's device."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "aim")
+    write_file(link, b"said")
+    assert (link.is_symlink(), (tmp_path / "aim").read_bytes()) == (True, b"said")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_file(pipe, b"said")
+    assert (pipe.is_fifo(), os.read(reader, 10)) == (True, b"said")
+    os.close(reader)
 
 
 def test_a_file_beside_which_nothing_can_be_created_is_written_in_place(tmp_path: Path) -> None:

@@ -71,6 +71,16 @@ def test_no_drift_is_measured_with_the_bundles_digest(
     assert capsys.readouterr().out.startswith("No drift: 0 of 6 features drifted")
 
 
+def test_a_measurement_that_finds_no_room_is_said_in_a_sentence_and_nothing_half_is_left(
+    current: Callable[..., str], bundle: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "no" / "directory"
+    place.parent.write_text("a file is in the way")
+    assert main(["--bundle", str(bundle[0]), "--current", current(), "--measurement", str(place)]) == 2
+    assert f"the measurement cannot be written to {place}: " in capsys.readouterr().err
+    assert not list(tmp_path.glob(".partial*"))
+
+
 def test_drift_is_exit_1_only_when_it_is_to_fail(run: Run, current: Callable[..., str]) -> None:
     code, measured = run("--current", current(shift=1.0))
     assert isinstance(measured, Drift)

@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         document = _run(arguments, datetime.now(UTC))
+        if arguments.measurement is not None:
+            write_file(arguments.measurement, dump(document))
     except (BundleUnreachable, DataUnreachable) as e:
         return _failed(arguments, e.reason, str(e), AGAIN)
     except (BundleError, TrainingError) as e:
@@ -51,8 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as e:  # noqa: BLE001 - a defect of ours: the operator is told, and the log has the traceback
         traceback.print_exc()
         return _failed(arguments, "InternalError", f"{type(e).__name__}: {e}", BAD_INPUT)
-    if arguments.measurement is not None:
-        write_file(arguments.measurement, dump(document))
     _say(arguments, document)
     return WRITTEN
 
