@@ -5,6 +5,7 @@
  * What is read was made by this server: outputs of its graph, digits that msgspec wrote, places in its own tables.
  */
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -21,7 +22,7 @@ typedef struct {
     const char *numbers[NUMBERS]; /* of all rows, with commas: probability, log-odds, points */
     const int32_t *decisions;
     const int32_t *reasons;    /* REASONS a row, -1 from where there are fewer */
-    const int32_t *millionths; /* the contributions of these reasons, below ten million */
+    const int32_t *millionths; /* the contributions of these reasons, from 0 to below ten million */
     Texts decision_texts;
     Texts reason_texts;
 } Results;
@@ -29,6 +30,8 @@ typedef struct {
 typedef struct {
     char *at, *end; /* `at` is NULL as soon as something did not fit */
 } Sink;
+
+enum { CONTRIBUTION = DECIMALS + 3 }; /* "1.234567}" */
 
 static const char *const LABELS[NUMBERS] = {"{\"probability\":", ",\"log_odds\":", ",\"points\":"};
 
@@ -41,13 +44,19 @@ static inline void put(Sink *sink, const char *text, size_t size) {
     sink->at += size;
 }
 
+static inline bool has(const Texts *texts, int32_t place) { return place >= 0 && place < texts->count; }
+
+static inline int64_t size_of(const Texts *texts, int32_t place) {
+    return texts->ends[place] - (place > 0 ? texts->ends[place - 1] : 0);
+}
+
 static inline void put_text(Sink *sink, const Texts *texts, int32_t place) {
-    if (place < 0 || place >= texts->count) {
+    if (!has(texts, place)) {
         sink->at = NULL;
         return;
     }
-    int64_t begin = place > 0 ? texts->ends[place - 1] : 0;
-    put(sink, texts->bytes + begin, (size_t)(texts->ends[place] - begin));
+    int64_t size = size_of(texts, place);
+    put(sink, texts->bytes + texts->ends[place] - size, (size_t)size);
 }
 
 /* Puts what stands before the next comma, or the end, and moves behind it. */
@@ -60,7 +69,7 @@ static inline void put_number(Sink *sink, const char **number) {
 
 /* Puts as "%.6f" would, and the brace that closes a reason. */
 static inline void put_contribution(Sink *sink, int32_t millionths) {
-    char text[DECIMALS + 3];
+    char text[CONTRIBUTION];
     for (int place = DECIMALS + 1; place > 1; place--) {
         text[place] = (char)('0' + millionths % 10);
         millionths /= 10;
@@ -69,6 +78,28 @@ static inline void put_contribution(Sink *sink, int32_t millionths) {
     text[1] = '.';
     text[DECIMALS + 2] = '}';
     put(sink, text, sizeof text);
+}
+
+/*
+ * Fills in the contributions of all reasons, in millionths, from those of all features [rows, width], and gives the bytes
+ * that all rows, at least one, will take; -1 where there is no such text.
+ */
+__attribute__((visibility("default")))
+int64_t creditmodel_measure_results(const Results *results, const float *contributions, int64_t width, int32_t *millionths) {
+    int64_t size = (results->rows - 1) * (1 - NUMBERS); /* commas between rows, in place of those between numbers */
+    for (int i = 0; i < NUMBERS; i++)
+        size += (int64_t)strlen(results->numbers[i]) + results->rows * (int64_t)strlen(LABELS[i]);
+    for (int64_t row = 0; row < results->rows; row++, contributions += width, millionths += REASONS) {
+        const int32_t *reasons = results->reasons + row * REASONS;
+        if (!has(&results->decision_texts, results->decisions[row])) return -1;
+        size += size_of(&results->decision_texts, results->decisions[row]) + 2;
+        for (int i = 0; i < REASONS && reasons[i] >= 0; i++) {
+            if (!has(&results->reason_texts, reasons[i]) || reasons[i] >= width) return -1;
+            size += size_of(&results->reason_texts, reasons[i]) + CONTRIBUTION + (i > 0);
+            millionths[i] = (int32_t)rint((double)contributions[reasons[i]] * 1e6);
+        }
+    }
+    return size;
 }
 
 /* Writes all rows, with commas between them, and gives what follows; NULL if they do not fit into out[0:room]. */
@@ -101,9 +132,10 @@ char *creditmodel_write_results(const Results *results, char *out, int64_t room)
  * -1 where there are fewer. What is equal when rounded keeps the order of the features.
  */
 __attribute__((visibility("default")))
-void creditmodel_top_reasons(const float *contributions, int64_t rows, int64_t width, double unit, int64_t *reasons) {
+void creditmodel_top_reasons(const float *contributions, int64_t rows, int64_t width, double unit, int32_t *reasons) {
     for (int64_t row = 0; row < rows; row++) {
-        int64_t best[REASONS] = {0}, *places = reasons + row * REASONS;
+        int64_t best[REASONS] = {0};
+        int32_t *places = reasons + row * REASONS;
         for (int i = 0; i < REASONS; i++) places[i] = -1;
         for (int64_t feature = 0; feature < width; feature++) {
             double contribution = (double)contributions[row * width + feature];
@@ -111,7 +143,7 @@ void creditmodel_top_reasons(const float *contributions, int64_t rows, int64_t w
             int64_t value = (int64_t)rint(contribution * unit), place = REASONS;
             while (place > 0 && value > best[place - 1]) place--;
             for (int64_t i = REASONS - 1; i > place; i--) best[i] = best[i - 1], places[i] = places[i - 1];
-            if (place < REASONS) best[place] = value, places[place] = feature;
+            if (place < REASONS) best[place] = value, places[place] = (int32_t)feature;
         }
     }
 }

@@ -33,8 +33,8 @@ class Columns(NamedTuple):
     probability: NDArray[np.float64]
     log_odds: NDArray[np.float64]
     points: NDArray[np.int64]
-    decision: NDArray[np.int64]
-    reasons: NDArray[np.int64]
+    decision: NDArray[np.int32]
+    reasons: NDArray[np.int32]
 
     def take(self, rows: slice | NDArray[np.intp]) -> Columns:
         """Some of the rows."""
@@ -43,10 +43,10 @@ class Columns(NamedTuple):
         )
 
 
-def _reason_table(reasons: Iterable[tuple[int, ...]]) -> NDArray[np.int64]:
+def _reason_table(reasons: Iterable[tuple[int, ...]]) -> NDArray[np.int32]:
     """Each row's feature indices, up to MAX_REASONS, as in `Columns.reasons`."""
     filled = [index for row in reasons for index in row + _PADDING[len(row)]]
-    return np.array(filled, np.int64).reshape(-1, MAX_REASONS)
+    return np.array(filled, np.int32).reshape(-1, MAX_REASONS)
 
 
 def _columns_of(verdicts: list[Verdict]) -> Columns:
@@ -55,7 +55,7 @@ def _columns_of(verdicts: list[Verdict]) -> Columns:
         np.array([verdict.probability for verdict in verdicts], np.float64),
         np.array([verdict.log_odds for verdict in verdicts], np.float64),
         np.array([verdict.points for verdict in verdicts], np.int64),
-        np.array([verdict.decision for verdict in verdicts], np.int64),
+        np.array([verdict.decision for verdict in verdicts], np.int32),
         _reason_table(verdict.reasons for verdict in verdicts),
     )
 
@@ -79,7 +79,7 @@ class ColumnAnswers:
             probability,
             log_odds,
             self._answers.points_of(log_odds),
-            np.searchsorted(self._bounds, probability, side="right") - 1,
+            (np.searchsorted(self._bounds, probability, side="right") - 1).astype(np.int32),
             self._writer.top_reasons(outputs.contributions),
         )
 

@@ -10,22 +10,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 from msgspec.json import encode
-from numpy.typing import NDArray
 
 from creditmodel_inference.answers import Answers
 from creditmodel_inference.blocks import Outputs
 from creditmodel_inference.columns import LARGEST, Columns, one_by_one
-from creditmodel_inference.writer import Digits, Places, Rows, Writer
+from creditmodel_inference.writer import Digits, Rows, Writer
 
 __all__ = ["Answer", "Piece", "Sheet", "Sheets"]
 
 Piece = bytes | bytearray
 """A part of a body, which nobody changes any more."""
 
-_NAMES = len('{"probability":,"log_odds":,"points":]}')
-_CONTRIBUTION = len("1.234567}")
 _CLOSING = b"]}"
 
 
@@ -49,8 +45,6 @@ class Sheets:
     def __init__(self, answers: Answers, writer: Writer | None) -> None:
         self._answers = answers
         self._writer = writer
-        self._decision_sizes = _sizes(answers.decisions)
-        self._reason_sizes = _sizes([*answers.reasons, ""])  # the last one is of no reason
 
     def answer(self, request_id: str, sheets: list[Sheet]) -> Answer:
         """The response body. `sheets` is emptied as it is made."""
@@ -64,19 +58,8 @@ class Sheets:
             json = b",".join([verdict.json for verdict in one_by_one(self._answers, outputs)])
             return Sheet(len(json), lambda before: before + json)
         digits = Digits(*(encode(column.tolist())[1:-1] for column in columns[:3]))
-        decision, reasons = columns.decision.astype(np.int32), columns.reasons.astype(np.int32)
-        size = self._size(digits, decision, reasons)
-        rows = Rows(digits, decision, reasons, _millionths(reasons, outputs.contributions))
+        rows, size = self._writer.rows(digits, columns.decision, columns.reasons, outputs.contributions)
         return Sheet(size, partial(_written, self._writer, rows, size))
-
-    def _size(self, numbers: Digits, decision: Places, reasons: Places) -> int:
-        count = len(decision)
-        given = np.count_nonzero(reasons >= 0)
-        commas = count - 1 + given - np.count_nonzero(reasons[:, 0] >= 0)
-        names = count * _NAMES
-        digits = sum(map(len, numbers)) - len(numbers) * (count - 1) + given * _CONTRIBUTION
-        texts = self._decision_sizes[decision].sum() + self._reason_sizes[reasons].sum()
-        return int(commas + names + digits + texts)
 
 
 def _written(writer: Writer, rows: Rows, size: int, before: bytes) -> bytearray:
@@ -86,19 +69,8 @@ def _written(writer: Writer, rows: Rows, size: int, before: bytes) -> bytearray:
     return json
 
 
-def _millionths(reasons: Places, contributions: NDArray[np.float32]) -> Places:
-    """The contributions of the reasons, in millionths; any number in place of a reason that is not given."""
-    beginnings = np.arange(0, contributions.size, contributions.shape[1])[:, None]
-    told = contributions.ravel()[np.maximum(reasons, 0) + beginnings]
-    return np.rint(np.maximum(told, 0.0).astype(np.float64) * 1e6).astype(np.int32)  # up to LARGEST
-
-
 def _in_pieces(head: bytes, sheets: list[Sheet]) -> Iterator[Piece]:
     while sheets:
         yield sheets.pop(0).json(head)
         head = b","
     yield _CLOSING
-
-
-def _sizes(texts: list[str]) -> NDArray[np.int64]:
-    return np.array([len(text.encode()) for text in texts])

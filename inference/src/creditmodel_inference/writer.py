@@ -30,7 +30,7 @@ class Digits(NamedTuple):
 class Rows(NamedTuple):
     """What the results of n rows are made of: places of texts, `decisions` [n] and `reasons` [n, MAX_REASONS].
 
-    `millionths` are the contributions of the reasons, below ten million.
+    `millionths` are the contributions of the reasons, any number where there is no reason.
     """
 
     digits: Digits
@@ -60,27 +60,44 @@ class Writer:
 
     def __init__(self, library: str, decisions: Sequence[str], reasons: Sequence[str]) -> None:
         functions = ctypes.PyDLL(library)  # keeps the interpreter's lock: a call takes less time than getting it back
-        self._write, self._top = functions.creditmodel_write_results, functions.creditmodel_top_reasons
+        self._measure, self._write = functions.creditmodel_measure_results, functions.creditmodel_write_results
+        self._top = functions.creditmodel_top_reasons
+        self._measure.argtypes = (ctypes.POINTER(_Results), ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+        self._measure.restype = ctypes.c_int64
         self._write.argtypes = (ctypes.POINTER(_Results), ctypes.c_void_p, ctypes.c_int64)
         self._write.restype = ctypes.c_void_p
         self._top.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p)
         self._top.restype = None
         self._decisions, self._reasons = _texts(decisions), _texts(reasons)
 
-    def top_reasons(self, contributions: NDArray[np.float32]) -> NDArray[np.int64]:
+    def top_reasons(self, contributions: NDArray[np.float32]) -> Places:
         """What the bundle's `top_reasons` says of rows [n, F]: places [n, MAX_REASONS], -1 where there are fewer."""
-        places = np.empty((len(contributions), MAX_REASONS), np.int64)
+        places = np.empty((len(contributions), MAX_REASONS), np.int32)
         self._top(_begin(contributions, np.float32), *contributions.shape, 10**DECIMALS, places.ctypes.data)
         return places
 
+    def rows(
+        self, digits: Digits, decisions: Places, reasons: Places, contributions: NDArray[np.float32]
+    ) -> tuple[Rows, int]:
+        """What n results are made of, contributions [n, F] up to 9.999 among it, and how many bytes they will take."""
+        rows = Rows(digits, decisions, reasons, np.empty(reasons.shape, np.int32))
+        begin = _begin(contributions, np.float32)
+        size = self._measure(self._results(rows), begin, contributions.shape[1], rows.millionths.ctypes.data)
+        if size < 0:
+            raise ValueError("a decision or a reason that the model does not have")
+        return rows, size
+
     def write(self, rows: Rows, out: bytearray, start: int) -> None:
         """Fill out[start:] with their results."""
-        arrays = [_begin(array, np.int32) for array in rows[1:]]
-        digits = (ctypes.c_char_p * len(rows.digits))(*rows.digits)
-        results = _Results(len(rows.decisions), digits, *arrays, self._decisions, self._reasons)
+        results = self._results(rows)
         room = (ctypes.c_char * (len(out) - start)).from_buffer(out, start)
         if self._write(results, room, len(room)) != ctypes.addressof(room) + len(room):
             raise RuntimeError("the results of a large request take another size than was foreseen")
+
+    def _results(self, rows: Rows) -> _Results:
+        arrays = [_begin(array, np.int32) for array in rows[1:]]
+        digits = (ctypes.c_char_p * len(rows.digits))(*rows.digits)
+        return _Results(len(rows.decisions), digits, *arrays, self._decisions, self._reasons)
 
 
 def writer(answers: Answers) -> Writer | None:

@@ -33,23 +33,29 @@ def expected(rows: Rows) -> bytes:
     return ",".join(made).encode()
 
 
-def drawn(draw: random.Random) -> Rows:
+def drawn(draw: random.Random, writer: Writer) -> tuple[Rows, int]:
     count = draw.randint(1, 40)
     numbers = [json.dumps([draw.random() for _ in range(count)], separators=(",", ":"))[1:-1] for _ in range(3)]
     reasons = np.full((count, MAX_REASONS), -1, np.int32)
     for row in reasons:
         given = draw.randint(0, MAX_REASONS)
         row[:given] = [draw.randrange(len(REASONS)) for _ in range(given)]
-    millionths = np.array([draw.randrange(10**7) for _ in range(reasons.size)], np.int32).reshape(reasons.shape)
+    contributions = np.array([draw.uniform(0, 9.99) for _ in range(count * len(REASONS))], np.float32)
     decisions = np.array([draw.randrange(len(DECISIONS)) for _ in range(count)], np.int32)
-    return Rows(Digits(*(text.encode() for text in numbers)), decisions, reasons, millionths)
+    digits = Digits(*(text.encode() for text in numbers))
+    rows, size = writer.rows(digits, decisions, reasons, contributions.reshape(count, -1))
+    for row, place in np.argwhere(reasons >= 0):
+        told = f"{contributions.reshape(count, -1)[row, reasons[row, place]]:.6f}"
+        assert int(told.replace(".", "")) == rows.millionths[row, place], "a contribution differs"
+    return rows, size
 
 
 def main(library: str, count: int) -> None:
     writer, draw = Writer(library, DECISIONS, REASONS), random.Random(11)  # noqa: S311 - the same in every run
     for _ in range(count):
-        rows = drawn(draw)
+        rows, size = drawn(draw, writer)
         right = expected(rows)
+        assert size == len(right), "the size differs"
         start, room = draw.randint(0, 3), len(right) + draw.choice([0, 0, 0, -1, 1, -len(right) // 2])
         out = bytearray(start + room)
         try:

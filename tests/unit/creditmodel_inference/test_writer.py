@@ -60,6 +60,23 @@ def test_what_the_tables_and_digits_do_not_have_is_an_error(writer: Writer, rows
         writer.write(rows, bytearray(len(WRITTEN)), 0)
 
 
+def test_what_results_will_take_is_known_before(writer: Writer) -> None:
+    contributions = np.array([[1.234567, -1, 0.000003], [0, 0, 0]], np.float32)
+    rows, size = writer.rows(DIGITS, DECISIONS, REASONS, contributions)
+    assert size == len(WRITTEN)
+    assert rows.millionths[0, :2].tolist() == [1_234_567, 3]
+
+
+@pytest.mark.parametrize("decision", [-1, 2])
+def test_places_that_no_table_has_are_not_measured(writer: Writer, decision: int) -> None:
+    contributions = np.zeros((2, 3), np.float32)
+    with pytest.raises(ValueError, match="does not have"):
+        writer.rows(DIGITS, np.array([0, decision], np.int32), REASONS, contributions)
+    for reasons, width in ((REASONS + np.int32(1), 3), (REASONS, 2)):
+        with pytest.raises(ValueError, match="does not have"):
+            writer.rows(DIGITS, DECISIONS, reasons, contributions[:, :width].copy())
+
+
 def test_only_contiguous_arrays_of_the_right_kind_reach_c(writer: Writer) -> None:
     with pytest.raises(TypeError, match="contiguous array of int32"):
         writer.write(ROWS._replace(decisions=DECISIONS.astype(np.int64)), bytearray(len(WRITTEN)), 0)
