@@ -17,8 +17,9 @@ function resolve(document, schema) {
 function allowed(schema) {
   if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(", ");
   const bounds = [];
-  if (schema.minimum !== undefined) bounds.push(`from ${schema.minimum}`);
-  if (schema.maximum !== undefined) bounds.push(`to ${schema.maximum}`);
+  const bound = (word, value) => { if (Math.abs(value) < 2 ** 63) bounds.push(`${word} ${value}`); };  // beyond: the type's own
+  bound("from", schema.minimum);
+  bound("to", schema.maximum);
   return [[].concat(schema.type || "any").join(" or "), ...bounds].join(" ");
 }
 

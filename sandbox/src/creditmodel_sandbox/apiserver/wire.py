@@ -264,8 +264,7 @@ class View:
                 continue
             if form.removesuffix("List") in ("", "Table", "PartialObjectMetadata"):
                 return cls(form.removesuffix("List"), request.query.get("includeObject", "Metadata"))
-        known = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
-        raise ApiError(406, "NotAcceptable", f"only the following media types are accepted: {known}")
+        raise ApiError(406, "NotAcceptable", "only the following media types are accepted: application/json")
 
     def one(self, resource: Resource, record: Record) -> bytes:
         """A stored object."""
