@@ -40,7 +40,7 @@ $(INSTALLED): constraints.txt requirements-dev.txt .ci/venv $(DISTRIBUTIONS:%=%/
 # What is written in C, in its place among the sources: a change of it installs nothing again.
 $(READY): $(INSTALLED) inference/setup.py $(wildcard inference/native/*)
 	@rm -f inference/src/creditmodel_inference/*.so
-	@cd inference && $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --force
+	@cd inference && "$(abspath $(BIN))/python" setup.py --quiet build_ext --inplace --force
 	@touch $@
 
 .PHONY: demo

@@ -170,7 +170,14 @@ def _put(directory: Path, target: Path, shown: str) -> None:
     except OSError as e:
         if e.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise BundleExists(f"{shown} is not empty; what is there stays as it is; name another place") from e
-        raise BundleNotStored(f"{shown} cannot be written: {e.strerror or e}") from e
+        raise BundleNotStored(f"{shown} cannot be written: {_reason(e)}") from e
+
+
+def _reason(error: OSError) -> str:
+    """What the system says: of a copied directory that of its first file."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        return str(error.args[0][0][2])
+    return error.strerror or str(error)
 
 
 def write_bytes(uri: str, content: bytes | memoryview) -> None:

@@ -38,6 +38,12 @@ def test_what_lies_there_stays(sealed: Any, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_what_a_copy_fails_of_is_said_in_one_sentence(sealed: Any, tmp_path: Path) -> None:
+    (sealed.directory / "gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(BundleNotStored, match=r"there cannot be written: \[Errno 2\] No such file or directory: '[^']*'$"):
+        publish(sealed.directory, (tmp_path / "there").as_uri())
+
+
 def test_a_copy_that_breaks_off_leaves_nothing(sealed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
