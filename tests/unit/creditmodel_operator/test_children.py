@@ -108,6 +108,15 @@ def test_pods_are_placed_as_spec_says_and_nothing_is_measured_again_for_it(world
     assert "nodeSelector" not in world.objects["Deployment", v1]["spec"]["template"]["spec"]
 
 
+def test_a_check_whose_pod_was_lost_is_made_again_and_one_that_could_not_measure_is_not(world: World) -> None:
+    world.promote("v1", drift={"current": {"uri": "s3://log"}})
+    job = world.objects["CronJob", names.drift_cronjob("credit")]["spec"]["jobTemplate"]["spec"]
+    assert job["backoffLimit"] == 1
+    final, moved_on = job["podFailurePolicy"]["rules"]
+    assert final == {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2]}}
+    assert (moved_on["action"], moved_on["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
+
+
 def test_what_selects_serving_pods_selects_no_pod_of_a_job(world: World) -> None:
     world.promote("v1", drift={"current": {"uri": "s3://log"}})
     selectors, pods = [], []

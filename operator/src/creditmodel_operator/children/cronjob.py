@@ -5,7 +5,7 @@ from __future__ import annotations
 from creditmodel_operator import names
 from creditmodel_operator.api.spec import Drift, Jobs
 from creditmodel_operator.children.common import Manifest, manifest
-from creditmodel_operator.children.job import Work, job_spec
+from creditmodel_operator.children.job import FINAL, Work, job_spec
 from creditmodel_operator.revision import Revision
 
 __all__ = ["drift_cronjob"]
@@ -22,6 +22,9 @@ def drift_cronjob(revision: Revision, drift: Drift, image: str, jobs: Jobs) -> M
         secret=revision.credentials,
         jobs=jobs,
         resources={"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}},
+        # A check whose pod was lost is made again by the Job itself; one that could not measure waits for the next.
+        backoff_limit=1,
+        final_codes=(FINAL,),
     )
     kept = 2 * drift.consecutive_breaches + 1
     spec: Manifest = {

@@ -19,9 +19,11 @@ from creditmodel_operator.children.common import (
 )
 from creditmodel_operator.revision import Owner
 
-__all__ = ["DEADLINE_SECONDS", "SECRETS", "Work", "gate_job", "job_spec"]
+__all__ = ["DEADLINE_SECONDS", "FINAL", "SECRETS", "Work", "gate_job", "job_spec"]
 
 DEADLINE_SECONDS = 900
+FINAL = 2
+"""The exit code after which another try cannot mend anything."""
 GRACE_SECONDS = 2
 """SIGTERM does not end the first process of a container that has no handler for it, and work that nobody waits for any
 more would take the processor from the next measurement until SIGKILL. There is nothing to save: what is written appears
@@ -46,7 +48,7 @@ class Work:
     deadline_seconds: int = DEADLINE_SECONDS
     backoff_limit: int = 0
     final_codes: tuple[int, ...] = field(default=())
-    """Exit codes that end the Job, where others are tried again."""
+    """Exit codes that end the Job, where others are tried again and a pod that was moved on counts as no attempt."""
     files: str | None = None
     """A Secret that is mounted."""
     service_account: str | None = None
@@ -63,7 +65,7 @@ def gate_job(
 
 
 def job_spec(work: Work, labels: Mapping[str, str]) -> Manifest:
-    """One pod, and for a measurement no retry of its own: the operator decides about another attempt."""
+    """One pod, and for a gate no retry of its own: the operator decides about another attempt."""
     # Without the revision: Deployment, Service and disruption budget find their pods by it. A Job's pod among them
     # would hold back the autoscaler, and forbid every eviction, for a budget cannot count what nothing scales.
     own = {name: value for name, value in labels.items() if name != names.REVISION}

@@ -9,15 +9,13 @@ from typing import Any
 from creditmodel_operator import names
 from creditmodel_operator.api.spec import CreditModelSpec, EnvVar, TrainingJob, Webhook
 from creditmodel_operator.children.common import Manifest, manifest
-from creditmodel_operator.children.job import Work, job_spec
+from creditmodel_operator.children.job import FINAL, Work, job_spec
 from creditmodel_operator.narrow import present
 from creditmodel_operator.revision import Revision
 
 __all__ = ["SIGNAL", "TRAINING", "signal_job", "training_job"]
 
 TRAINING, SIGNAL = "training", "signal"
-FINAL = 2
-"""The exit code after which another try cannot mend anything."""
 SLACK_SECONDS = 120
 """How much longer than delivery the signal Job may live: for its pod to start, and to say that it gave up."""
 
