@@ -208,7 +208,11 @@ def _pieces_2(columns: Sequence[Column], start: int, stop: int) -> Iterator[_Pie
         if isinstance(column, Coded):
             yield column.places[start:stop].data
             continue
-        yield from _given_2(column.given, start, stop)
+        # One byte where nothing is missing, else one more a row.
+        given = None if column.given is None or column.given[start:stop].all() else column.given[start:stop]
+        yield b"\1" if given is None else b"\0"
+        if given is not None:
+            yield given.data
         if isinstance(column, Numbers):
             yield column.values[start:stop].data
         elif isinstance(column, Texts):
@@ -216,14 +220,6 @@ def _pieces_2(columns: Sequence[Column], start: int, stop: int) -> Iterator[_Pie
         else:
             yield _lengths(column.offsets, start, stop).data
             yield from _items_2(column.items, int(column.offsets[start]), int(column.offsets[stop]))
-
-
-def _given_2(given: NDArray[np.bool_] | None, start: int, stop: int) -> Iterator[_Piece]:
-    """One byte where nothing is missing, else one more a row."""
-    some = None if given is None or given[start:stop].all() else given[start:stop]
-    yield b"\1" if some is None else b"\0"
-    if some is not None:
-        yield some.data
 
 
 def _items_2(items: Texts | Coded, start: int, stop: int) -> Iterator[_Piece]:

@@ -39,7 +39,7 @@ from creditmodel_inference.window import FeatureWindow
 
 if TYPE_CHECKING:
     from creditmodel_inference.answers import Identity
-    from creditmodel_inference.parts import PartBuilder
+    from creditmodel_inference.parts import Layout, PartBuilder
     from creditmodel_inference.settings import LogSettings
 
 __all__ = ["ScoringLog", "prepare_writing"]
@@ -53,14 +53,18 @@ URGENT_PAGES = 4
 CALM_PAGES = 1
 """Waiting pages above which the urgent writer takes over, and down to which it writes."""
 
-SPARE_PAGES = URGENT_PAGES
-"""Empty pages that are kept for the next rows, until parts are closed because it is time."""
+SPARE_PAGES = URGENT_PAGES + 2
+"""Empty pages that are kept for the next rows, until parts are closed because it is time. While bulk waits for the writer,
+so many wait, one is being filled and one being written."""
 
 BEHIND_PAGES = URGENT_PAGES
 """Pages above which bulk waits: more of them would only lie in memory (5 MB at 12 pages, in no less time a request)."""
 
 MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024
 """Encoded parts kept while the sink fails; beyond that the oldest is given up, and its rows are counted as dropped."""
+
+_DAY = 86_400_000_000
+"""Microseconds."""
 
 CLOSE_SECONDS = 15.0
 """How long a stopping server waits for the sink."""
@@ -108,6 +112,7 @@ class ScoringLog:
         self._sequence = 0
         self._head = "0" * 64
         self._unwritten: list[_Part] = []
+        self._layout: Layout | None = None
         self._builders: dict[str, PartBuilder] = {}
         self._flushing: _Flush | None = None
         self._writing = threading.Lock()
@@ -278,17 +283,24 @@ class ScoringLog:
             logger.info("the scoring log's chain ends", extra={"fields": {"anchor": anchor}})
 
     def _add_page(self, page: Page) -> None:
-        from creditmodel_inference.parts import PartBuilder
-
         rows = page.rows
         scored = ~np.isnan(rows.facts["probability"])
         self.window.add(rows.features if scored.all() else rows.features[scored])
-        days = rows.facts["time"] // 86_400_000_000
-        for day in np.unique(days).tolist():
-            date = datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
-            if date not in self._builders:
-                self._builders[date] = PartBuilder(self._contract, self._identity)
-            self._builders[date].add(rows if (days == day).all() else rows.take(np.flatnonzero(days == day)))
+        times = rows.facts["time"]
+        first, last = int(times.min()) // _DAY, int(times.max()) // _DAY
+        days = [first] if first == last else np.unique(times // _DAY).tolist()
+        for day in days:
+            self._builder(day).add(rows if first == last else rows.take(np.flatnonzero(times // _DAY == day)))
+
+    def _builder(self, day: int) -> PartBuilder:
+        """What collects the rows of a day, counted from 1970."""
+        from creditmodel_inference.parts import Layout, PartBuilder
+
+        date = datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
+        if date not in self._builders:
+            self._layout = self._layout or Layout(self._contract, self._identity)
+            self._builders[date] = PartBuilder(self._layout)
+        return self._builders[date]
 
     def _close_parts(self) -> None:
         for date, builder in self._builders.items():

@@ -106,11 +106,11 @@ def of_many(scorer: Scorer, applicants: list[object]) -> Stages:
 def of_the_log(scorer: Scorer, applicants: list[object]) -> float:
     """Microseconds a row that the scoring log's thread takes for a part: columns, window, hash chain, Parquet."""
     prepare_writing()
-    from creditmodel_inference.parts import PartBuilder
+    from creditmodel_inference.parts import Layout, PartBuilder
     from creditmodel_inference.window import FeatureWindow
 
     rows = read(Batches(Intake(scorer.contract, ROWS)), json.dumps({"applicants": applicants}).encode())
-    window = FeatureWindow(scorer.contract)
+    window, layout = FeatureWindow(scorer.contract), Layout(scorer.contract, scorer.identity)
 
     def page() -> Page:
         made, part = Page(scorer.width), np.resize(rows, (PAGE_ROWS, scorer.width))
@@ -122,7 +122,7 @@ def of_the_log(scorer: Scorer, applicants: list[object]) -> float:
     total = sum(made.used for made in pages)
 
     def write() -> None:
-        builder = PartBuilder(scorer.contract, scorer.identity)
+        builder = PartBuilder(layout)
         for made in pages:
             window.add(made.rows.features)
             builder.add(made.rows)
