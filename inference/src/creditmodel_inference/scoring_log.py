@@ -54,8 +54,7 @@ CALM_PAGES = 1
 """Waiting pages above which the urgent writer takes over, and down to which it writes."""
 
 SPARE_PAGES = URGENT_PAGES + 2
-"""Empty pages that are kept for the next rows, until parts are closed because it is time. While bulk waits for the writer,
-so many wait, one is being filled and one being written."""
+"""Empty pages that are kept for the next rows until it is time to close parts: as many as bulk fills at once."""
 
 BEHIND_PAGES = URGENT_PAGES
 """Pages above which bulk waits: more of them would only lie in memory (5 MB at 12 pages, in no less time a request)."""
