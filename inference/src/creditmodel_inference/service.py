@@ -29,7 +29,7 @@ from creditmodel_inference.pages import Record, Span
 from creditmodel_inference.scorer import Scorer
 from creditmodel_inference.scoring_log import ScoringLog
 from creditmodel_inference.sheets import Answer, Piece, Sheet
-from creditmodel_inference.steps import Steps, at_once, in_turns
+from creditmodel_inference.steps import Steps, Turns, at_once, in_turns
 from creditmodel_inference.tensors import TensorReader
 from creditmodel_inference.wire import RequestIds
 
@@ -214,13 +214,13 @@ class Service:
 
         Reads the parts as they come. Raises Problem, and what the parts raise.
         """
-        reader = self.batches.reader()
+        reader, turns = self.batches.reader(), Turns()
         try:
             async for part in parts:
-                await in_turns(reader.add(part))
+                await turns.take(reader.add(part))
                 if reader.size >= LARGE_BYTES:
                     self._keep_memory()
-            return await in_turns(reader.finish())
+            return await turns.take(reader.finish())
         finally:
             if reader.size >= LARGE_BYTES:
                 self._give_back_soon()
