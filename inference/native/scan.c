@@ -41,10 +41,18 @@ typedef struct {
     bool integer, may_miss;
 } Feature;
 
+/* 1 / 5^power: high × 2^64 + low, cut off behind 128 bits, × 2^exponent. */
+typedef struct {
+    uint64_t high, low;
+    int64_t exponent;
+} Reciprocal;
+
 typedef struct {
     const Feature *features;
     size_t width;
     Spellings names;
+    const Reciprocal *reciprocals; /* from the power behind MAX_FIVE on */
+    int64_t reciprocal_count;
 } Contract;
 
 typedef const unsigned char *Place;
@@ -76,7 +84,7 @@ static inline Place skip_space(Place p, Place end) {
 /* Numbers.
  *
  * A decimal is digits × 10^exponent. Its float64 is rounded once, to nearest, ties to even, as Python does it: from
- * exact integers, so that there is nothing to prove about errors. What 128 bits do not hold is declined.
+ * exact integers, or from bounds between which nothing rounds differently. Where neither is at hand it is declined.
  */
 
 typedef struct {
@@ -140,25 +148,31 @@ static double scaled(uint64_t value, bool left, int exponent) {
     return (double)(value | left) * power;
 }
 
-/* digits × 10^exponent for digits that are not 0. */
-static double rounded(uint64_t digits, int exponent) {
-    uint64_t five = FIVE_TO[exponent < 0 ? -exponent : exponent];
-    if (exponent < 0) {
-        /* Shifted so that the quotient has 63 or 64 bits, ten more than are kept. */
-        int shift = 63 + bits_of(five) - bits_of(digits);
-        uint128 dividend = (uint128)digits << shift;
-        uint64_t quotient = (uint64_t)(dividend / five);
-        return scaled(quotient, (uint128)quotient * five != dividend, exponent - shift);
-    }
-    uint128 product = (uint128)digits * five;
-    uint64_t high = (uint64_t)(product >> 64);
-    if (high == 0) return scaled((uint64_t)product, false, exponent);
-    int shift = bits_of(high);
-    uint64_t kept = (uint64_t)(product >> shift);
-    return scaled(kept, (uint128)kept << shift != product, exponent + shift);
+/* digits / 10^power for digits that are not 0, and a power of up to MAX_FIVE. */
+static double divided(uint64_t digits, int power) {
+    uint64_t five = FIVE_TO[power];
+    /* Shifted so that the quotient has 63 or 64 bits, ten more than are kept. */
+    int shift = 63 + bits_of(five) - bits_of(digits);
+    uint128 dividend = (uint128)digits << shift;
+    uint64_t quotient = (uint64_t)(dividend / five);
+    return scaled(quotient, (uint128)quotient * five != dividend, -power - shift);
 }
 
-static inline bool to_double(const Decimal *number, double *value) {
+/* The same for greater powers, where 64 bits of digits make neither a tie nor an exact quotient. False where it cannot
+ * be told how to round, or the power is too great. */
+static bool divided_far(uint64_t digits, int64_t power, const Contract *contract, double *value) {
+    if (power > MAX_FIVE + contract->reciprocal_count) return false;
+    const Reciprocal *five = &contract->reciprocals[power - MAX_FIVE - 1];
+    int shift = 64 - bits_of(digits);
+    digits <<= shift;
+    uint128 product = (uint128)digits * five->high + ((uint128)digits * five->low >> 64);
+    /* What was cut off of the reciprocal and of the product is less than 2 in all. */
+    if ((uint64_t)product > UINT64_MAX - 2) return false;
+    *value = scaled((uint64_t)(product >> 64), true, (int)(128 + five->exponent - power) - shift);
+    return true;
+}
+
+static inline bool to_double(const Decimal *number, const Contract *contract, double *value) {
     uint64_t digits = number->digits;
     int64_t exponent = number->exponent;
     bool exact = digits <= (uint64_t)1 << 53;
@@ -166,8 +180,9 @@ static inline bool to_double(const Decimal *number, double *value) {
     else if (number->integer && !exact) return false; /* against the bounds it is compared as it is, not rounded */
     else if (exact && exponent >= -MAX_TEN && exponent <= 0) *value = (double)digits / TEN_TO[-exponent];
     else if (exact && exponent > 0 && exponent <= MAX_TEN) *value = (double)digits * TEN_TO[exponent];
-    else if (exponent >= -MAX_FIVE && exponent <= MAX_FIVE) *value = rounded(digits, (int)exponent);
-    else return false;
+    else if (exponent > 0) return false;
+    else if (exponent >= -MAX_FIVE) *value = divided(digits, (int)-exponent);
+    else if (!divided_far(digits, -exponent, contract, value)) return false;
     /* The integer -0 is 0. */
     if (number->negative && !(number->integer && digits == 0)) *value = -*value;
     return true;
@@ -177,10 +192,10 @@ static inline bool is_whole(double value) {
     return fabs(value) >= 0x1p53 || value == (double)(int64_t)value;
 }
 
-static inline Place read_number(Place p, Place end, const Feature *feature, double *value) {
+static inline Place read_number(Place p, Place end, const Contract *contract, const Feature *feature, double *value) {
     Decimal number;
     p = read_decimal(p, end, &number);
-    if (p == NULL || !to_double(&number, value)) return NULL;
+    if (p == NULL || !to_double(&number, contract, value)) return NULL;
     if (!(*value >= feature->low && *value <= feature->high)) return NULL;
     return feature->integer && !number.integer && !is_whole(*value) ? NULL : p;
 }
@@ -244,9 +259,9 @@ static inline bool starts_with(Place p, Place end, const void *text, size_t size
     return (size_t)(end - p) >= size && memcmp(p, text, size) == 0;
 }
 
-static inline Place read_value(Place p, Place end, const Feature *feature, double *value) {
+static inline Place read_value(Place p, Place end, const Contract *contract, const Feature *feature, double *value) {
     if (feature->categories.count) return read_category(p, end, feature, value);
-    if (!feature->may_miss || !starts_with(p, end, "null", 4)) return read_number(p, end, feature, value);
+    if (!feature->may_miss || !starts_with(p, end, "null", 4)) return read_number(p, end, contract, feature, value);
     *value = NAN;
     return p + 4;
 }
@@ -292,7 +307,7 @@ static Place read_applicant(Place p, Place end, const Contract *contract, double
         if (p == NULL || !is_unread(&row[place])) return NULL;
         p = skip_space(p, end);
         if (peek(p, end) != ':') return NULL;
-        p = read_value(skip_space(p + 1, end), end, &contract->features[place], &row[place]);
+        p = read_value(skip_space(p + 1, end), end, contract, &contract->features[place], &row[place]);
         if (p == NULL) return NULL;
         p = skip_space(p, end);
         if (peek(p, end) != ',') break;

@@ -31,6 +31,10 @@ LIBRARY = _library()
 """The library's path; None where it was not built."""
 
 
+_FAR_POWERS = range(28, 100)
+"""Where 5**power is beyond 64 bits: a divisor of ten to that power has mostly what is left of a difference, 5.6e-17."""
+
+
 class _Spelling(ctypes.Structure):
     _fields_ = (
         ("head", ctypes.c_uint64),
@@ -56,8 +60,18 @@ class _Feature(ctypes.Structure):
     )
 
 
+class _Reciprocal(ctypes.Structure):
+    _fields_ = (("high", ctypes.c_uint64), ("low", ctypes.c_uint64), ("exponent", ctypes.c_int64))
+
+
 class _Contract(ctypes.Structure):
-    _fields_ = (("features", ctypes.POINTER(_Feature)), ("width", ctypes.c_size_t), ("names", _Spellings))
+    _fields_ = (
+        ("features", ctypes.POINTER(_Feature)),
+        ("width", ctypes.c_size_t),
+        ("names", _Spellings),
+        ("reciprocals", ctypes.POINTER(_Reciprocal)),
+        ("reciprocal_count", ctypes.c_int64),
+    )
 
 
 class Scanner:
@@ -100,13 +114,21 @@ def scanner(contract: Contract, max_rows: int) -> Scanner | None:
 def _contract(contract: Contract) -> _Contract:
     features = contract.features
     names = {_name(feature): float(place) for place, feature in enumerate(features)}
-    return _Contract((_Feature * len(features))(*map(_feature, features)), len(features), _spellings(names.items()))
+    made = (_Feature * len(features))(*map(_feature, features))
+    return _Contract(made, len(features), _spellings(names.items()), _reciprocals(), len(_FAR_POWERS))
 
 
 def _least_size(contract: Contract) -> int:
     """Bytes of the shortest applicant that is accepted, with its comma: a digit for each value that must be there."""
     required = [len(_name(feature)) + len(":0,") for feature in contract.features if feature.missing == "forbidden"]
     return len("{},") + max(0, sum(required) - 1)
+
+
+def _reciprocals() -> ctypes.Array[_Reciprocal]:
+    """1 / 5**power, cut off behind 128 bits."""
+    shifts = [(power, (5**power).bit_length() + 127) for power in _FAR_POWERS]
+    parts = ((*divmod((1 << shift) // 5**power, 1 << 64), -shift) for power, shift in shifts)
+    return (_Reciprocal * len(_FAR_POWERS))(*(_Reciprocal(*part) for part in parts))
 
 
 def _feature(feature: Feature) -> _Feature:

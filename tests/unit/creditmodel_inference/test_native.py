@@ -163,15 +163,18 @@ def test_a_name_that_begins_like_another_is_not_taken_for_it() -> None:
 
 READ = [
     *("0", "0.0", "-0", "-0.0", "-0e5", "0e400", "0E-400", "0.00000000000000000000", "0.0000000123456789012345678"),
-    *("5.0", "1E5", "1e+5", "1e05", "0.1e1", "1e-27", "123e-27", "1e27", "123456789012345678e20"),
-    *("9007199254740992", "9007199254740993.0", "0.1234567890123456789"),
+    *("5.0", "1E5", "1e+5", "1e05", "0.1e1", "1e22", "9007199254740992e22", "9007199254740992", "9007199254740993.0"),
+    *("0.1234567890123456789", "1e-27", "123e-27", "1e-28", "5.551115123125783e-17", "-1e-99"),
 ]
 BROKEN = [
     *("01", "-01", "00", "1.", ".5", "-.5", "+1", "-", "--1", "1e", "1e+", "1.e5", "0x10", "1_0", "1e5.0"),
     *("NaN", "Infinity", "-Infinity", "nan", "null", "true"),
     *('"1"', "[1]", "1 2", "", "1e400", "-1e400", "1e99999999999999999999", "3.1e38", "9007199254740993", "1" * 400),
 ]
-FAR = ["3e38", "1e-400", "5e-324", "1e-28", "0.12345678901234567890", "100000000000000000000.0", "9007199254740994"]
+FAR = [
+    *("1e23", "12345678901234567e1", "3e38", "1e-100", "1e-400", "5e-324", "9007199254740994"),
+    *("0.12345678901234567890", "100000000000000000000.0"),
+]
 """Right, and left to Python: more digits or further exponents than are plain."""
 
 
@@ -211,19 +214,20 @@ def test_bounds_are_inclusive_and_known_to_the_bit() -> None:
 def decimals(count: int, seed: int) -> list[str]:
     """Spelled numbers: of random float64 and float32, of random digits, and half-way between two float64."""
     draw = random.Random(seed)  # noqa: S311 - not for secrets
-    made = [repr(draw.uniform(-1, 1) * 10 ** draw.randint(-4, 22)) for _ in range(count)]
-    made += [repr(float(np.float32(draw.gauss(0, 1) * 10 ** draw.randint(-4, 20)))) for _ in range(count)]
-    made += [f"{draw.getrandbits(draw.randint(1, 63))}e{draw.randint(-27, 19)}" for _ in range(count)]
+    made = [repr(draw.uniform(-1, 1) * 10 ** draw.randint(-80, 15)) for _ in range(count)]
+    made += [repr(float(np.float32(draw.gauss(0, 1) * 10 ** draw.randint(-37, 14)))) for _ in range(count)]
+    made += [f"{draw.getrandbits(draw.randint(1, 63))}e{draw.randint(-99, 0)}" for _ in range(count)]
+    made += [f"{draw.getrandbits(53)}e{draw.randint(0, 22)}" for _ in range(count)]
     made += [f"{draw.randint(0, 10**6)}.{draw.getrandbits(40)}" for _ in range(count)]
     halves = [(2 * draw.getrandbits(52) + 2**53 + 1) << draw.randint(0, 8) for _ in range(count)]
     made += [f"{half + off}.0" for half in halves if half < 10**18 for off in (-1, 0, 1)]
     made += [f"{draw.randrange(2**52, 2**53)}.5" for _ in range(count)]
     made += [f"{draw.randrange(2**51, 2**52)}.{draw.choice([25, 75])}" for _ in range(count)]
     for _ in range(count):
-        # A little above half-way, by less than the bits that are looked at tell.
-        exponent, odd = draw.randint(1, 19), 2 * draw.randrange(2**52, 2**53) + 1
-        half = odd << 8 + (5**exponent).bit_length()
-        made.append(f"{-(-half // 5**exponent)}e{exponent}")
+        # As near to half-way as nineteen digits come, below it and above.
+        power, odd = draw.randint(5, 99), 2 * draw.randrange(2**52, 2**53) + 1
+        half, cut = odd * 5**power, (5**power).bit_length() - 9
+        made += [f"{half >> cut}e-{power}", f"{-(-half >> cut)}e-{power}"]
     return made
 
 
