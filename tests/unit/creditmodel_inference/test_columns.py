@@ -54,7 +54,8 @@ def test_columns_and_single_verdicts_have_the_same_bytes(scorer: Scorer, data: s
         assert sheet.json(b"[") == b"[" + b",".join(verdict.json for verdict in single)
         assert sheet.size == len(sheet.json(b""))
     without = ColumnAnswers(scorer.answers, None).columns(outputs)
-    assert all(np.array_equal(one, other) for one, other in zip(columns, without, strict=True))
+    pairs: Any = zip(columns, without, strict=True)
+    assert all(np.array_equal(one, other) for one, other in pairs)
     assert columns.points.tolist() == [verdict.points for verdict in single]
     assert columns.decision.tolist() == [verdict.decision for verdict in single]
     assert [tuple(i for i in row if i >= 0) for row in columns.reasons.tolist()] == [v.reasons for v in single]
