@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,12 @@ def up(home: Path, identity: list[str]) -> None:
     applicants = home / "applicants.json"
     models.applicants("uci-credit-default@2005-06", applicants, 3)
     home_of = {"kubeconfig": kubeconfig, "bin": Path(sys.executable).parent, "resource": resource, "body": applicants}
-    print(TO_TRY.format(**home_of, port=port_of_services()))
+    print(to_try(home_of, port_of_services()))
+
+
+def to_try(paths: Mapping[str, Path], port: str) -> str:
+    """Commands as a person can copy them, wherever the checkout lies."""
+    return TO_TRY.format(**{name: shlex.quote(str(path)) for name, path in paths.items()}, port=port)
 
 
 def port_of_services() -> str:

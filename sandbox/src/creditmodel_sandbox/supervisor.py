@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -43,7 +44,7 @@ def up(instance: Instance, port: int, control_plane: Path | None) -> None:
         process.signal(signal.SIGCONT)  # it may have been stopped
     if record and record.complete and len(alive) == len(processes):
         print(f"the instance {instance.name!r} is already running")
-        print(f"export KUBECONFIG={instance.kubeconfig}")
+        print(f"export KUBECONFIG={shlex.quote(str(instance.kubeconfig))}")
         return
     if record:
         died = ", ".join(part for part in processes if part not in alive) or "while it started"
@@ -62,7 +63,7 @@ def up(instance: Instance, port: int, control_plane: Path | None) -> None:
             _stop(instance, record)
             raise
     _say(f"ready in {time.monotonic() - began:.1f} s; stop it with: creditmodel-sandbox down --name {instance.name}")
-    print(f"export KUBECONFIG={instance.kubeconfig}")
+    print(f"export KUBECONFIG={shlex.quote(str(instance.kubeconfig))}")
 
 
 def _parts(instance: Instance, record: Record, port: int) -> Iterator[parts.Part]:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import shlex
 import signal
 import socket
 import subprocess
@@ -178,6 +179,13 @@ def test_a_part_that_somebody_stopped_is_shown_and_goes_on_with_up(run: Run, tmp
     assert "already running" in run("up", "--name", "one").stdout
     assert run("status", "--name", "one").returncode == 0
     assert processes(tmp_path, "one") == before
+
+
+def test_the_line_to_copy_is_one_for_a_shell_wherever_the_state_lies(run: Run, tmp_path: Path) -> None:
+    directory = tmp_path / "a b" / "ü'x"
+    printed = run("up", "--state-dir", str(directory)).stdout
+    assert shlex.split(printed) == ["export", f"KUBECONFIG={directory / 'kubeconfig'}"]
+    assert run("reset", "--state-dir", str(directory)).returncode == 0
 
 
 def test_a_full_disk_is_named_and_down_ends_everything_all_the_same(run: Run, tmp_path: Path) -> None:
