@@ -218,7 +218,9 @@ def _replace_file(path: Path, content: bytes | memoryview) -> None:
     handle, partial = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            view = memoryview(content)
+            for start in range(0, len(view), _CHUNK):  # Linux may take ten times longer over more than 2 MB at once
+                file.write(view[start : start + _CHUNK])
         Path(partial).chmod(0o644)
         Path(partial).replace(path)
     except BaseException:

@@ -485,9 +485,10 @@ def test_processes_that_fetch_into_one_directory_at_once_all_find_whole_files(se
 
 def test_a_file_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file"
-    write_file(path, b"one")
-    write_file(path, b"two")
-    assert path.read_bytes() == b"two"
+    large = bytes(range(251)) * 10_000  # written in pieces
+    for content in (large, memoryview(large[1:]), b"one", b"two"):
+        write_file(path, content)
+        assert path.read_bytes() == content
     assert names(path.parent) == ["file"]
 
 
