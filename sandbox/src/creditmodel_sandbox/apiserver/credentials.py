@@ -72,7 +72,7 @@ def _encode(part: JSON) -> str:
 
 
 def _token(path: Path) -> str:
-    if not path.exists():
+    if not path.exists() or not path.read_text():  # an empty one would let everybody in
         write_private(path, secrets.token_urlsafe(32).encode())
     return path.read_text()
 

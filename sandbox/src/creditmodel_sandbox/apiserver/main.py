@@ -62,10 +62,7 @@ async def serve(arguments: argparse.Namespace) -> int:
     try:
         store = Store(path, lambda storage, obj: index_fields(registry, storage, obj), arguments.watch_history)
     except sqlite3.DatabaseError as error:
-        print(
-            f"creditmodel-sandbox apiserver: {path} cannot be used ({error}): another server may use it",
-            file=sys.stderr,
-        )
+        print(f"creditmodel-sandbox apiserver: {path} cannot be used ({error}){_remedy(error)}", file=sys.stderr)
         return 2
     objects = Objects(store, registry, kinds.Addresses(arguments.service_cidr))
     for record in store.collection(CRD_STORAGE).records.values():
@@ -97,6 +94,14 @@ async def serve(arguments: argparse.Namespace) -> int:
     await server.nodes.close()
     store.close()
     return 0
+
+
+def _remedy(error: sqlite3.DatabaseError) -> str:
+    """What to do about a database that cannot be opened, as far as the error tells."""
+    if "locked" in str(error):
+        return ": another server may use it"
+    # An OperationalError is the disk's: it may be full, or read-only.
+    return "" if isinstance(error, sqlite3.OperationalError) else ": it is damaged, and `reset` makes a new one"
 
 
 def index_fields(registry: Registry, storage: str, obj: JSON) -> dict[str, str]:
