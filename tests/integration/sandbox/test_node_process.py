@@ -61,7 +61,7 @@ def test_a_node_that_is_ended_leaves_no_process_and_says_that_it_is_not_ready(po
 
 def test_a_pod_may_finish_what_it_does_when_its_node_ends(pods: Any, tmp_path: Path) -> None:
     done, ready = tmp_path / "done", tmp_path / "ready"
-    finish = f"trap 'sleep 3.5; touch {done}; exit' TERM; touch {ready}; while :; do sleep 0.1; done"
+    finish = f"trap 'sleep 3.2; touch {done}; exit' TERM; touch {ready}; while :; do sleep 0.1; done"
     pods.create("p", "sh", "-c", finish, terminationGracePeriodSeconds=30)
     wait_for(ready.exists)
     assert pods.node.end() == 0
