@@ -148,6 +148,8 @@ def test_a_serving_pod_is_ready_by_its_golden_rows_and_leaves_without_dropping_a
     container = pod["containers"][0]
     assert container["readinessProbe"]["httpGet"]["path"] == "/healthz/ready"
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz/live"
+    # A server that hangs makes nobody wait for all the time that one has which drains.
+    assert container["livenessProbe"]["terminationGracePeriodSeconds"] < pod["terminationGracePeriodSeconds"] / 2
     assert container["startupProbe"]["httpGet"]["path"] == "/healthz/live"
     assert "lifecycle" not in container
     served = parse(container["args"])

@@ -32,6 +32,9 @@ stops can tell kept-alive clients to connect elsewhere."""
 FINISH_SECONDS = 40
 """How long what is under way may take after that: 11 s for requests, the rest for the scoring log's last parts."""
 
+HUNG_SECONDS = DRAIN_SECONDS + 10
+"""How long a server that no longer answers may take to end: it hangs, and rarely hears that it should."""
+
 RESOURCES: Manifest = {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 
 
@@ -91,7 +94,8 @@ def _container(revision: Revision) -> Manifest:
         "ports": [{"name": "http", "containerPort": PORT}],
         "startupProbe": _probe("/healthz/live", period=1, failures=300),
         "readinessProbe": _probe("/healthz/ready", period=2, failures=2),
-        "livenessProbe": _probe("/healthz/live", period=10, failures=3),
+        "livenessProbe": _probe("/healthz/live", period=10, failures=3)
+        | {"terminationGracePeriodSeconds": HUNG_SECONDS},
         "resources": resources.wire() if resources else RESOURCES,
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePath": TERMINATION_LOG,
