@@ -7,7 +7,7 @@ import ctypes
 __all__ = ["give_back_memory", "keep_large_blocks_apart"]
 
 LARGE_BYTES = 4 * 1024 * 1024
-KEPT_BYTES = 8 * 1024 * 1024
+KEPT_BYTES = 2 * 1024 * 1024
 """Free memory at the end of the heap that is not given back before a burst of large requests is over: their pieces come
 there again and again, and each page that is handed out anew costs a page fault."""
 
