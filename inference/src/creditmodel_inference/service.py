@@ -43,8 +43,8 @@ PART_ROWS = 512
 """Rows of a large request between two looks at other clients: half a millisecond. More are no faster, and lie in memory
 as rows, columns and JSON at once."""
 
-LOG_SECONDS = 0.002
-MAX_LOG_PAUSES = 50
+LOG_SECONDS = 0.001
+MAX_LOG_PAUSES = 100
 """How long a large request waits after each part while the scoring log is behind, and how often at most: the log takes
 the smaller share of the processor, so that single applicants need not wait for it, and this is how it keeps up with
 bulk."""
