@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import runpy
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,3 +52,37 @@ def contract(sample: dict[str, Any]) -> Contract:
 def scorer(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Scorer:
     """The sample model, loaded as the server loads it."""
     return load(bundle.as_uri(), None, "sample-r1", tmp_path_factory.mktemp("fetched"))
+
+
+@pytest.fixture
+def fuzzed() -> Callable[..., str]:
+    """A function: run a script beside this file with a library in C and a count; what it prints. Its failure fails."""
+
+    def run(script: str, library: str, count: int, **environment: str) -> str:
+        command = [sys.executable, str(Path(__file__).with_name(script)), library, str(count)]
+        done = subprocess.run(
+            command, env=os.environ | environment, capture_output=True, text=True, timeout=280, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def sanitized(tmp_path: Path) -> Callable[[str], tuple[str, dict[str, str]]]:
+    """A function: a file of inference/native built with sanitizers, and the environment in which Python can load it."""
+
+    def gcc(*arguments: str) -> str:
+        command = [shutil.which("gcc") or "gcc", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    def build(name: str) -> tuple[str, dict[str, str]]:
+        source, library = ROOT / "inference/native" / name, str(tmp_path / "sanitized.so")
+        checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
+        gcc("-std=c11", *checks, "-shared", "-fPIC", str(source), "-o", library, "-lm")
+        preloaded = gcc("-print-file-name=libasan.so").strip()
+        # Python's own memory, with the tables in it, is fenced where each block comes from malloc.
+        return library, {"LD_PRELOAD": preloaded, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
+
+    return build

@@ -31,7 +31,6 @@ from creditmodel_inference.steps import at_once
 
 Row = dict[str, Any]
 Rows = Callable[..., list[Row]]
-FUZZ = Path(__file__).parent / "scan_fuzz.py"
 SOURCE = Path(__file__).parents[3] / "inference/native/scan.c"
 MAX_ROWS = 100
 
@@ -382,38 +381,16 @@ def test_thousands_of_features_and_categories_may_come_in_any_order() -> None:
         assert min(seconds(slow) for _ in range(5)) < 40 * good + 0.001
 
 
-def gcc(*arguments: str) -> str:
-    command = [shutil.which("gcc") or "gcc", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-
-
-def fuzzed(library: str, count: int, **environment: str) -> int:
-    """How many of so many mutated pieces were accepted; an error where one byte too far was read or written."""
-    done = subprocess.run(
-        [sys.executable, str(FUZZ), library, str(count)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout)
-
-
-def test_no_mutated_piece_is_read_beyond_its_end_or_otherwise_than_by_the_encoder() -> None:
-    assert 500 < fuzzed(built(), 5_000) < 4_000
+def test_no_mutated_piece_is_read_beyond_its_end_or_otherwise_than_by_the_encoder(fuzzed: Callable[..., str]) -> None:
+    assert 500 < int(fuzzed("scan_fuzz.py", built(), 5_000)) < 4_000
 
 
 @pytest.mark.full
-def test_no_mutated_piece_finds_a_fault_that_sanitizers_see(tmp_path: Path) -> None:
-    library = str(tmp_path / "scan.so")
-    checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
-    gcc("-std=c11", *checks, "-shared", "-fPIC", str(SOURCE), "-o", library)
-    preloaded = gcc("-print-file-name=libasan.so").strip()
-    # Python's own memory, with the tables in it, is fenced where each block comes from malloc.
-    options = {"LD_PRELOAD": preloaded, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
-    assert 15_000 < fuzzed(library, 150_000, **options) < 100_000
+def test_no_mutated_piece_finds_a_fault_that_sanitizers_see(
+    fuzzed: Callable[..., str], sanitized: Callable[[str], tuple[str, dict[str, str]]]
+) -> None:
+    library, environment = sanitized("scan.c")
+    assert 15_000 < int(fuzzed("scan_fuzz.py", library, 150_000, **environment)) < 100_000
 
 
 # Without it.

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -20,7 +16,6 @@ DECISIONS = np.array([0, 1], np.int32)
 REASONS = np.array([[0, 2, -1, -1], [-1, -1, -1, -1]], np.int32)
 MILLIONTHS = np.array([[1_234_567, 3, 0, 0], [0, 0, 0, 0]], np.int32)
 ROWS = Rows(DIGITS, DECISIONS, REASONS, MILLIONTHS)
-HERE = Path(__file__)
 WRITTEN = (
     b'{"probability":0.5,"log_odds":0.1,"points":600<yes>a1.234567},c0.000003}]},'
     b'{"probability":0.25,"log_odds":-0.2,"points":580<no>]}'
@@ -92,26 +87,14 @@ def test_top_reasons_of_many_rows_are_those_of_each(writer: Writer, width: int) 
     assert [[i for i in row if i >= 0] for row in writer.top_reasons(contributions).tolist()] == expected
 
 
-def gcc(*arguments: str) -> str:
-    command = [shutil.which("gcc") or "gcc", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-
-
-def fuzzed(library: str, count: int, **environment: str) -> None:
-    command = [sys.executable, str(HERE.with_name("results_fuzz.py")), library, str(count)]
-    subprocess.run(command, env=os.environ | environment, check=True, timeout=300)
-
-
-def test_results_of_all_kinds_are_those_that_python_makes() -> None:
+def test_results_of_all_kinds_are_those_that_python_makes(fuzzed: Callable[..., str]) -> None:
     assert LIBRARY is not None
-    fuzzed(LIBRARY, 300)
+    fuzzed("results_fuzz.py", LIBRARY, 300)
 
 
 @pytest.mark.full
-def test_no_results_find_a_fault_that_sanitizers_see(tmp_path: Path) -> None:
-    library, source = str(tmp_path / "results.so"), HERE.parents[3] / "inference/native/results.c"
-    checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
-    gcc("-std=c11", *checks, "-shared", "-fPIC", str(source), "-o", library, "-lm")
-    preloaded = gcc("-print-file-name=libasan.so").strip()
-    # Python's own memory, with what is written to in it, is fenced where each block comes from malloc.
-    fuzzed(library, 20_000, LD_PRELOAD=preloaded, ASAN_OPTIONS="detect_leaks=0", PYTHONMALLOC="malloc")
+def test_no_results_find_a_fault_that_sanitizers_see(
+    fuzzed: Callable[..., str], sanitized: Callable[[str], tuple[str, dict[str, str]]]
+) -> None:
+    library, environment = sanitized("results.c")
+    fuzzed("results_fuzz.py", library, 20_000, **environment)
